@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* misses [--lru] TRACE PAGES
+ *
+ * How many misses a cache of PAGES equal pages has on a trace, with the
+ * filter's own eviction policy, or with LRU to compare it with.  PAGES may
+ * be N%, a share of the pages that the trace touches.
+ *
+ * TRACE, compressed by gzip or not, holds one page number a line, in the
+ * order of access.  If its name ends in .req.csv or .req.csv.gz, a line is
+ * TIME,R|W,FIRST_PAGE,PAGES: writes are then admitted as writes, and the
+ * misses of reads are printed as well.  Misses of writes count as misses
+ * everywhere else.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <zlib.h>
+
+#include "evict.h"
+
+#define NOBODY UINT32_MAX
+
+/* ---- the trace ---- */
+
+struct access {
+  uint64_t page;
+  bool write;
+};
+
+struct trace {
+  struct access *accesses;
+  size_t count, room;
+};
+
+static void
+fail (const char *what, const char *why)
+{
+  fprintf (stderr, "misses: %s: %s\n", what, why);
+  exit (EXIT_FAILURE);
+}
+
+static void *
+allocate (size_t count, size_t size)
+{
+  void *p = calloc (count > 0 ? count : 1, size);
+
+  if (p == NULL)
+    fail ("memory", strerror (errno));
+  return p;
+}
+
+static bool
+ends_in (const char *name, const char *end)
+{
+  const size_t n = strlen (name), m = strlen (end);
+
+  return n >= m && strcmp (name + n - m, end) == 0;
+}
+
+static void
+add (struct trace *trace, uint64_t page, bool write)
+{
+  if (trace->count == trace->room) {
+    trace->room = trace->room > 0 ? trace->room * 2 : 1 << 16;
+    trace->accesses =
+        realloc (trace->accesses, trace->room * sizeof *trace->accesses);
+    if (trace->accesses == NULL)
+      fail ("memory", strerror (errno));
+  }
+  trace->accesses[trace->count++] = (struct access){ page, write };
+}
+
+static void
+read_trace (struct trace *trace, const char *name, bool requests)
+{
+  gzFile file = gzopen (name, "rb");
+  char line[256];
+  uint64_t first, pages;
+  char how;
+  int error;
+
+  if (file == NULL)
+    fail (name, strerror (errno));
+  gzbuffer (file, 1 << 18);
+  while (gzgets (file, line, sizeof line) != NULL) {
+    how = 'R';
+    pages = 1;
+    if (requests ? sscanf (line, "%*[^,],%c,%" SCNu64 ",%" SCNu64, &how, &first,
+                           &pages) != 3
+                 : sscanf (line, "%" SCNu64, &first) != 1)
+      fail (name, "a line is not as expected");
+    for (uint64_t i = 0; i < pages; ++i)
+      add (trace, first + i, how == 'W');
+  }
+  gzerror (file, &error);
+  if (error != Z_OK && error != Z_STREAM_END)
+    fail (name, "cannot be decompressed");
+  gzclose (file);
+}
+
+/* ---- the cache: frames and an index of them ---- */
+
+struct frame {
+  struct evict_entry entry; /* its key is the page */
+  uint32_t next;            /* in the chain of the index */
+  uint32_t older, newer;    /* LRU's */
+};
+
+struct cache {
+  struct frame *frames;
+  size_t used, capacity;
+  uint32_t *heads;
+  unsigned shift;
+};
+
+static void
+cache_new (struct cache *cache, size_t capacity)
+{
+  unsigned bits = 4;
+
+  while ((size_t) 1 << bits < capacity)
+    bits++;
+  cache->capacity = capacity;
+  cache->used = 0;
+  cache->shift = 64 - bits;
+  cache->frames = allocate (capacity, sizeof *cache->frames);
+  cache->heads = allocate ((size_t) 1 << bits, sizeof *cache->heads);
+  for (size_t i = 0; i < (size_t) 1 << bits; ++i)
+    cache->heads[i] = NOBODY;
+}
+
+static void
+cache_free (struct cache *cache)
+{
+  free (cache->frames);
+  free (cache->heads);
+}
+
+static uint32_t *
+cache_head (const struct cache *cache, uint64_t page)
+{
+  return &cache->heads[page * UINT64_C (0x9e3779b97f4a7c15) >> cache->shift];
+}
+
+static struct frame *
+cache_find (const struct cache *cache, uint64_t page)
+{
+  uint32_t i = *cache_head (cache, page);
+
+  while (i != NOBODY && cache->frames[i].entry.key != page)
+    i = cache->frames[i].next;
+  return i == NOBODY ? NULL : &cache->frames[i];
+}
+
+static void
+cache_insert (struct cache *cache, struct frame *frame, uint64_t page)
+{
+  uint32_t *head = cache_head (cache, page);
+
+  frame->entry.key = page;
+  frame->next = *head;
+  *head = (uint32_t) (frame - cache->frames);
+}
+
+static void
+cache_remove (struct cache *cache, const struct frame *frame)
+{
+  uint32_t *link = cache_head (cache, frame->entry.key);
+
+  while (&cache->frames[*link] != frame)
+    link = &cache->frames[*link].next;
+  *link = frame->next;
+}
+
+/* ---- the replays ---- */
+
+struct count {
+  uint64_t misses, reads, read_misses;
+};
+
+static void
+count_access (struct count *count, const struct access *access, bool miss)
+{
+  count->misses += miss;
+  count->reads += !access->write;
+  count->read_misses += !access->write && miss;
+}
+
+static bool
+may_always_go (struct evict_entry *entry, void *opaque)
+{
+  (void) entry;
+  (void) opaque;
+  return true;
+}
+
+static struct count
+replay (const struct trace *trace, size_t capacity)
+{
+  struct count count = { 0 };
+  struct cache cache;
+  struct frame *frame;
+  struct evict *ev;
+
+  cache_new (&cache, capacity);
+  ev = evict_new (capacity, capacity, cache.frames, sizeof *cache.frames);
+  if (ev == NULL)
+    fail ("memory", strerror (errno));
+
+  for (size_t i = 0; i < trace->count; ++i) {
+    const struct access *access = &trace->accesses[i];
+
+    frame = cache_find (&cache, access->page);
+    count_access (&count, access, frame == NULL);
+    if (frame != NULL) {
+      evict_hit (ev, &frame->entry);
+      continue;
+    }
+    if (cache.used < capacity)
+      frame = &cache.frames[cache.used++];
+    else {
+      /* The entry is a frame's first field. */
+      frame = (struct frame *) evict_victim (ev, may_always_go, NULL);
+      cache_remove (&cache, frame);
+    }
+    cache_insert (&cache, frame, access->page);
+    evict_admit (ev, &frame->entry, access->write ? ADMIT_WRITE : ADMIT_READ);
+  }
+
+  evict_free (ev);
+  cache_free (&cache);
+  return count;
+}
+
+struct lru {
+  struct frame *frames;
+  uint32_t oldest, newest;
+};
+
+static void
+lru_push (struct lru *lru, struct frame *frame)
+{
+  const uint32_t i = (uint32_t) (frame - lru->frames);
+
+  frame->older = lru->newest;
+  frame->newer = NOBODY;
+  if (lru->newest == NOBODY)
+    lru->oldest = i;
+  else
+    lru->frames[lru->newest].newer = i;
+  lru->newest = i;
+}
+
+static void
+lru_take (struct lru *lru, struct frame *frame)
+{
+  if (frame->older == NOBODY)
+    lru->oldest = frame->newer;
+  else
+    lru->frames[frame->older].newer = frame->newer;
+  if (frame->newer == NOBODY)
+    lru->newest = frame->older;
+  else
+    lru->frames[frame->newer].older = frame->older;
+}
+
+static struct count
+replay_lru (const struct trace *trace, size_t capacity)
+{
+  struct count count = { 0 };
+  struct cache cache;
+  struct frame *frame;
+  struct lru lru;
+
+  cache_new (&cache, capacity);
+  lru = (struct lru){ cache.frames, NOBODY, NOBODY };
+
+  for (size_t i = 0; i < trace->count; ++i) {
+    const struct access *access = &trace->accesses[i];
+
+    frame = cache_find (&cache, access->page);
+    count_access (&count, access, frame == NULL);
+    if (frame != NULL)
+      lru_take (&lru, frame);
+    else {
+      if (cache.used < capacity)
+        frame = &cache.frames[cache.used++];
+      else {
+        frame = &cache.frames[lru.oldest];
+        lru_take (&lru, frame);
+        cache_remove (&cache, frame);
+      }
+      cache_insert (&cache, frame, access->page);
+    }
+    lru_push (&lru, frame);
+  }
+
+  cache_free (&cache);
+  return count;
+}
+
+/* ---- the command ---- */
+
+static size_t
+pages_touched (const struct trace *trace)
+{
+  struct cache cache;
+
+  cache_new (&cache, trace->count);
+  for (size_t i = 0; i < trace->count; ++i)
+    if (cache_find (&cache, trace->accesses[i].page) == NULL)
+      cache_insert (&cache, &cache.frames[cache.used++],
+                    trace->accesses[i].page);
+  cache_free (&cache);
+  return cache.used;
+}
+
+/* N or N%; a share of the pages is rounded down. */
+static size_t
+parse_pages (const struct trace *trace, const char *text)
+{
+  char *end;
+  unsigned long long n;
+
+  errno = 0;
+  n = strtoull (text, &end, 10);
+  if (strcmp (end, "%") == 0)
+    n = n > 100 ? 0 : pages_touched (trace) * n / 100;
+  else if (*end != '\0')
+    n = 0;
+  if (errno != 0 || n < 1 || n >= NOBODY)
+    fail (text, "not a number of pages, nor a percentage");
+  return (size_t) n;
+}
+
+int
+main (int argc, char *argv[])
+{
+  const bool lru = argc == 4 && strcmp (argv[1], "--lru") == 0;
+  struct trace trace = { 0 };
+  struct count count;
+  const char *name;
+  size_t pages;
+  bool requests;
+
+  if (argc != (lru ? 4 : 3)) {
+    fprintf (stderr, "usage: misses [--lru] TRACE PAGES|N%%\n");
+    return EXIT_FAILURE;
+  }
+  name = argv[argc - 2];
+  requests = ends_in (name, ".req.csv.gz") || ends_in (name, ".req.csv");
+  read_trace (&trace, name, requests);
+  pages = parse_pages (&trace, argv[argc - 1]);
+  count = lru ? replay_lru (&trace, pages) : replay (&trace, pages);
+
+  printf ("accesses=%zu misses=%" PRIu64 " miss_ratio=%.6f", trace.count,
+          count.misses,
+          trace.count > 0 ? (double) count.misses / (double) trace.count : 0);
+  if (requests)
+    printf (" reads=%" PRIu64 " read_misses=%" PRIu64, count.reads,
+            count.read_misses);
+  printf (" pages=%zu\n", pages);
+  free (trace.accesses);
+  return EXIT_SUCCESS;
+}

@@ -1,0 +1,630 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Which page leaves the cache: a form of Clock2Q+ with an adaptive share.
+ *
+ *            admit                         asked for again
+ *   READ ----------------> small (FIFO) -------------------> main (CLOCK)
+ *   WRITE                     |    ^                           |    ^
+ *            key is in ghost  |    | was hit                   |    |
+ *        ---------------------|----|---------------------------|----'
+ *   AHEAD ----> ahead (FIFO) -|----'                           |
+ *                   |         |                                |
+ *                   v         v                                v
+ *                  gone     ghost (key only)                 ghost
+ *
+ * New pages pass through the small queue.  Most are never asked for again
+ * and leave at its end, so that a scan costs the main queue nothing.
+ * References in the first moments after the admission are taken as a part of
+ * the same use (the correlation window).  A page that is referenced later
+ * goes on to the main queue, a CLOCK with a counter of two bits.  The key
+ * of a page that leaves is remembered for a while in the ghost; if it comes
+ * back, it is admitted to the main queue at once.
+ *
+ * The share of the small queue adapts: a miss on a page that has only just
+ * left the small queue says that the queue is too short, one on a page that
+ * has just left the main queue says the opposite.
+ *
+ * Pages that were to leave and might not (dirty, pinned) wait in the held
+ * queue.  It is looked at first in each call, but only a few of it, so that
+ * many dirty pages neither cost time nor push others out of the main queue.
+ *
+ * Everything here is under the caller's eviction lock, see evict.h.
+ */
+#include "evict.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Shares of the capacity, in thousandths. */
+#define SMALL_START  100 /* the small queue at the start */
+#define SMALL_MOST   500 /* it never grows above, and */
+#define SMALL_LEAST  128 /* (pages) seldom shrinks below */
+#define WINDOW       50  /* references this soon are one use */
+#define RECENT       50  /* has only just left */
+#define GHOST_SMALL  500 /* remembered after the small queue */
+#define GHOST_MAIN   50  /* remembered after the main queue */
+#define ADAPT_STEP   5   /* the small queue changes by this, each time */
+#define AHEAD_MOST   250 /* readahead that waits for its first use */
+#define ADAPT_MISSES 100 /* after this many misses on recent pages, */
+#define ADAPT_FACTOR 2   /* if one side has so many times the other's */
+
+/* The work of a call of evict_victim, see evict.h. */
+#define LOOKS_MOST       1024
+#define LOOKS_REFERENCES 512
+#define LOOKS_HELD       4
+
+#define NOBODY UINT32_MAX
+
+struct queue {
+  uint32_t oldest, newest;
+  size_t length;
+};
+
+/* The ghost is a table of buckets of one cache line.  A slot is 0 if empty,
+ * else 19 bits of the key's hash, what queue it left, and when it left, in
+ * units of about 1/512 of the capacity, modulo 2^12.  Expired slots are
+ * swept away long before the time wraps.
+ */
+#define SLOTS         16
+#define STAMP_BITS    12
+#define STAMP_MASK    ((1u << STAMP_BITS) - 1)
+#define FROM_MAIN     (1u << STAMP_BITS)
+#define PRINT_SHIFT   (STAMP_BITS + 1)
+#define UNITS         512
+#define GHOST_BUCKETS 11 /* pages of capacity a bucket: 5.8 bytes a page */
+
+struct bucket {
+  uint32_t slot[SLOTS];
+};
+
+struct policy {
+  struct evict shared; /* what evict_hit reads: first, see policy_of */
+  char *first_entry;
+  size_t stride;
+
+  size_t capacity;
+  size_t small_target;
+  struct queue queues[EVICT_QUEUES];
+
+  struct bucket *buckets; /* in allocated, at a cache line */
+  void *allocated;
+  size_t bucket_count;
+  size_t sweep;      /* the next bucket to clear of expired slots */
+  uint32_t stamp;    /* now, in units of evictions */
+  size_t stamp_unit; /* evictions in a unit */
+  size_t stamp_part; /* evictions since stamp changed */
+
+  unsigned recent_small, recent_main; /* misses since the last adaptation */
+};
+
+static struct policy *
+policy_of (struct evict *ev)
+{
+  return (struct policy *) ev;
+}
+
+/* A share of the capacity in thousandths, and never nothing. */
+static size_t
+share (const struct policy *p, unsigned thousandths)
+{
+  const size_t pages = p->capacity / 1000 * thousandths +
+                       p->capacity % 1000 * thousandths / 1000;
+
+  return pages > 0 ? pages : 1;
+}
+
+/* ---- queues ---- */
+
+static struct evict_entry *
+entry_at (const struct policy *p, uint32_t i)
+{
+  return (struct evict_entry *) (p->first_entry + (size_t) i * p->stride);
+}
+
+static uint32_t
+index_of (const struct policy *p, const struct evict_entry *entry)
+{
+  return (uint32_t) (((const char *) entry - p->first_entry) / p->stride);
+}
+
+static enum evict_queue
+queue_of (const struct evict_entry *entry)
+{
+  return atomic_load_explicit (&entry->queue, memory_order_relaxed);
+}
+
+static unsigned
+referenced (const struct evict_entry *entry)
+{
+  return atomic_load_explicit (&entry->referenced, memory_order_relaxed);
+}
+
+static void
+set_referenced (struct evict_entry *entry, unsigned count)
+{
+  atomic_store_explicit (&entry->referenced, (uint8_t) count,
+                         memory_order_relaxed);
+}
+
+static struct evict_entry *
+oldest (const struct policy *p, enum evict_queue queue)
+{
+  const uint32_t i = p->queues[queue].oldest;
+
+  return i == NOBODY ? NULL : entry_at (p, i);
+}
+
+static size_t
+length (const struct policy *p, enum evict_queue queue)
+{
+  return p->queues[queue].length;
+}
+
+static void
+push (struct policy *p, struct evict_entry *entry, enum evict_queue queue)
+{
+  struct queue *q = &p->queues[queue];
+  const uint32_t i = index_of (p, entry);
+
+  assert (queue_of (entry) == EVICT_NONE);
+  entry->older = q->newest;
+  entry->newer = NOBODY;
+  if (q->newest == NOBODY)
+    q->oldest = i;
+  else
+    entry_at (p, q->newest)->newer = i;
+  q->newest = i;
+  q->length++;
+  atomic_store_explicit (&entry->queue, queue, memory_order_relaxed);
+}
+
+static void
+take (struct policy *p, struct evict_entry *entry)
+{
+  struct queue *q = &p->queues[queue_of (entry)];
+
+  assert (queue_of (entry) != EVICT_NONE);
+  if (entry->older == NOBODY)
+    q->oldest = entry->newer;
+  else
+    entry_at (p, entry->older)->newer = entry->newer;
+  if (entry->newer == NOBODY)
+    q->newest = entry->older;
+  else
+    entry_at (p, entry->newer)->older = entry->older;
+  q->length--;
+  atomic_store_explicit (&entry->queue, EVICT_NONE, memory_order_relaxed);
+}
+
+static void
+move (struct policy *p, struct evict_entry *entry, enum evict_queue queue)
+{
+  take (p, entry);
+  push (p, entry, queue);
+}
+
+/* ---- ghost ---- */
+
+static uint64_t
+hash (uint64_t key)
+{
+  key ^= key >> 32;
+  key *= UINT64_C (0xd6e8feb86659fd93);
+  key ^= key >> 32;
+  key *= UINT64_C (0xd6e8feb86659fd93);
+  key ^= key >> 32;
+  return key;
+}
+
+static struct bucket *
+bucket_of (const struct policy *p, uint64_t h)
+{
+  return &p->buckets[(h >> 32) * p->bucket_count >> 32];
+}
+
+/* Never 0, so that no slot in use is 0. */
+static uint32_t
+print_of (uint64_t h)
+{
+  const uint32_t print = (uint32_t) h >> PRINT_SHIFT;
+
+  return print > 0 ? print : 1;
+}
+
+/* How many evictions ago, rounded to units. */
+static size_t
+slot_age (const struct policy *p, uint32_t slot)
+{
+  return ((p->stamp - slot) & STAMP_MASK) * p->stamp_unit;
+}
+
+static bool
+slot_expired (const struct policy *p, uint32_t slot)
+{
+  return slot_age (p, slot) >
+         share (p, slot & FROM_MAIN ? GHOST_MAIN : GHOST_SMALL);
+}
+
+static void
+ghost_sweep (struct policy *p)
+{
+  size_t n = 1 + p->bucket_count / p->capacity;
+
+  while (n-- > 0) {
+    struct bucket *b = &p->buckets[p->sweep];
+
+    for (unsigned i = 0; i < SLOTS; ++i)
+      if (b->slot[i] != 0 && slot_expired (p, b->slot[i]))
+        b->slot[i] = 0;
+    p->sweep = p->sweep + 1 < p->bucket_count ? p->sweep + 1 : 0;
+  }
+}
+
+/* Remember a key, in place of the oldest of its bucket if that is full. */
+static void
+ghost_remember (struct policy *p, uint64_t key, bool from_main)
+{
+  const uint64_t h = hash (key);
+  struct bucket *b = bucket_of (p, h);
+  unsigned where = 0;
+  size_t age, most = 0;
+
+  for (unsigned i = 0; i < SLOTS; ++i) {
+    if (b->slot[i] == 0) {
+      where = i;
+      break;
+    }
+    age = slot_age (p, b->slot[i]);
+    if (age >= most) {
+      most = age;
+      where = i;
+    }
+  }
+  b->slot[where] = print_of (h) << PRINT_SHIFT | (from_main ? FROM_MAIN : 0) |
+                   (p->stamp & STAMP_MASK);
+
+  if (++p->stamp_part >= p->stamp_unit) {
+    p->stamp_part = 0;
+    p->stamp++;
+  }
+  ghost_sweep (p);
+}
+
+/* Take a key out of the ghost.  Returns its newest slot, or 0 if it is not
+ * there.  There may be several: readahead does not ask the ghost.
+ */
+static uint32_t
+ghost_recall (struct policy *p, uint64_t key)
+{
+  const uint64_t h = hash (key);
+  const uint32_t print = print_of (h);
+  struct bucket *b = bucket_of (p, h);
+  uint32_t found = 0;
+
+  for (unsigned i = 0; i < SLOTS; ++i) {
+    const uint32_t slot = b->slot[i];
+
+    if (slot >> PRINT_SHIFT != print)
+      continue;
+    b->slot[i] = 0;
+    if (!slot_expired (p, slot) &&
+        (found == 0 || slot_age (p, slot) < slot_age (p, found)))
+      found = slot;
+  }
+  return found;
+}
+
+/* ---- the share of the small queue ---- */
+
+static size_t
+small_least (const struct policy *p)
+{
+  const size_t half = share (p, SMALL_MOST);
+
+  return SMALL_LEAST < half ? SMALL_LEAST : half;
+}
+
+static void
+set_small_target (struct policy *p, size_t target)
+{
+  const size_t least = small_least (p), most = share (p, SMALL_MOST);
+
+  p->small_target = target < least ? least : target > most ? most : target;
+}
+
+/* A page that had only just left came back. */
+static void
+adapt (struct policy *p, bool from_main)
+{
+  const size_t step = share (p, ADAPT_STEP);
+
+  if (from_main)
+    p->recent_main++;
+  else
+    p->recent_small++;
+  if (p->recent_small + p->recent_main < ADAPT_MISSES)
+    return;
+
+  if (p->recent_small > ADAPT_FACTOR * p->recent_main)
+    set_small_target (p, p->small_target + step);
+  else if (p->recent_main > ADAPT_FACTOR * p->recent_small)
+    set_small_target (p, p->small_target > step ? p->small_target - step : 0);
+  p->recent_small = p->recent_main = 0;
+}
+
+/* ---- admission ---- */
+
+/* Put an entry that is in no queue where a page that is asked for belongs. */
+static void
+enter (struct policy *p, struct evict_entry *entry)
+{
+  const uint32_t slot = ghost_recall (p, entry->key);
+
+  if (slot != 0 && slot_age (p, slot) <= share (p, RECENT))
+    adapt (p, slot & FROM_MAIN);
+
+  set_referenced (entry, 0);
+  atomic_store_explicit (
+      &entry->admitted,
+      atomic_load_explicit (&p->shared.admitted, memory_order_relaxed),
+      memory_order_relaxed);
+  push (p, entry, slot != 0 ? EVICT_MAIN : EVICT_SMALL);
+}
+
+void
+evict_admit (struct evict *ev, struct evict_entry *entry, enum admission why)
+{
+  struct policy *p = policy_of (ev);
+  const uint32_t now =
+      atomic_load_explicit (&ev->admitted, memory_order_relaxed) + 1;
+
+  atomic_store_explicit (&ev->admitted, now, memory_order_relaxed);
+  if (why != ADMIT_AHEAD) {
+    enter (p, entry);
+    return;
+  }
+
+  /* The ghost is asked at the first use, if there is one. */
+  set_referenced (entry, 0);
+  atomic_store_explicit (&entry->admitted, now, memory_order_relaxed);
+  push (p, entry, EVICT_AHEAD);
+}
+
+void
+evict_forget (struct evict *ev, struct evict_entry *entry)
+{
+  if (queue_of (entry) != EVICT_NONE)
+    take (policy_of (ev), entry);
+}
+
+void
+evict_cold (struct evict *ev, struct evict_entry *entry)
+{
+  struct policy *p = policy_of (ev);
+
+  assert (queue_of (entry) != EVICT_NONE);
+  move (p, entry, EVICT_COLD);
+  set_referenced (entry, 0);
+}
+
+/* ---- eviction ---- */
+
+/* One call of evict_victim. */
+struct search {
+  bool (*may_go) (struct evict_entry *, void *);
+  void *opaque;
+  unsigned looks;         /* left */
+  size_t refused_by_main; /* in a row */
+  bool last_resort;       /* whatever may go, goes */
+};
+
+static bool
+may_go (struct search *s, struct evict_entry *entry)
+{
+  return s->may_go (entry, s->opaque);
+}
+
+static bool
+honour_references (const struct search *s)
+{
+  return !s->last_resort && s->looks > LOOKS_MOST - LOOKS_REFERENCES;
+}
+
+/* The oldest of cold or ahead: it leaves and is not remembered, unless it
+ * was asked for.  Then it is as if it came in now.
+ */
+static struct evict_entry *
+look_at_unasked (struct policy *p, struct search *s, enum evict_queue queue)
+{
+  struct evict_entry *entry = oldest (p, queue);
+
+  s->looks--;
+  if (referenced (entry) > 0 && honour_references (s)) {
+    take (p, entry);
+    enter (p, entry);
+    return NULL;
+  }
+  if (!may_go (s, entry)) {
+    move (p, entry, EVICT_HELD);
+    return NULL;
+  }
+  take (p, entry);
+  return entry;
+}
+
+/* The oldest of small or held. */
+static struct evict_entry *
+look_at_new (struct policy *p, struct search *s, enum evict_queue queue)
+{
+  struct evict_entry *entry = oldest (p, queue);
+
+  s->looks--;
+  if (referenced (entry) > 0 && honour_references (s)) {
+    set_referenced (entry, 0);
+    move (p, entry, EVICT_MAIN);
+    return NULL;
+  }
+  if (!may_go (s, entry)) {
+    move (p, entry, EVICT_HELD);
+    return NULL;
+  }
+  take (p, entry);
+  ghost_remember (p, entry->key, false);
+  return entry;
+}
+
+static struct evict_entry *
+look_at_main (struct policy *p, struct search *s)
+{
+  struct evict_entry *entry = oldest (p, EVICT_MAIN);
+  const unsigned count = referenced (entry);
+
+  s->looks--;
+  if (count > 0 && honour_references (s)) {
+    set_referenced (entry, count - 1);
+    move (p, entry, EVICT_MAIN);
+    s->refused_by_main = 0;
+    return NULL;
+  }
+  if (!may_go (s, entry)) {
+    move (p, entry, EVICT_MAIN);
+    s->refused_by_main++;
+    return NULL;
+  }
+  take (p, entry);
+  ghost_remember (p, entry->key, true);
+  return entry;
+}
+
+static bool
+main_may_have_some (const struct policy *p, const struct search *s)
+{
+  return s->refused_by_main < length (p, EVICT_MAIN) &&
+         s->refused_by_main < LOOKS_MOST / 4;
+}
+
+/* Readahead that waits too long, or is too much, was in vain. */
+static bool
+ahead_is_due (const struct policy *p)
+{
+  const struct evict_entry *entry = oldest (p, EVICT_AHEAD);
+  const size_t most = share (p, AHEAD_MOST);
+
+  return entry != NULL &&
+         (length (p, EVICT_AHEAD) > most ||
+          atomic_load_explicit (&p->shared.admitted, memory_order_relaxed) -
+                  atomic_load_explicit (&entry->admitted,
+                                        memory_order_relaxed) >
+              most);
+}
+
+struct evict_entry *
+evict_victim (struct evict *ev, bool (*go) (struct evict_entry *, void *),
+              void *opaque)
+{
+  struct policy *p = policy_of (ev);
+  struct search s = { .may_go = go, .opaque = opaque, .looks = LOOKS_MOST };
+  struct evict_entry *victim = NULL;
+  size_t n;
+
+  while (victim == NULL && s.looks > 0 && length (p, EVICT_COLD) > 0)
+    victim = look_at_unasked (p, &s, EVICT_COLD);
+
+  n = length (p, EVICT_HELD) < LOOKS_HELD ? length (p, EVICT_HELD) : LOOKS_HELD;
+  while (victim == NULL && s.looks > 0 && n-- > 0)
+    victim = look_at_new (p, &s, EVICT_HELD);
+
+  while (victim == NULL && s.looks > 0 && ahead_is_due (p))
+    victim = look_at_unasked (p, &s, EVICT_AHEAD);
+
+  while (victim == NULL && s.looks > 0) {
+    if (length (p, EVICT_SMALL) > p->small_target)
+      victim = look_at_new (p, &s, EVICT_SMALL);
+    else if (main_may_have_some (p, &s))
+      victim = look_at_main (p, &s);
+    else
+      break;
+  }
+
+  s.last_resort = true;
+  while (victim == NULL && s.looks > 0 && length (p, EVICT_SMALL) > 0)
+    victim = look_at_new (p, &s, EVICT_SMALL);
+  while (victim == NULL && s.looks > 0 && length (p, EVICT_AHEAD) > 0)
+    victim = look_at_unasked (p, &s, EVICT_AHEAD);
+  n = length (p, EVICT_HELD);
+  while (victim == NULL && s.looks > 0 && n-- > 0)
+    victim = look_at_new (p, &s, EVICT_HELD);
+  return victim;
+}
+
+/* ---- life ---- */
+
+void
+evict_resize (struct evict *ev, size_t capacity)
+{
+  struct policy *p = policy_of (ev);
+  const size_t before = p->capacity;
+
+  p->capacity = capacity > 0 ? capacity : 1;
+  p->stamp_unit = p->capacity / UNITS > 0 ? p->capacity / UNITS : 1;
+  p->stamp_part = 0;
+  atomic_store_explicit (&ev->window, (uint32_t) share (p, WINDOW),
+                         memory_order_relaxed);
+  set_small_target (p, before == 0 ? share (p, SMALL_START)
+                                   : (size_t) ((double) p->small_target *
+                                               p->capacity / before));
+}
+
+struct evict *
+evict_new (size_t capacity, size_t most, void *first_entry, size_t stride)
+{
+  struct policy *p;
+
+  assert (capacity <= most && most < NOBODY);
+  p = calloc (1, sizeof *p);
+  if (p == NULL)
+    return NULL;
+  p->first_entry = first_entry;
+  p->stride = stride;
+  for (unsigned i = 0; i < EVICT_QUEUES; ++i)
+    p->queues[i] = (struct queue){ NOBODY, NOBODY, 0 };
+  p->bucket_count = most / GHOST_BUCKETS + 1;
+  p->allocated = calloc (p->bucket_count + 1, sizeof *p->buckets);
+  if (p->allocated == NULL) {
+    free (p);
+    return NULL;
+  }
+  p->buckets =
+      (struct bucket *) (((uintptr_t) p->allocated + sizeof *p->buckets - 1) /
+                         sizeof *p->buckets * sizeof *p->buckets);
+  evict_resize (&p->shared, capacity);
+  return &p->shared;
+}
+
+void
+evict_free (struct evict *ev)
+{
+  if (ev != NULL) {
+    free (policy_of (ev)->allocated);
+    free (ev);
+  }
+}
+
+size_t
+evict_memory (const struct evict *ev)
+{
+  const struct policy *p = (const struct policy *) ev;
+
+  return sizeof *p + (p->bucket_count + 1) * sizeof *p->buckets;
+}
+
+size_t
+evict_count (const struct evict *ev)
+{
+  const struct policy *p = (const struct policy *) ev;
+  size_t n = 0;
+
+  for (unsigned i = 0; i < EVICT_QUEUES; ++i)
+    n += p->queues[i].length;
+  return n;
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Which page leaves the cache.
+ *
+ * Policy alone: it orders entries that the caller embeds in its page
+ * descriptors, and knows nothing of pages, frames, exports or locks.
+ *
+ * Locking: the caller holds one lock, its eviction lock, on every call
+ * except evict_hit.  evict_hit takes no lock.  What it reads and writes is
+ * atomic and relaxed, and pairs with nothing: a stale value makes one
+ * reference be counted or not, and the policy takes references as advice.
+ */
+#ifndef WTCACHE_EVICT_H
+#define WTCACHE_EVICT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Why a page comes in. */
+enum admission {
+  ADMIT_READ,  /* a client reads it */
+  ADMIT_WRITE, /* a client writes it */
+  ADMIT_AHEAD, /* readahead: nobody has asked for it yet */
+};
+
+/* The queue of an entry.  Zeroed memory is an entry in no queue. */
+enum evict_queue {
+  EVICT_NONE,
+  EVICT_SMALL, /* new pages */
+  EVICT_MAIN,  /* pages that were asked for again */
+  EVICT_AHEAD, /* readahead */
+  EVICT_COLD,  /* to leave first */
+  EVICT_HELD,  /* were to leave, and might not */
+  EVICT_QUEUES
+};
+
+/* Embedded in the caller's descriptor, one for each frame; entry i lies at
+ * first_entry + i * stride.  The caller sets key before evict_admit; all else
+ * belongs to the policy, under the caller's eviction lock but for the three
+ * atomics, which evict_hit reads, and referenced, which it writes.
+ */
+struct evict_entry {
+  uint64_t key;
+  uint32_t older, newer;     /* neighbours in the queue */
+  _Atomic uint32_t admitted; /* evict.admitted when it came */
+  _Atomic uint8_t queue;     /* enum evict_queue */
+  _Atomic uint8_t referenced;
+};
+_Static_assert(sizeof (struct evict_entry) <= 24, "an entry a frame");
+
+/* The part of the policy that evict_hit reads; the rest is in evict.c. */
+struct evict {
+  _Atomic uint32_t admitted; /* pages admitted until now; it may wrap */
+  _Atomic uint32_t window;   /* references this soon after are one use */
+};
+
+#define EVICT_REFERENCED_MOST 3
+
+/* A policy for a cache of CAPACITY pages now and at most MOST ever.  Returns
+ * NULL if there is no memory.
+ */
+struct evict *evict_new (size_t capacity, size_t most, void *first_entry,
+                         size_t stride);
+void evict_free (struct evict *ev);
+
+/* The number of pages that may be cached has changed.  If it is fewer than
+ * are cached, the caller goes on asking for victims.
+ */
+void evict_resize (struct evict *ev, size_t capacity);
+
+/* A page came into the cache.  It must not be in a queue. */
+void evict_admit (struct evict *ev, struct evict_entry *entry,
+                  enum admission why);
+
+/* Pick the page that leaves, take it from its queue and remember its key.
+ * May_go says whether a page may leave now: it may not call the policy.
+ *
+ * A call looks at no more than 1024 entries, and after the first 512 a
+ * reference saves nobody, so that its time is bounded whatever the size and
+ * state of the cache.  Entries that may not go are put behind the others, so
+ * the next call looks at other ones.  NULL: none of those that it looked at
+ * may go, and those are all if the cache holds 256 pages or fewer.
+ */
+struct evict_entry *evict_victim (struct evict *ev,
+                                  bool (*may_go) (struct evict_entry *, void *),
+                                  void *opaque);
+
+/* A page leaves without being remembered: dropped or discarded.  Nothing
+ * happens if it is in no queue.
+ */
+void evict_forget (struct evict *ev, struct evict_entry *entry);
+
+/* A cached page is to leave before others, unless it is asked for again. */
+void evict_cold (struct evict *ev, struct evict_entry *entry);
+
+/* Bytes of memory that the policy itself has allocated. */
+size_t evict_memory (const struct evict *ev);
+
+/* Entries that are in a queue now. */
+size_t evict_count (const struct evict *ev);
+
+/* A page was used.  At most one store, and none to a page in steady use. */
+static inline void
+evict_hit (const struct evict *ev, struct evict_entry *entry)
+{
+  const uint8_t referenced =
+      atomic_load_explicit (&entry->referenced, memory_order_relaxed);
+
+  if (referenced >= EVICT_REFERENCED_MOST)
+    return;
+  if (atomic_load_explicit (&entry->queue, memory_order_relaxed) ==
+          EVICT_SMALL &&
+      atomic_load_explicit (&ev->admitted, memory_order_relaxed) -
+              atomic_load_explicit (&entry->admitted, memory_order_relaxed) <
+          atomic_load_explicit (&ev->window, memory_order_relaxed))
+    return;
+  atomic_store_explicit (&entry->referenced, referenced + 1,
+                         memory_order_relaxed);
+}
+
+#endif /* WTCACHE_EVICT_H */
