@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# What ./check and ./quickstart have in common: to tell each step in one line
+# and to install what is missing. Sourced; knows nothing of what they do.
+
+# The last lines of a log, for a step that failed.
+show_log ()
+{
+  echo "---- the end of $1:"
+  tail -n 60 "$1"
+  echo "----"
+}
+
+# step LOG TEXT COMMAND...: runs the command, whose output goes to the log,
+# and tells in one line what it was, how it ended and how long it took.
+step ()
+{
+  local log=$1 text=$2 status=0 began=$SECONDS
+  shift 2
+  printf '%-62s ' "$text"
+  "$@" >"$log" 2>&1 </dev/null || status=$?
+  if [ $status -eq 0 ]; then
+    echo "ok, $((SECONDS - began)) s"
+  else
+    echo "FAILED, $((SECONDS - began)) s"
+    show_log "$log"
+  fi
+  return $status
+}
+
+missing_packages ()
+{
+  local package
+  for package in "$@"; do
+    dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null |
+      grep -qx installed || echo "$package"
+  done
+}
+
+# Run by a shell of root. A policy-rc.d that says 101 keeps the packages from
+# starting services; one that is there already is the administrator's.
+install_script='
+  set -e
+  PATH=/usr/local/sbin:/usr/sbin:/sbin:$PATH
+  export PATH DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+  policy=/usr/sbin/policy-rc.d
+  if ! [ -e $policy ]; then
+    trap "rm -f $policy" EXIT
+    trap "exit 1" HUP INT TERM
+    printf "#!/bin/sh\nexit 101\n" >$policy
+    chmod 755 $policy
+  fi
+  options="-q -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0"
+  apt-get $options update
+  apt-get $options install -y --no-install-recommends "$@"
+'
+
+# need_packages LOG PACKAGE...: with nothing missing, this needs neither root
+# nor the network.
+need_packages ()
+{
+  local log=$1 missing as_root=
+  shift
+  if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null
+  then
+    echo "This installs packages with apt-get, which is not here;" \
+         "see README.md for how to build without it." >&2
+    return 1
+  fi
+  missing=$(missing_packages "$@")
+  if [ -z "$missing" ]; then
+    echo "Packages: all that is needed is installed"
+    return 0
+  fi
+  if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null; then
+      echo "To install packages, run this as root or install sudo:" \
+           $missing >&2
+      return 1
+    fi
+    as_root=sudo
+    # Should sudo want a password, it asks here and not behind a log.
+    sudo -v || return 1
+  fi
+  step "$log" "Packages: install $(echo "$missing" | wc -l) that are missing" \
+       $as_root sh -c "$install_script" sh $missing
+}
+
+# What the build needs, and what only its tests and its documents need.
+build_packages="build-essential autoconf automake libtool pkgconf
+  nbdkit nbdkit-plugin-dev"
+
+# bootstrap_if_needed LOG: ./configure, where it is not there or too old.
+bootstrap_if_needed ()
+{
+  if [ -e configure ] && [ -e Makefile.in ] && [ -e config.h.in ] &&
+     [ -z "$(find configure.ac Makefile.am -newer configure)" ]; then
+    return 0
+  fi
+  step "$1" "Bootstrap" ./bootstrap
+}
