@@ -1,0 +1,625 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The rows of the benchmark: what is served, what is asked, what is good.
+
+A row has sides.  Each side names one of the row's servers and a function that
+puts the load of one round on it and returns what it measured, by name.  The
+first side is the one that is judged; a check compares one measure of it with
+the same of another side, or with a bound.  A check without a goal is there to
+be known.
+"""
+
+import collections
+import re
+import shutil
+import threading
+
+import side
+from side import Disk, File, Missing, load, load_beside, loads_together
+
+MI = 1 << 20
+GI = 1 << 30
+
+# stack: of side.STACKS; parameters: of wtcache; warm: done once, after start.
+Server = collections.namedtuple(
+    "Server", "stack backend parameters warm", defaults=[(), None])
+Side = collections.namedtuple("Side", "label server measure")
+# better: "more" or "less"; against: a side, or None for a bound;
+# by: "ratio" or "difference" of the two.
+Check = collections.namedtuple(
+    "Check", "what key better goal against by unit",
+    defaults=[None, "ratio", ""])
+Row = collections.namedtuple(
+    "Row", "name group title servers sides checks seconds memory rounds",
+    defaults=[1.0, 0, None])
+
+
+def least(what, key, goal, against=None, **more):
+    return Check(what, key, "more", goal, against, **more)
+
+
+def most(what, key, goal, against=None, **more):
+    return Check(what, key, "less", goal, against, **more)
+
+
+def peers(backend, parameters, measure, *stacks, warm=None):
+    """Servers and sides: wtcache first, then each stack, same load on all."""
+    servers = {"wtcache": Server("wtcache", backend, parameters, warm)}
+    sides = [Side("wtcache", "wtcache", measure)]
+    for stack in stacks:
+        servers[stack] = Server(stack, backend, (), warm)
+        sides.append(Side(stack, stack, measure))
+    return servers, sides
+
+
+# Not everybody has it; it serves files, so it has a part in their rows only.
+QEMU = ["qemu-nbd"] if shutil.which("qemu-nbd") else []
+
+
+def known(key, stacks):
+    return [least(f"rate, of {stack}", key, None, stack) for stack in stacks]
+
+
+def span(offset, length):
+    return ["--range", f"{offset}:{length}"]
+
+
+def timed(run):
+    return ["--seconds", f"{run.seconds:g}"]
+
+
+def read_once(length):
+    """Warm a cache: read the first bytes of the export, in order."""
+    def warm(server):
+        load(server, "--block", "64K", "--depth", "8", "--pattern",
+             "sequential", "--count", str(length >> 16), *span(0, length))
+    return warm
+
+
+def plain(*arguments):
+    """The load as it stands, with a seed of the round's own."""
+    def measure(server, run):
+        return load(server, *arguments, "--seed", str(run.round + 1),
+                    *timed(run))
+    return measure
+
+
+def to_disk(*arguments):
+    """The same, and what of it came to the backend, after a flush."""
+    def measure(server, run):
+        server.settle()
+        server.control("stats-reset")
+        result = plain(*arguments)(server, run)
+        server.settle()
+        stats = server.disk_stats()
+        result["mean_write"] = (stats["write_bytes"] / 1024 /
+                                max(stats["write"], 1))
+        result["written"] = (stats["write_bytes"] /
+                             max(result["requests"] * 4096, 1))
+        return result
+    return measure
+
+
+# ---------------------------------------------------------------- hits
+
+def hits_row(name, group, connections, floor, cpu, cache):
+    length = 128 * MI
+    servers, sides = peers(
+        File(length), ["wtcache-size=256M"],
+        plain("--depth", "32", "--connections", str(connections)),
+        "no filter", "cache", *(QEMU if cpu else []), warm=read_once(length))
+    checks = [least("rate, of no filter", "iops", floor, "no filter"),
+              least("rate, of cache", "iops", cache, "cache")]
+    if cpu:
+        checks += known("iops", QEMU)
+        checks.insert(1, most("server CPU a request, of no filter", "cpu",
+                              cpu, "no filter", unit="us"))
+    return Row(name, group, f"4K random read hits, depth 32, file on tmpfs, "
+               f"{connections} connection(s)", servers, sides, checks)
+
+
+def big_hits_row():
+    length = 256 * MI
+    servers, sides = peers(
+        File(length), ["wtcache-size=512M"],
+        plain("--block", "1M", "--depth", "4", "--pattern", "sequential"),
+        "no filter", "cache", *QEMU, warm=read_once(length))
+    return Row("sequential-hits", "goal", "1M sequential read hits, depth 4, "
+               "file on tmpfs", servers, sides,
+               [least("rate, of no filter", "iops", 1.0, "no filter"),
+                *known("iops", ["cache", *QEMU])])
+
+
+def hits_beside_misses_row(name, group, floor):
+    hot = 32 * MI
+    size = 16 * GI
+    hits = ["--depth", "16", *span(0, hot)]
+
+    def alone(server, run):
+        return load(server, *hits, *timed(run))
+
+    def beside(server, run):
+        # Each round misses in a part of its own, never read before.
+        part = (size - GI) // 64
+        begin = GI + part * (run.round % 64)
+        result, other = load_beside(
+            server, ["--depth", "16", "--seed", str(run.round),
+                     *span(begin, part)], *hits, *timed(run))
+        result["misses"] = other["iops"]
+        return result
+
+    return Row(
+        name, group, "4K read hits, depth 16, while another connection "
+        "misses at 20 ms, depth 16",
+        {"wtcache": Server("wtcache", Disk(size=str(size),
+                                           **{"read-latency": "20ms"}),
+                           ["wtcache-size=256M"], read_once(hot))},
+        [Side("beside misses", "wtcache", beside),
+         Side("alone", "wtcache", alone)],
+        [least("rate kept", "iops", floor, "alone"),
+         most("median latency", "p50", None, "alone", unit="us")])
+
+
+def hits_beside_flush_row():
+    hot = 32 * MI
+    hits = ["--depth", "16", *span(0, hot)]
+
+    def alone(server, run):
+        server.settle()
+        return load(server, *hits, *timed(run))
+
+    def beside(server, run):
+        # 64 MiB written at once, then flushed to a disk that takes about
+        # 1 s for it, over and over.
+        result, other = load_beside(
+            server, ["--op", "write", "--pattern", "sequential", "--block",
+                     "1M", "--depth", "1", "--flush-every", "64", "--drain",
+                     *span(GI, 64 * MI)], *hits, *timed(run))
+        if other["flushes"] == 0:
+            result["flush"] = 0.0
+        else:
+            result["flush"] = other["flush_p50"] / 1000
+        return result
+
+    return Row(
+        "hits-beside-flush", "goal", "4K read hits, depth 16, while a flush "
+        "of 64 MiB runs",
+        {"wtcache": Server(
+            "wtcache", Disk(size="4G", serve="4",
+                            **{"write-latency": "60ms",
+                               "flush-latency": "60ms"}),
+            ["wtcache-size=1G", "wtcache-dirty-max=512M"], read_once(hot))},
+        [Side("beside flush", "wtcache", beside),
+         Side("alone", "wtcache", alone)],
+        [least("rate kept", "iops", 0.9, "alone")], seconds=2.0)
+
+
+def huge_cache_row():
+    big = 3584 * MI
+    small = 48 * MI
+
+    def hits(length):
+        return plain("--depth", "32", *span(0, length))
+
+    return Row(
+        "hits-4G", "goal", "4K random read hits at a cache of 4 GiB, of those "
+        "at 64 MiB",
+        {"4G": Server("wtcache", File(big, filled=False),
+                      ["wtcache-size=4G"], read_once(big)),
+         "64M": Server("wtcache", File(small), ["wtcache-size=64M"],
+                       read_once(small))},
+        [Side("4G", "4G", hits(big)), Side("64M", "64M", hits(small))],
+        [least("rate", "iops", 0.85, "64M")], memory=6 * GI)
+
+
+# ------------------------------------------------- instructions of a hit
+
+def instructions_in(path, stack):
+    """What a callgrind profile says the filters of a stack cost: their own
+    instructions, and those of the libraries they call except memcpy.  What
+    nbdkit does for them, the backend included, is not theirs.
+    """
+    objects = [f"nbdkit-{name}-filter.so" for name in side.STACKS[stack][0]]
+    names = {}
+    total = 0
+    mine = called = called_function = ""
+    in_call = False
+
+    def name_of(kind, text):
+        """Names are written once, with a number that stands for them."""
+        number, name = re.match(r"(\(\d+\)) ?(.*)", text).groups()
+        return names.setdefault((kind, number), name)
+
+    with open(path) as profile:
+        for line in profile:
+            key, equals, value = line.rstrip().partition("=")
+            if equals and key in ("ob", "cob"):
+                if key == "ob":
+                    mine = name_of("ob", value)
+                called = name_of("ob", value)
+            elif equals and key in ("fn", "cfn"):
+                called_function = name_of("fn", value)
+            elif equals and key == "calls":
+                in_call = True
+            elif line[:1] in "0123456789+-*" and mine.endswith(
+                    tuple(objects)):
+                cost = int(line.split()[1])
+                if not in_call:
+                    total += cost
+                elif not (called.endswith(("/nbdkit", *objects)) or
+                          "memcpy" in called_function or
+                          "memmove" in called_function):
+                    total += cost
+            if line[:1] in "0123456789+-*":
+                in_call = False
+                called = mine
+    return total
+
+
+def instructions_row():
+    length = 4 * MI
+    few, many = 2000, 12000
+
+    def one(stack, folder, count):
+        server = side.Server(
+            folder, stack, File(length), ["wtcache-size=16M"], threads=1,
+            wrapper=["valgrind", "--tool=callgrind",
+                     f"--callgrind-out-file={folder}/profile"])
+        try:
+            read_once(length)(server)
+            load(server, "--depth", "1", "--count", str(count),
+                 *span(0, length))
+        finally:
+            server.stop()
+        return instructions_in(f"{folder}/profile", stack)
+
+    def measure(server, run):
+        """Two runs: what differs between them is hits alone."""
+        stack = server.stack
+        difference = (one(stack, server.path("many"), many) -
+                      one(stack, server.path("few"), few))
+        return {"instructions": difference / (many - few)}
+
+    return Row("hit-instructions", "goal", "a 4K read hit inside the filter, "
+               "memcpy apart (callgrind)",
+               {"wtcache": Server("wtcache", File(length))},
+               [Side("wtcache", "wtcache", measure)],
+               [most("instructions", "instructions", 250)], rounds=1)
+
+
+# ---------------------------------------------------------------- reads
+
+def cold_row(name, group, floor, cache):
+    # So large that next to nothing is read twice.
+    servers, sides = peers(
+        Disk(size="64G", **{"read-latency": "2ms"}),
+        ["wtcache-size=64M"], plain("--depth", "16"), "no filter", "cache")
+    return Row(name, group, "4K random cold reads, depth 16, backend 2 ms",
+               servers, sides,
+               [least("rate, of no filter", "iops", floor, "no filter"),
+                least("rate, of cache", "iops", cache, "cache")])
+
+
+def stream(pattern, connections, offset, length):
+    return ["--pattern", pattern, "--depth", "1", "--block", "4K",
+            "--connections", str(connections), *span(offset, length)]
+
+
+# No round's part is read before.
+PART = GI
+STREAM_DISK = Disk(size=str(64 * PART), **{"read-latency": "2ms"})
+STREAM_CACHE = ["wtcache-size=1G"]
+
+
+def part_of(run):
+    return PART * (run.round % 64)
+
+
+def remember(run, key, result):
+    """How far each of the streams came, for the warm round after it."""
+    run.notes[key] = max(int(result["requests"]), 64)
+
+
+def warm_stream(server, run, pattern, connections, offset, length, key):
+    """Read again what the cold round read, over and over, for the time."""
+    each = run.notes[key] // connections * 4096
+    lists = []
+    for i in range(connections):
+        begin = offset + length // connections * i
+        if pattern == "backward":
+            begin += length // connections - each
+        lists.append([*stream(pattern, 1, begin, each), *timed(run)])
+    return lists
+
+
+def one_stream_row():
+    def cold(server, run):
+        result = load(server, *stream("sequential", 1, part_of(run), PART),
+                      *timed(run))
+        remember(run, "one", result)
+        return result
+
+    def warm(server, run):
+        return load(server, *warm_stream(server, run, "sequential", 1,
+                                         part_of(run), PART, "one")[0])
+
+    def peer(server, run):
+        return load(server, *stream("sequential", 1, part_of(run), PART),
+                    *timed(run))
+
+    servers = {stack: Server(stack, STREAM_DISK, STREAM_CACHE)
+               for stack in ("wtcache", "no filter", "readahead+cache")}
+    return Row(
+        "stream", "goal", "4K sequential cold reads, depth 1, backend 2 ms",
+        servers,
+        [Side("cold", "wtcache", cold), Side("warm", "wtcache", warm),
+         Side("no filter", "no filter", peer),
+         Side("readahead+cache", "readahead+cache", peer)],
+        [least("rate, of the same stream warm", "iops", 0.85, "warm"),
+         least("rate, of no filter", "iops", None, "no filter"),
+         least("rate, of readahead+cache", "iops", None, "readahead+cache")])
+
+
+def four_streams_row():
+    half = PART // 2
+
+    def total(results):
+        return {"iops": sum(result["iops"] for result in results)}
+
+    def cold(server, run):
+        begin = part_of(run)
+        results = loads_together(
+            server,
+            [*stream("sequential", 2, begin, half), *timed(run)],
+            [*stream("backward", 2, begin + half, half), *timed(run)])
+        remember(run, "forward", results[0])
+        remember(run, "backward", results[1])
+        return total(results)
+
+    def warm(server, run):
+        begin = part_of(run)
+        return total(loads_together(
+            server,
+            *warm_stream(server, run, "sequential", 2, begin, half,
+                         "forward"),
+            *warm_stream(server, run, "backward", 2, begin + half, half,
+                         "backward")))
+
+    return Row(
+        "streams-4", "goal", "four cold streams of 4K at once, two forwards "
+        "and two backwards, depth 1, backend 2 ms",
+        {"wtcache": Server("wtcache", STREAM_DISK, STREAM_CACHE)},
+        [Side("cold", "wtcache", cold), Side("warm", "wtcache", warm)],
+        [least("rate, of the same streams warm", "iops", 0.7, "warm")])
+
+
+def stream_beside_random_row():
+    """The random reads are judged, then the stream: two rows' worth."""
+    size = 64 * PART
+    random = ["--depth", "8", *span(size // 2, size // 2)]
+
+    def alone(server, run):
+        result = load(server, *random, "--seed", str(2 * run.round + 1),
+                      *timed(run))
+        return {"random": result["iops"]}
+
+    def beside(server, run):
+        result, other = load_beside(
+            server, stream("sequential", 1, PART * (run.round % 32), PART),
+            *random, "--seed", str(2 * run.round + 2), *timed(run))
+        remember(run, "beside", other)
+        return {"random": result["iops"], "stream": other["iops"]}
+
+    def warm(server, run):
+        begin = PART * (run.round % 32)
+        each = min(run.notes["beside"] * 4096, 256 * MI)
+        result = load(server, *stream("sequential", 1, begin, each),
+                      *timed(run))
+        return {"stream": result["iops"]}
+
+    return Row(
+        "stream-beside-random", "goal", "one cold stream of 4K, depth 1, "
+        "beside random cold reads, depth 8, backend 2 ms",
+        {"wtcache": Server("wtcache", STREAM_DISK, STREAM_CACHE)},
+        [Side("both", "wtcache", beside), Side("warm", "wtcache", warm),
+         Side("random alone", "wtcache", alone)],
+        [least("stream, of the same stream warm", "stream", 0.7, "warm"),
+         least("random reads kept", "random", 0.9, "random alone")])
+
+
+# ---------------------------------------------------------------- FUA
+
+def fua_row(name, group, title, pattern, disk, goals, parameters=(),
+            written=None):
+    servers, sides = peers(
+        Disk(**{"size": "1G", "write-latency": "200us",
+                "flush-latency": "2ms", **disk}),
+        ["wtcache-size=64M", *parameters],
+        to_disk("--op", "write", "--fua", "--depth", "16", "--pattern",
+                pattern), *goals)
+    checks = [least(f"rate, of {stack}", "iops", goal, stack)
+              for stack, goal in goals.items()]
+    if written:
+        checks.append(most("bytes at the backend for each of the client",
+                           "written", written))
+    return Row(name, group, title, servers, sides, checks)
+
+
+ONE_AT_A_TIME = "a backend that admits one request at a time"
+
+
+# ---------------------------------------------------------------- writes
+
+def flushed_writes_row(name, group, floor, mean, unflushed):
+    load_all = ["--op", "write", "--pattern", "sequential", "--depth", "32"]
+    flushed = to_disk(*load_all, "--flush-every", "256")
+    servers, sides = peers(
+        Disk(size="1G", **{"write-latency": "200us",
+                           "flush-latency": "2ms"}),
+        ["wtcache-size=256M"], flushed, "no filter", "cache")
+    checks = [least("rate, of no filter", "iops", floor, "no filter"),
+              least("rate, of cache", "iops", None, "cache"),
+              least("mean backend write, KiB", "mean_write", mean)]
+    if unflushed:
+        sides.append(Side("without flushes", "wtcache", to_disk(*load_all)))
+        checks.insert(0, least("rate, of the same without flushes", "iops",
+                               unflushed, "without flushes"))
+    return Row(name, group, "4K sequential writes, depth 32, a flush every "
+               "256, backend 0.2 ms, flush 2 ms", servers, sides, checks)
+
+
+def random_writes_row():
+    length = 128 * MI
+    servers, sides = peers(
+        File(length), ["wtcache-size=512M", "wtcache-dirty-max=256M"],
+        plain("--op", "write", "--depth", "32"), "no filter", "cache", "cow",
+        *QEMU, warm=read_once(length))
+    return Row("random-writes", "goal", "4K random writes, no flush, depth "
+               "32, file on tmpfs", servers, sides,
+               [least("rate, of no filter", "iops", 1.0, "no filter"),
+                least("rate, of cache", "iops", 3.0, "cache"),
+                *known("iops", ["cow", *QEMU])])
+
+
+def bounded_latency_row():
+    servers, sides = peers(
+        Disk(size="1G", serve="4", **{"write-latency": "2ms",
+                                      "flush-latency": "2ms"}),
+        ["wtcache-size=64M", "wtcache-dirty-max=4M"],
+        plain("--op", "write", "--depth", "8"), "no filter")
+    return Row("writes-at-the-bound", "goal", "4K random writes, depth 8, "
+               "dirty data at its bound, backend 2 ms, 4 at a time",
+               servers, sides,
+               [most("latency p99, of no filter", "p99", 3.0, "no filter",
+                     unit="us"),
+                most("longest latency, of no filter", "max", 3.0,
+                     "no filter", unit="us"),
+                least("rate, of no filter", "iops", None, "no filter")],
+               seconds=2.0)
+
+
+def small_flush_row():
+    def measure(server, run):
+        return load(server, "--op", "write", "--pattern", "random",
+                    "--depth", "1", "--flush-every", "1", "--seed",
+                    str(run.round + 1), *span(0, 32 * MI), *timed(run))
+
+    def server(size, length):
+        return Server("wtcache", File(length, filled=False),
+                      [f"wtcache-size={size}"], read_once(length))
+
+    return Row(
+        "small-flush", "goal", "a flush with one dirty block in a full cache "
+        "of 4 GiB, of that at 64 MiB",
+        {"4G": server("4G", 4 * GI), "64M": server("64M", 64 * MI)},
+        [Side("4G", "4G", measure), Side("64M", "64M", measure)],
+        [most("median of the flush", "flush_p50", 1.5, "64M", unit="us")],
+        memory=6 * GI)
+
+
+# ---------------------------------------------------------------- memory
+
+def highest_resident(server, work):
+    """The largest resident size seen while the work is done."""
+    seen = [server.resident()]
+    done = threading.Event()
+
+    def watch():
+        while not done.wait(0.02):
+            seen.append(server.resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
+    seen.append(server.resident())
+    return max(seen)
+
+
+def memory_row(text, size):
+    """Once over the cache's size in 64K, then small and random, half writes,
+    with flushes, from 64 connections.
+    """
+    length = max(size * 5 // 4, 128 * MI)
+
+    def measure(server, run):
+        def work():
+            load(server, "--op", "mixed", "--block", "64K", "--pattern",
+                 "sequential", "--connections", "64", "--depth", "4",
+                 "--count", str(length >> 16), *span(0, length))
+            load(server, "--op", "mixed", "--connections", "64", "--depth",
+                 "16", "--flush-every", "64", "--seed", str(run.round + 1),
+                 *timed(run))
+
+        return {"resident": highest_resident(server, work) / MI}
+
+    servers, sides = peers(File(length, filled=False),
+                           [f"wtcache-size={text}"], measure, "no filter")
+    return Row(f"memory-{text}", "floor", f"resident size of the server, "
+               f"wtcache-size={text}, 64 connections", servers, sides,
+               [most("MiB above no filter", "resident", size // MI + 32,
+                     "no filter", by="difference", unit="MiB")],
+               memory=2 * size + GI)
+
+
+def available_memory():
+    with open("/proc/meminfo") as info:
+        for line in info:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+    return 0
+
+
+def need(row):
+    """Raise Missing where the row cannot run."""
+    if row.name == "hit-instructions" and not shutil.which("valgrind"):
+        raise Missing("valgrind is not installed")
+    if row.memory > available_memory():
+        raise Missing(f"needs {row.memory // MI} MiB of memory")
+
+
+ROWS = [
+    cold_row("cold-reads", "floor", 0.95, None),
+    fua_row("fua-writes", "floor", "4K random FUA writes, native, depth 16, "
+            "write 0.2 ms + flush 2 ms", "random", {"fua": "native"},
+            {"no filter": 0.95, "cache": None}, written=1.0),
+    hits_row("hits", "floor", 1, 0.95, None, 2.0),
+    flushed_writes_row("flushed-writes", "floor", 2.0, 256, None),
+    hits_beside_misses_row("hits-beside-misses", "floor", 0.85),
+    memory_row("1M", MI),
+    memory_row("32M", 32 * MI),
+    memory_row("1G", GI),
+
+    hits_row("hits-1", "goal", 1, 1.0, 0.95, 2.2),
+    hits_row("hits-4", "goal", 4, 1.0, 0.95, 2.2),
+    instructions_row(),
+    big_hits_row(),
+    random_writes_row(),
+    cold_row("cold-reads-goal", "goal", 0.98, 14),
+    fua_row("fua-parallel", "goal", "4K random FUA writes, native, depth 16, "
+            "2.2 ms, backend parallel", "random", {"fua": "native"},
+            {"no filter": 0.98, "cache": 15}),
+    fua_row("fua-emulated", "goal", "4K random FUA writes, emulated, depth "
+            "16, " + ONE_AT_A_TIME, "random",
+            {"fua": "emulate", "serve": "1"}, {"no filter": 5.7}),
+    fua_row("fua-native-one", "goal", "4K random FUA writes, native, depth "
+            "16, " + ONE_AT_A_TIME, "random",
+            {"fua": "native", "serve": "1"}, {"no filter": 5.0}),
+    fua_row("fua-sequential-one", "goal", "4K sequential FUA writes, native, "
+            "depth 16, " + ONE_AT_A_TIME, "sequential",
+            {"fua": "native", "serve": "1"}, {"no filter": 12.0}),
+    fua_row("fua-sequential", "goal", "4K sequential FUA writes, native, "
+            "depth 16, backend parallel", "sequential", {"fua": "native"},
+            {"no filter": 0.97}),
+    flushed_writes_row("flushed-writes-goal", "goal", 3.5, 512, 0.8),
+    one_stream_row(),
+    four_streams_row(),
+    stream_beside_random_row(),
+    hits_beside_misses_row("hits-beside-misses-goal", "goal", 0.9),
+    hits_beside_flush_row(),
+    bounded_latency_row(),
+    small_flush_row(),
+    huge_cache_row(),
+]

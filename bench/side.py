@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Servers, and the load on them.
+
+A server is nbdkit with the filters of one stack over a backend of its own.  It
+is started once for a row and kept while rounds alternate; a connection of ours
+is held open meanwhile, so that no load's end is the end of the last client.
+
+What it knows: paths, processes, /proc.  What is measured, and what is good,
+is said in rows.py.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import nbd
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TICK = os.sysconf("SC_CLK_TCK")
+
+# The stacks that are compared: filters and their parameters.
+STACKS = {
+    "wtcache": (["wtcache"], []),
+    "no filter": ([], []),
+    "cache": (["cache"], ["cache-on-read=true"]),
+    "cow": (["cow"], ["cow-on-read=true"]),
+    "readahead+cache": (["readahead", "cache"], ["cache-on-read=true"]),
+}
+
+
+class Missing(Exception):
+    """What a row needs is not on this machine."""
+
+
+class Failed(Exception):
+    """A server or a load did not do what it was asked."""
+
+
+def find(variable, path):
+    """A built file: named by the environment, or in the build or the tree."""
+    if os.environ.get(variable):
+        return os.environ[variable]
+    for top in (os.environ.get("top_builddir"), os.getcwd(),
+                os.path.dirname(HERE)):
+        if top and os.path.exists(os.path.join(top, path)):
+            return os.path.join(top, path)
+    raise Missing(f"{path} is not built (or name it in {variable})")
+
+
+def load_program():
+    return find("WTCACHE_LOAD", "bench/load")
+
+
+def filter_path():
+    return find("WTCACHE_FILTER",
+                "filters/wtcache/.libs/nbdkit-wtcache-filter.so")
+
+
+def disk_path():
+    return find("WTDISK_PLUGIN", "tests/disk/.libs/nbdkit-wtdisk-plugin.so")
+
+
+class File:
+    """A file on tmpfs, served by nbdkit's file plugin."""
+
+    def __init__(self, size, filled=True):
+        self.size = size
+        self.filled = filled
+
+    def arguments(self, folder):
+        path = os.path.join(folder, "file")
+        with open(path, "wb") as file:
+            file.truncate(self.size)
+            if self.filled:
+                piece = os.urandom(1 << 20)
+                for _ in range(self.size >> 20):
+                    file.write(piece)
+        return ["file", path]
+
+
+class Disk:
+    """The tests' disk, with the latencies of a remote one."""
+
+    def __init__(self, **parameters):
+        self.parameters = {"size": "4G", "multi-conn": "yes", **parameters}
+
+    def arguments(self, folder):
+        return [disk_path(), "durable=" + os.path.join(folder, "durable"),
+                "control=" + os.path.join(folder, "control"),
+                *(f"{key}={value}" for key, value in self.parameters.items())]
+
+
+class Server:
+    """One nbdkit.  `parameters` are those of wtcache and go to no other."""
+
+    def __init__(self, folder, stack, backend, parameters=(), threads=None,
+                 wrapper=()):
+        self.folder = folder
+        self.stack = stack
+        os.mkdir(folder)
+        if stack == "qemu-nbd":
+            # Its backend is a file's name, never a plugin.
+            command = [stack, "-f", "raw", "-t", "-e", "99", "-k",
+                       self.path("nbd"), "--cache=writeback",
+                       backend.arguments(folder)[1]]
+        else:
+            filters, own = STACKS[stack]
+            command = [*wrapper, "nbdkit", "-f", "-U", self.path("nbd")]
+            if threads:
+                command += ["-t", str(threads)]
+            for name in filters:
+                command += ["--filter",
+                            filter_path() if name == "wtcache" else name]
+            command += backend.arguments(folder) + own
+            if "wtcache" in filters:
+                command += parameters
+        self.uri = "nbd+unix:///?socket=" + self.path("nbd")
+        with open(self.path("log"), "wb") as log:
+            # The cache and cow filters keep their data in TMPDIR.
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env={**os.environ, "TMPDIR": folder})
+        try:
+            self.connection = self.connect()
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def log(self):
+        with open(self.path("log"), errors="replace") as log:
+            return log.read().strip().splitlines()
+
+    def connect(self):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise Failed("nbdkit: " + "; ".join(self.log()[-2:]))
+            handle = nbd.NBD()
+            try:
+                handle.connect_uri(self.uri)
+                return handle
+            except nbd.Error:
+                time.sleep(0.02)
+        raise Failed("nbdkit: nobody listens")
+
+    def stop(self):
+        try:
+            self.connection.shutdown()
+        except nbd.Error:
+            pass  # it is gone already, and a load has said so
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def settle(self):
+        """What a round left to be written is not the next round's work."""
+        try:
+            if self.connection.can_flush():
+                self.connection.flush()
+        except nbd.Error as error:
+            raise Failed(f"{error}; " + "; ".join(self.log()[-2:]))
+
+    def cpu(self):
+        """Seconds of CPU so far, ended threads included."""
+        with open(f"/proc/{self.process.pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICK
+
+    def resident(self):
+        """Bytes of memory now."""
+        with open(f"/proc/{self.process.pid}/status") as status:
+            for line in status:
+                if line.startswith("VmRSS:"):
+                    return int(line.split()[1]) << 10
+        raise Failed("nbdkit has ended")
+
+    def control(self, *commands):
+        """Say a line to the tests' disk; its answer."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.connect(self.path("control"))
+            with sock.makefile("rw") as stream:
+                stream.write(" ".join(commands) + "\n")
+                stream.flush()
+                sock.shutdown(socket.SHUT_WR)
+                answer = stream.read().strip()
+        if not answer.startswith("ok"):
+            raise Failed("the disk: " + " ".join(commands) + ": " + answer)
+        return answer
+
+    def disk_stats(self):
+        """The disk's counters, by name."""
+        return {key: int(value) for key, _, value in
+                (word.partition("=") for word in
+                 self.control("stats").split()) if value.isdigit()}
+
+
+class Load:
+    """A run of bench/load, begun; `result` waits for its line."""
+
+    def __init__(self, server, arguments):
+        self.server = server
+        self.command = [load_program(), *arguments, server.uri]
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True)
+
+    def result(self):
+        out, err = self.process.communicate()
+        if self.process.returncode != 0:
+            raise Failed(" ".join(self.command) + ": " +
+                         (err.strip() or out.strip() or "failed") + " " +
+                         "; ".join(self.server.log()[-2:]))
+        return {key: float(value) for key, _, value in
+                (word.partition("=") for word in out.split())}
+
+    def stop(self):
+        """End it early.  It prints its line all the same."""
+        self.process.send_signal(signal.SIGINT)
+        return self.result()
+
+
+def load(server, *arguments):
+    """Run one load to its end; with the server's CPU per request."""
+    before = server.cpu()
+    result = Load(server, arguments).result()
+    used = server.cpu() - before
+    result["cpu"] = 1e6 * used / max(result["requests"], 1)
+    return result
+
+
+def load_beside(server, background, *arguments):
+    """Run one load while another goes on; the results of both."""
+    other = Load(server, [*background, "--seconds", "600"])
+    try:
+        result = load(server, *arguments)
+    except BaseException:
+        other.process.kill()
+        other.process.communicate()
+        raise
+    return result, other.stop()
+
+
+def loads_together(server, *lists):
+    """Run several loads at once; the results of all."""
+    running = [Load(server, arguments) for arguments in lists]
+    return [one.result() for one in running]
