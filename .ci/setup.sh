@@ -12,13 +12,14 @@ show_log ()
 }
 
 # step LOG TEXT COMMAND...: runs the command, whose output goes to the log,
-# and tells in one line what it was, how it ended and how long it took.
+# and tells in one line what it was, how it ended and how long it took. The
+# subshell keeps a function's cd to itself.
 step ()
 {
   local log=$1 text=$2 status=0 began=$SECONDS
   shift 2
   printf '%-62s ' "$text"
-  "$@" >"$log" 2>&1 </dev/null || status=$?
+  ("$@") >"$log" 2>&1 </dev/null || status=$?
   if [ $status -eq 0 ]; then
     echo "ok, $((SECONDS - began)) s"
   else
