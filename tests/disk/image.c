@@ -1,0 +1,801 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* The volatile and the durable image of one export.
+ *
+ * The durable image is a sparse file, changed with pwrite only, so that it
+ * outlives this process however it ends.  Over it lies, in memory, an overlay
+ * of the blocks that differ from it: those written and not yet made durable.
+ * The volatile image is the overlay where it has a block, else the file.
+ *
+ *     overlay    [ chunk 3 ]            [ chunk 90 ]      sorted by number
+ *                 b . . b b .             (zeroes)        b: not durable
+ *     file    ---------------------------------------     durable
+ *
+ * A flush makes durable those blocks of which some write had ended when the
+ * flush began, in their newest content, and no other: the disk gives as
+ * little as it may.  For that each block of the overlay holds the time of
+ * the first write that ended over it since it was last durable; time is a
+ * counter of the image which goes on at every end and every flush.
+ *
+ * Requests are carried out a chunk at a time under the lock: a block is never
+ * torn, a longer request may be.  A chunk of zeroes has no data, and zeroing
+ * a hole of the file changes nothing, so a huge size costs no memory.
+ *
+ * This file knows neither nbdkit nor requests, faults or latencies.
+ */
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "image.h"
+
+#define BLOCK_SIZE   512
+#define CHUNK_BLOCKS 128
+#define CHUNK_SIZE   ((uint64_t) BLOCK_SIZE * CHUNK_BLOCKS)
+
+/* Values of chunk.ended[] that are not a time. */
+#define DURABLE   UINT64_C (0)
+#define NOT_ENDED UINT64_MAX
+
+struct chunk {
+  uint64_t number;
+  unsigned count;               /* blocks that are not DURABLE */
+  uint64_t ended[CHUNK_BLOCKS]; /* DURABLE, NOT_ENDED or a time */
+  uint8_t *data;                /* null: the blocks here are zeroes */
+};
+
+struct image {
+  int fd;
+  pthread_mutex_t lock; /* innermost; held across I/O on fd */
+
+  /* Guarded by lock, as is the content of the file. */
+  uint64_t size;
+  uint64_t clock;
+  struct chunk **chunks; /* sorted by number; none is empty */
+  size_t nr_chunks, allocated;
+};
+
+static inline uint64_t
+min_u64 (uint64_t a, uint64_t b)
+{
+  return a < b ? a : b;
+}
+
+/* The durable image. */
+
+static int
+durable_read (const struct image *image, uint8_t *buf, uint64_t length,
+              uint64_t offset)
+{
+  while (length > 0) {
+    ssize_t r = pread (image->fd, buf, length, offset);
+
+    if (r == -1) {
+      if (errno == EINTR)
+        continue;
+      return errno;
+    }
+    if (r == 0) { /* past the end of a file shorter than the image */
+      memset (buf, 0, length);
+      return 0;
+    }
+    buf += r;
+    offset += r;
+    length -= r;
+  }
+  return 0;
+}
+
+static int
+durable_write (const struct image *image, const uint8_t *buf, uint64_t length,
+               uint64_t offset)
+{
+  while (length > 0) {
+    ssize_t r = pwrite (image->fd, buf, length, offset);
+
+    if (r == -1) {
+      if (errno == EINTR)
+        continue;
+      return errno;
+    }
+    buf += r;
+    offset += r;
+    length -= r;
+  }
+  return 0;
+}
+
+/* At most a chunk. */
+static int
+durable_zero (const struct image *image, uint64_t length, uint64_t offset)
+{
+  static const uint8_t zeroes[CHUNK_SIZE];
+
+  if (fallocate (image->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
+                 length) == 0)
+    return 0;
+  return durable_write (image, zeroes, length, offset);
+}
+
+/* Where the data of the file begins from OFFSET on, at most LIMIT. */
+static uint64_t
+durable_next_data (const struct image *image, uint64_t offset, uint64_t limit)
+{
+  off_t r = lseek (image->fd, offset, SEEK_DATA);
+
+  if (r == -1)
+    return errno == ENXIO ? limit : offset;
+  return min_u64 (r, limit);
+}
+
+/* Where a hole of the file begins from OFFSET on, at most LIMIT. */
+static uint64_t
+durable_next_hole (const struct image *image, uint64_t offset, uint64_t limit)
+{
+  off_t r = lseek (image->fd, offset, SEEK_HOLE);
+
+  return r == -1 ? limit : min_u64 (r, limit);
+}
+
+/* The overlay.  All of these are called with the lock held. */
+
+/* The index of the first chunk with this or a higher number. */
+static size_t
+lower_bound (const struct image *image, uint64_t number)
+{
+  size_t lo = 0, hi = image->nr_chunks;
+
+  while (lo < hi) {
+    size_t mid = lo + (hi - lo) / 2;
+
+    if (image->chunks[mid]->number < number)
+      lo = mid + 1;
+    else
+      hi = mid;
+  }
+  return lo;
+}
+
+static struct chunk *
+find_chunk (const struct image *image, uint64_t number)
+{
+  size_t i = lower_bound (image, number);
+
+  if (i < image->nr_chunks && image->chunks[i]->number == number)
+    return image->chunks[i];
+  return NULL;
+}
+
+/* Finds the chunk or adds an empty one.  Null if there is no memory. */
+static struct chunk *
+get_chunk (struct image *image, uint64_t number)
+{
+  size_t i = lower_bound (image, number);
+  struct chunk *chunk;
+
+  if (i < image->nr_chunks && image->chunks[i]->number == number)
+    return image->chunks[i];
+
+  if (image->nr_chunks == image->allocated) {
+    size_t n = image->allocated ? 2 * image->allocated : 64;
+    struct chunk **p = reallocarray (image->chunks, n, sizeof *p);
+
+    if (p == NULL)
+      return NULL;
+    image->chunks = p;
+    image->allocated = n;
+  }
+  chunk = calloc (1, sizeof *chunk);
+  if (chunk == NULL)
+    return NULL;
+  chunk->number = number;
+  memmove (&image->chunks[i + 1], &image->chunks[i],
+           (image->nr_chunks - i) * sizeof image->chunks[0]);
+  image->chunks[i] = chunk;
+  image->nr_chunks++;
+  return chunk;
+}
+
+static void
+free_chunk (struct chunk *chunk)
+{
+  free (chunk->data);
+  free (chunk);
+}
+
+/* Takes the chunk out of the overlay if nothing is left in it. */
+static void
+drop_if_empty (struct image *image, struct chunk *chunk)
+{
+  size_t i;
+
+  if (chunk->count > 0)
+    return;
+  i = lower_bound (image, chunk->number);
+  image->nr_chunks--;
+  memmove (&image->chunks[i], &image->chunks[i + 1],
+           (image->nr_chunks - i) * sizeof image->chunks[0]);
+  free_chunk (chunk);
+}
+
+static void
+mark_written (struct chunk *chunk, unsigned block)
+{
+  if (chunk->ended[block] == DURABLE) {
+    chunk->ended[block] = NOT_ENDED;
+    chunk->count++;
+  }
+}
+
+static void
+mark_durable (struct chunk *chunk, unsigned block)
+{
+  if (chunk->ended[block] != DURABLE) {
+    chunk->ended[block] = DURABLE;
+    chunk->count--;
+  }
+}
+
+/* The first block after BLOCK, at most LIMIT, of which "is durable" is not
+ * what it is of BLOCK.
+ */
+static unsigned
+end_of_run (const struct chunk *chunk, unsigned block, unsigned limit)
+{
+  bool durable = chunk->ended[block] == DURABLE;
+
+  do
+    block++;
+  while (block < limit && (chunk->ended[block] == DURABLE) == durable);
+  return block;
+}
+
+/* How much of a range lies in the chunk where it begins. */
+static uint64_t
+piece_of (uint64_t length, uint64_t offset)
+{
+  return min_u64 (length, CHUNK_SIZE - offset % CHUNK_SIZE);
+}
+
+static int
+read_piece (const struct image *image, uint8_t *buf, uint64_t length,
+            uint64_t offset)
+{
+  const struct chunk *chunk = find_chunk (image, offset / CHUNK_SIZE);
+  const uint64_t end = offset + length;
+
+  if (chunk == NULL)
+    return durable_read (image, buf, length, offset);
+
+  while (offset < end) {
+    unsigned block = offset % CHUNK_SIZE / BLOCK_SIZE;
+    unsigned next = end_of_run (chunk, block, CHUNK_BLOCKS);
+    uint64_t n = (uint64_t) next * BLOCK_SIZE - offset % CHUNK_SIZE;
+    int err;
+
+    n = min_u64 (n, end - offset);
+    if (chunk->ended[block] == DURABLE) {
+      err = durable_read (image, buf, n, offset);
+      if (err)
+        return err;
+    }
+    else if (chunk->data)
+      memcpy (buf, chunk->data + offset % CHUNK_SIZE, n);
+    else
+      memset (buf, 0, n);
+    buf += n;
+    offset += n;
+  }
+  return 0;
+}
+
+/* Before a part of a block is written, the rest of it must be in the overlay.
+ * The chunk has data.
+ */
+static int
+fill_block (const struct image *image, struct chunk *chunk, unsigned block)
+{
+  const uint64_t at = (uint64_t) block * BLOCK_SIZE;
+  const uint64_t offset = chunk->number * CHUNK_SIZE + at;
+
+  if (chunk->ended[block] != DURABLE)
+    return 0;
+  return durable_read (image, chunk->data + at,
+                       min_u64 (BLOCK_SIZE, image->size - offset), offset);
+}
+
+static int
+write_piece (struct image *image, const uint8_t *buf, uint64_t length,
+             uint64_t offset)
+{
+  const uint64_t at = offset % CHUNK_SIZE;
+  const unsigned first = at / BLOCK_SIZE;
+  const unsigned last = (at + length - 1) / BLOCK_SIZE;
+  struct chunk *chunk = get_chunk (image, offset / CHUNK_SIZE);
+  int err = 0;
+
+  if (chunk == NULL)
+    return ENOMEM;
+  if (chunk->data == NULL) {
+    chunk->data = calloc (1, CHUNK_SIZE);
+    if (chunk->data == NULL)
+      err = ENOMEM;
+  }
+  if (!err && at % BLOCK_SIZE)
+    err = fill_block (image, chunk, first);
+  if (!err && (at + length) % BLOCK_SIZE)
+    err = fill_block (image, chunk, last);
+  if (!err) {
+    memcpy (chunk->data + at, buf, length);
+    for (unsigned b = first; b <= last; b++)
+      mark_written (chunk, b);
+  }
+  drop_if_empty (image, chunk);
+  return err;
+}
+
+/* Whole blocks, or up to the end of the image. */
+static int
+zero_piece (struct image *image, uint64_t length, uint64_t offset)
+{
+  const uint64_t at = offset % CHUNK_SIZE;
+  const unsigned first = at / BLOCK_SIZE;
+  const unsigned last = (at + length - 1) / BLOCK_SIZE;
+  struct chunk *chunk = get_chunk (image, offset / CHUNK_SIZE);
+
+  if (chunk == NULL)
+    return ENOMEM;
+  for (unsigned b = first; b <= last; b++)
+    mark_written (chunk, b);
+  if (length == CHUNK_SIZE) {
+    free (chunk->data);
+    chunk->data = NULL;
+  }
+  else if (chunk->data)
+    memset (chunk->data + at, 0, length);
+  return 0;
+}
+
+/* Writes blocks FIRST to LAST - 1, none of them durable, to the file. */
+static int
+persist_run (const struct image *image, struct chunk *chunk, unsigned first,
+             unsigned last)
+{
+  const uint64_t at = (uint64_t) first * BLOCK_SIZE;
+  const uint64_t offset = chunk->number * CHUNK_SIZE + at;
+  const uint64_t length =
+      min_u64 ((uint64_t) (last - first) * BLOCK_SIZE, image->size - offset);
+  int err;
+
+  if (chunk->data)
+    err = durable_write (image, chunk->data + at, length, offset);
+  else
+    err = durable_zero (image, length, offset);
+  if (err)
+    return err;
+  for (unsigned b = first; b < last; b++)
+    mark_durable (chunk, b);
+  return 0;
+}
+
+/* Makes durable the blocks from FIRST to LAST - 1 of which a write had ended
+ * before the time BEGAN.  The chunk may be empty afterwards.
+ */
+static int
+persist_chunk (const struct image *image, struct chunk *chunk, unsigned first,
+               unsigned last, uint64_t began)
+{
+  for (unsigned b = first; b < last; b++) {
+    unsigned end = b;
+    int err;
+
+    while (end < last && chunk->ended[end] != DURABLE &&
+           chunk->ended[end] <= began)
+      end++;
+    if (end > b) {
+      err = persist_run (image, chunk, b, end);
+      if (err)
+        return err;
+      b = end - 1;
+    }
+  }
+  return 0;
+}
+
+/* Makes the blocks of a range within one chunk durable. */
+static int
+persist_piece (struct image *image, uint64_t length, uint64_t offset)
+{
+  const uint64_t at = offset % CHUNK_SIZE;
+  struct chunk *chunk = find_chunk (image, offset / CHUNK_SIZE);
+  int err;
+
+  if (chunk == NULL)
+    return 0;
+  err = persist_chunk (image, chunk, at / BLOCK_SIZE,
+                       (at + length - 1) / BLOCK_SIZE + 1, NOT_ENDED);
+  drop_if_empty (image, chunk);
+  return err;
+}
+
+/* The interface. */
+
+/* Opens and sizes the durable file.  Returns -1 with errno set. */
+static int
+open_durable (const char *path, int64_t *size, bool readonly)
+{
+  struct stat st;
+  int fd;
+
+  if (path == NULL)
+    fd = memfd_create ("wtdisk", MFD_CLOEXEC);
+  else {
+    fd = open (path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd == -1 && readonly)
+      fd = open (path, O_RDONLY | O_CLOEXEC);
+  }
+  if (fd == -1)
+    return -1;
+  if (fstat (fd, &st) == -1)
+    goto error;
+  if (*size == -1)
+    *size = st.st_size;
+  /* Where the file system has no files of that size the file stays shorter
+   * and reads as zeroes past its end.
+   */
+  if (st.st_size < *size && ftruncate (fd, *size) == -1 && errno != EFBIG &&
+      !readonly)
+    goto error;
+  return fd;
+
+error:
+  close (fd);
+  return -1;
+}
+
+struct image *
+image_open (const char *path, int64_t size, bool readonly)
+{
+  struct image *image = calloc (1, sizeof *image);
+
+  if (image == NULL)
+    return NULL;
+  image->fd = open_durable (path, &size, readonly);
+  if (image->fd == -1) {
+    free (image);
+    return NULL;
+  }
+  image->size = size;
+  pthread_mutex_init (&image->lock, NULL);
+  return image;
+}
+
+static void
+forget (struct image *image)
+{
+  for (size_t i = 0; i < image->nr_chunks; i++)
+    free_chunk (image->chunks[i]);
+  image->nr_chunks = 0;
+}
+
+void
+image_close (struct image *image)
+{
+  forget (image);
+  free (image->chunks);
+  pthread_mutex_destroy (&image->lock);
+  close (image->fd);
+  free (image);
+}
+
+uint64_t
+image_size (struct image *image)
+{
+  uint64_t size;
+
+  pthread_mutex_lock (&image->lock);
+  size = image->size;
+  pthread_mutex_unlock (&image->lock);
+  return size;
+}
+
+/* Takes what lies past SIZE out of the overlay. */
+static void
+cut_overlay (struct image *image, uint64_t size)
+{
+  size_t i = image->nr_chunks;
+
+  while (i-- > 0) {
+    struct chunk *chunk = image->chunks[i];
+    uint64_t start = chunk->number * CHUNK_SIZE;
+    uint64_t keep;
+
+    if (start + CHUNK_SIZE <= size)
+      break;
+    keep = size > start ? size - start : 0;
+    if (chunk->data)
+      memset (chunk->data + keep, 0, CHUNK_SIZE - keep);
+    for (unsigned b = (keep + BLOCK_SIZE - 1) / BLOCK_SIZE; b < CHUNK_BLOCKS;
+         b++)
+      mark_durable (chunk, b);
+    drop_if_empty (image, chunk);
+  }
+}
+
+int
+image_resize (struct image *image, uint64_t size)
+{
+  struct stat st;
+  int err = 0;
+
+  pthread_mutex_lock (&image->lock);
+  if (fstat (image->fd, &st) == -1)
+    err = errno;
+  else if ((uint64_t) st.st_size != size && ftruncate (image->fd, size) == -1 &&
+           errno != EFBIG)
+    err = errno;
+  if (!err) {
+    if (size < image->size)
+      cut_overlay (image, size);
+    image->size = size;
+  }
+  pthread_mutex_unlock (&image->lock);
+  return err;
+}
+
+int
+image_read (struct image *image, void *buf, uint64_t length, uint64_t offset)
+{
+  uint8_t *p = buf;
+  int err = 0;
+
+  while (length > 0 && !err) {
+    uint64_t n = piece_of (length, offset);
+
+    pthread_mutex_lock (&image->lock);
+    err = read_piece (image, p, n, offset);
+    pthread_mutex_unlock (&image->lock);
+    p += n;
+    offset += n;
+    length -= n;
+  }
+  return err;
+}
+
+/* A piece becomes visible and durable under one hold of the lock: were there
+ * a gap, image_forget could take the piece away and the request would still
+ * succeed.
+ */
+int
+image_write (struct image *image, const void *buf, uint64_t length,
+             uint64_t offset, bool durable)
+{
+  const uint8_t *p = buf;
+  int err = 0;
+
+  while (length > 0 && !err) {
+    uint64_t n = piece_of (length, offset);
+
+    pthread_mutex_lock (&image->lock);
+    err = offset + n > image->size ? EIO : write_piece (image, p, n, offset);
+    if (!err && durable)
+      err = persist_piece (image, n, offset);
+    pthread_mutex_unlock (&image->lock);
+    p += n;
+    offset += n;
+    length -= n;
+  }
+  return err;
+}
+
+/* How much from OFFSET on is a hole of the file with no overlay on it. */
+static uint64_t
+untouched (const struct image *image, uint64_t length, uint64_t offset)
+{
+  size_t i = lower_bound (image, offset / CHUNK_SIZE);
+  uint64_t end = offset + length;
+
+  if (i < image->nr_chunks)
+    end = min_u64 (end, image->chunks[i]->number * CHUNK_SIZE);
+  return end <= offset ? 0 : durable_next_data (image, offset, end) - offset;
+}
+
+/* Zeroes a beginning of the range and tells how long it is. */
+static int
+zero_some (struct image *image, uint64_t length, uint64_t offset, bool durable,
+           uint64_t *done)
+{
+  static const uint8_t zeroes[BLOCK_SIZE];
+  uint64_t n;
+  int err;
+
+  if (offset + length > image->size)
+    return EIO;
+  *done = untouched (image, length, offset);
+  if (*done > 0)
+    return 0;
+
+  n = piece_of (length, offset);
+  if (offset % BLOCK_SIZE)
+    n = min_u64 (n, BLOCK_SIZE - offset % BLOCK_SIZE);
+  else if (n >= BLOCK_SIZE && offset + n != image->size)
+    n -= n % BLOCK_SIZE;
+  if (offset % BLOCK_SIZE || (n < BLOCK_SIZE && offset + n != image->size))
+    err = write_piece (image, zeroes, n, offset);
+  else
+    err = zero_piece (image, n, offset);
+  if (!err && durable)
+    err = persist_piece (image, n, offset);
+  *done = n;
+  return err;
+}
+
+int
+image_zero (struct image *image, uint64_t length, uint64_t offset, bool durable)
+{
+  int err = 0;
+
+  while (length > 0 && !err) {
+    uint64_t n = 0;
+
+    pthread_mutex_lock (&image->lock);
+    err = zero_some (image, length, offset, durable, &n);
+    pthread_mutex_unlock (&image->lock);
+    offset += n;
+    length -= n;
+  }
+  return err;
+}
+
+/* The block may hold a later write by now, which then counts as ended too:
+ * its content is a newer one, so a flush may well make it durable.
+ */
+void
+image_ended (struct image *image, uint64_t length, uint64_t offset)
+{
+  const uint64_t end = offset + length;
+  uint64_t now;
+
+  if (length == 0)
+    return;
+  pthread_mutex_lock (&image->lock);
+  now = ++image->clock;
+  for (size_t i = lower_bound (image, offset / CHUNK_SIZE);
+       i < image->nr_chunks; i++) {
+    struct chunk *chunk = image->chunks[i];
+    uint64_t start = chunk->number * CHUNK_SIZE;
+    uint64_t first, last;
+
+    if (start >= end)
+      break;
+    first = offset > start ? (offset - start) / BLOCK_SIZE : 0;
+    last = (min_u64 (end - start, CHUNK_SIZE) - 1) / BLOCK_SIZE;
+    for (uint64_t b = first; b <= last; b++)
+      if (chunk->ended[b] == NOT_ENDED)
+        chunk->ended[b] = now;
+  }
+  pthread_mutex_unlock (&image->lock);
+}
+
+uint64_t
+image_flush_begin (struct image *image)
+{
+  uint64_t began;
+
+  pthread_mutex_lock (&image->lock);
+  began = ++image->clock;
+  pthread_mutex_unlock (&image->lock);
+  return began;
+}
+
+int
+image_flush (struct image *image, uint64_t began)
+{
+  size_t i, kept = 0;
+  int err = 0;
+
+  pthread_mutex_lock (&image->lock);
+  for (i = 0; i < image->nr_chunks; i++) {
+    struct chunk *chunk = image->chunks[i];
+
+    if (!err)
+      err = persist_chunk (image, chunk, 0, CHUNK_BLOCKS, began);
+    if (chunk->count > 0)
+      image->chunks[kept++] = chunk;
+    else
+      free_chunk (chunk);
+  }
+  image->nr_chunks = kept;
+  pthread_mutex_unlock (&image->lock);
+  return err;
+}
+
+void
+image_forget (struct image *image)
+{
+  pthread_mutex_lock (&image->lock);
+  forget (image);
+  pthread_mutex_unlock (&image->lock);
+}
+
+/* One extent of the volatile image: its end, and whether it is a hole. */
+static uint64_t
+extent_at (const struct image *image, uint64_t offset, uint64_t end, bool *hole)
+{
+  size_t i = lower_bound (image, offset / CHUNK_SIZE);
+  uint64_t start, data;
+
+  if (i < image->nr_chunks) {
+    const struct chunk *chunk = image->chunks[i];
+
+    start = chunk->number * CHUNK_SIZE;
+    if (start <= offset) {
+      unsigned block = offset % CHUNK_SIZE / BLOCK_SIZE;
+      unsigned next = end_of_run (chunk, block, CHUNK_BLOCKS);
+
+      end = min_u64 (end, start + (uint64_t) next * BLOCK_SIZE);
+      if (chunk->ended[block] != DURABLE) {
+        *hole = chunk->data == NULL;
+        return end;
+      }
+    }
+    else
+      end = min_u64 (end, start);
+  }
+
+  data = durable_next_data (image, offset, end);
+  *hole = data > offset;
+  return *hole ? data : durable_next_hole (image, offset, end);
+}
+
+/* Hands on an extent; a hole keeps its aligned middle and its edges become
+ * data.  The end of the image is aligned.
+ */
+static int
+add_aligned (uint64_t start, uint64_t end, uint64_t size, uint64_t align,
+             bool hole, image_extent_fn add, void *opaque)
+{
+  uint64_t first = start + (align - start % align) % align;
+  uint64_t last = end == size ? end : end - end % align;
+  int r = 0;
+
+  if (!hole || first >= last)
+    return add (opaque, start, end - start, false);
+  if (first > start)
+    r = add (opaque, start, first - start, false);
+  if (r == 0)
+    r = add (opaque, first, last - first, true);
+  if (r == 0 && last < end)
+    r = add (opaque, last, end - last, false);
+  return r;
+}
+
+int
+image_extents (struct image *image, uint64_t length, uint64_t offset,
+               uint64_t align, image_extent_fn add, void *opaque)
+{
+  const uint64_t end = offset + length;
+  int r = 0;
+
+  pthread_mutex_lock (&image->lock);
+  while (offset < end && r == 0) {
+    bool hole;
+    uint64_t next = extent_at (image, offset, end, &hole);
+
+    r = add_aligned (offset, next, image->size, align, hole, add, opaque);
+    offset = next;
+  }
+  pthread_mutex_unlock (&image->lock);
+  return r == 0 ? 0 : errno;
+}

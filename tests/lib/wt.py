@@ -1,0 +1,733 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The library of the live tests: a server with the filter over the tests'
+disk, libnbd clients of it, and the disk's log and control socket.
+
+    import wt
+
+    def test_something():
+        with wt.Server({"wtcache-size": "1M"}, {"size": "64M"}) as server:
+            h = server.connect()
+            h.pwrite(wt.pattern(0, 4096, 1), 0, wt.FUA)
+            assert server.durable(0, 4096) == wt.pattern(0, 4096, 1)
+
+    wt.main()
+
+A server keeps all its files in a folder of its own, which goes away with it.
+Environment:
+  WTCACHE_FILTER, WTDISK_PLUGIN  the modules (else those of the built tree)
+  top_builddir                   the built tree (else the source tree)
+  WT_NBDKIT                      the command (nbdkit, or "valgrind .. nbdkit")
+  WT_NBDKIT_WRAPPER              words put before the command
+  WT_LD_PRELOAD                  LD_PRELOAD of the server alone
+  WT_SCALE                       how much slower than usual all may be
+"""
+
+import collections
+import errno
+import hashlib
+import os
+import shlex
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+
+import nbd
+
+import tap
+from tap import (Hang, Skip, comment, main,  # noqa: F401 (for the tests)
+                 require, timeout)
+
+FUA = nbd.CMD_FLAG_FUA
+NO_HOLE = nbd.CMD_FLAG_NO_HOLE
+FAST_ZERO = nbd.CMD_FLAG_FAST_ZERO
+REQ_ONE = nbd.CMD_FLAG_REQ_ONE
+
+# The checks of libnbd that would keep a test's requests from the server.
+LENIENT = (nbd.STRICT_ALIGN | nbd.STRICT_BOUNDS | nbd.STRICT_ZERO_SIZE
+           | getattr(nbd, "STRICT_PAYLOAD", 0))
+
+BLOCK = 512
+
+# Files larger than this are put on tmpfs, which has files of any size.
+LARGE = 1 << 43
+
+
+# Waiting.
+
+def wait_until(predicate, what, timeout=30):
+    """Waits until the predicate is true and returns what it returned."""
+    end = time.monotonic() + timeout * tap.SCALE
+    while True:
+        result = predicate()
+        if result:
+            return result
+        if time.monotonic() > end:
+            raise AssertionError("waited in vain until " + what)
+        time.sleep(0.005)
+
+
+class Background:
+    """A function that runs in a thread of its own."""
+
+    def __init__(self, function, *args, **kwargs):
+        self.value = self.error = None
+        self.thread = threading.Thread(
+            target=self.run, args=(function, args, kwargs), daemon=True)
+        self.thread.start()
+
+    def run(self, function, args, kwargs):
+        try:
+            self.value = function(*args, **kwargs)
+        except BaseException as error:
+            self.error = error
+
+    def done(self):
+        return not self.thread.is_alive()
+
+    def result(self, timeout=60):
+        """What it returned; raises what it raised."""
+        self.thread.join(timeout * tap.SCALE)
+        if self.thread.is_alive():
+            raise AssertionError("a background call does not end")
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+def background(function, *args, **kwargs):
+    return Background(function, *args, **kwargs)
+
+
+# Bytes.
+
+def pattern_block(number, version):
+    head = struct.pack("<QQ", number, version)
+    return head + hashlib.shake_128(head).digest(BLOCK - len(head))
+
+
+def pattern(offset, length, version):
+    """Bytes that tell where they belong and in which version.
+
+    Version 0 is zeroes, as on a new disk.  A part of a pattern equals the
+    pattern of that part.
+    """
+    if version == 0 or length == 0:
+        return bytes(length)
+    first = offset // BLOCK
+    last = (offset + length - 1) // BLOCK
+    data = b"".join(pattern_block(n, version) for n in range(first, last + 1))
+    start = offset - first * BLOCK
+    return data[start:start + length]
+
+
+def version_of(block, offset):
+    """The version of one whole block of a pattern; None: torn or another."""
+    number, version = struct.unpack_from("<QQ", block)
+    if block == bytes(len(block)):
+        return 0
+    if block != pattern_block(number, version)[:len(block)]:
+        return None
+    return version if number == offset // BLOCK else None
+
+
+def versions(data, offset):
+    """The version of each block of data, which begins at a block."""
+    return [version_of(bytes(data[i:i + BLOCK]), offset + i)
+            for i in range(0, len(data), BLOCK)]
+
+
+# Clients.
+
+def errno_of(call, *args, **kwargs):
+    """The errno with which a libnbd call fails; 0 if it succeeds."""
+    try:
+        call(*args, **kwargs)
+    except nbd.Error as error:
+        return error.errnum
+    return 0
+
+
+class Command:
+    """An asynchronous command, on its way from start() to wait()."""
+
+    def __init__(self, h, name, *args):
+        self.h = h
+        self.errno = None
+        self.buffer = None
+        self.extents = []
+        issue = getattr(h, "aio_" + name)
+        if name == "pread":
+            length, args = args[0], args[1:]
+            self.buffer = nbd.Buffer(length)
+            args = (self.buffer,) + args
+        elif name == "pwrite":
+            self.buffer = nbd.Buffer.from_bytearray(bytearray(args[0]))
+            args = (self.buffer,) + args[1:]
+        if name == "flush":
+            issue(self.complete, *args)
+        elif name == "block_status":
+            issue(args[0], args[1], self.extent, self.complete, *args[2:])
+        else:
+            issue(*args[:2], self.complete, *args[2:])
+
+    def complete(self, error):
+        self.errno = error.value if hasattr(error, "value") else error
+        return 1
+
+    def extent(self, context, _offset, entries, _error):
+        if context == nbd.CONTEXT_BASE_ALLOCATION:
+            self.extents += list(zip(entries[::2], entries[1::2]))
+
+    def poll(self, milliseconds):
+        """Lets its connection go on; whether anything happened there."""
+        try:
+            return self.h.poll(milliseconds) > 0
+        except nbd.Error:
+            # The connection is dead, and a command that was in flight there
+            # has ended by now if it ever will.
+            if self.errno is None:
+                self.errno = errno.ENOTCONN
+            return False
+
+    def done(self):
+        """Whether it has ended; looks at what has arrived."""
+        while self.errno is None and self.poll(0):
+            pass
+        return self.errno is not None
+
+    def wait(self, timeout=60):
+        """Waits for its end and returns its errno."""
+        wait_all([self], timeout)
+        return self.errno
+
+    def data(self):
+        """What a pread has read, once it has ended well."""
+        assert self.wait() == 0, errno.errorcode.get(self.errno, self.errno)
+        return bytes(self.buffer.to_bytearray())
+
+
+def start(h, name, *args, timeout=30):
+    """Sends an asynchronous command and returns it once all of it is sent.
+
+    The arguments are those of the libnbd call of that name without aio_:
+    start(h, "pread", length, offset), start(h, "pwrite", bytes, offset,
+    flags), start(h, "zero", length, offset, flags), start(h, "flush").
+    """
+    command = Command(h, name, *args)
+    end = time.monotonic() + timeout * tap.SCALE
+    while h.aio_get_direction() & nbd.AIO_DIRECTION_WRITE:
+        command.poll(100)
+        assert time.monotonic() < end, "the server does not read"
+    return command
+
+
+def wait_all(commands, timeout=60):
+    """Waits until all of them have ended, on whichever connections."""
+    end = time.monotonic() + timeout * tap.SCALE
+    for command in commands:
+        while command.errno is None:
+            command.poll(1000)
+            if command.errno is None and time.monotonic() > end:
+                raise AssertionError("a command does not end")
+
+
+def cut_off(h):
+    """Ends a connection without a word; what is in flight fails."""
+    with socket.socket(fileno=os.dup(h.aio_get_fd())) as s:
+        s.shutdown(socket.SHUT_RDWR)
+
+
+def block_status(h, length, offset, flags=0):
+    """The extents of a range as (length, flags of base:allocation)."""
+    extents = []
+
+    def extent(context, _offset, entries, _error):
+        if context == nbd.CONTEXT_BASE_ALLOCATION:
+            extents.extend(zip(entries[::2], entries[1::2]))
+    h.block_status(length, offset, extent, flags)
+    return extents
+
+
+# The log of the disk.
+
+class Request:
+    """A request in the log of the disk.
+
+    start and end are numbers in the order of all events; end and errno are
+    None while it has not ended.  flags is a set of "fua", "may_trim", "fast".
+    """
+
+    def __init__(self, number, words):
+        self.start = number
+        self.id = int(words[0])
+        self.export = words[1]
+        self.connection = int(words[2])
+        self.op = words[3]
+        self.offset = int(words[4])
+        self.length = int(words[5])
+        self.flags = set(words[6].split(",")) - {"-"}
+        self.in_flight = int(words[7])
+        self.start_ns = int(words[8])
+        self.data_offset = int(words[9]) if len(words) > 9 else None
+        self.end = self.errno = self.end_ns = self.partial = None
+        self.violation = False
+
+    @property
+    def fua(self):
+        return "fua" in self.flags
+
+    def overlaps(self, offset, length):
+        return (self.offset < offset + length
+                and offset < self.offset + self.length)
+
+    def __repr__(self):
+        return "<%s %s %d+%d %s [%s..%s] errno=%s>" % (
+            self.id, self.op, self.offset, self.length,
+            ",".join(sorted(self.flags)) or "-", self.start, self.end,
+            self.errno)
+
+
+Event = collections.namedtuple("Event", "number kind request words")
+
+
+class Log:
+    """The log: requests in the order of their start, and all events.
+
+    An event has a kind (start, end, violation, partial, forget, crash), its
+    request or None, and the words that follow the kind.
+    """
+
+    def __init__(self, text):
+        self.events = []
+        self.requests = []
+        by_id = {}
+        for line in text.splitlines():
+            number, kind, *words = line.split()
+            number = int(number)
+            request = None
+            if kind == "start":
+                request = Request(number, words)
+                by_id[request.id] = request
+                self.requests.append(request)
+            elif kind in ("end", "violation", "partial"):
+                request = by_id[int(words[0])]
+            if kind == "end":
+                request.end = number
+                request.errno = int(words[1])
+                request.end_ns = int(words[2])
+            elif kind == "violation":
+                request.violation = True
+            elif kind == "partial":
+                request.partial = int(words[1])
+            self.events.append(Event(number, kind, request, words))
+
+    def of(self, *ops):
+        """The requests with one of these operations."""
+        return [r for r in self.requests if r.op in ops]
+
+    def __iter__(self):
+        return iter(self.requests)
+
+    def __len__(self):
+        return len(self.requests)
+
+
+# The server.
+
+def module_path(variable, *below):
+    """A built module: by its variable, else in the built tree."""
+    path = os.environ.get(variable)
+    if not path:
+        here = os.path.dirname(os.path.abspath(__file__))
+        top = os.environ.get("top_builddir", os.path.join(here, "..", ".."))
+        path = os.path.join(top, *below)
+    if not os.path.exists(path):
+        raise AssertionError("%s is not built; see %s" % (path, variable))
+    return os.path.abspath(path)
+
+
+def filter_path():
+    return module_path("WTCACHE_FILTER", "filters", "wtcache", ".libs",
+                       "nbdkit-wtcache-filter.so")
+
+
+def disk_path():
+    return module_path("WTDISK_PLUGIN", "tests", "disk", ".libs",
+                       "nbdkit-wtdisk-plugin.so")
+
+
+def stacks_of(pid):
+    """Where the threads of a process stand, if gdb can tell."""
+    if shutil.which("gdb") is None:
+        return "(no gdb to look into process %d)" % pid
+    try:
+        gdb = subprocess.run(
+            ["gdb", "-nx", "-batch", "-p", str(pid),
+             "-ex", "thread apply all bt"], stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return "(gdb does not end)"
+    return gdb.stdout
+
+
+def parse_size(size):
+    """A size as nbdkit takes it, as a number."""
+    text = str(size)
+    units = "BKMGTPE"
+    if text[-1].upper() in units:
+        return int(text[:-1]) << (10 * units.index(text[-1].upper()))
+    return int(text)
+
+
+servers = []        # all that have not been closed
+reports = []        # what closed ones leave to report if the test fails
+
+
+class Server:
+    """nbdkit in the foreground, with the filter over the tests' disk.
+
+    filter_options  parameters of wtcache; None: without the filter
+    disk_options    parameters of the tests' disk (size is 64M if not given;
+                    durable, log and control are set here unless None)
+    filters_above,  names or paths of other filters, outermost first, that
+    filters_below   stand above and below wtcache
+    plugin          another plugin in place of the disk: [name, args...]
+    args            further arguments of nbdkit, put before the plugin
+    parameters      further key=value words, put after the plugin's
+    env             changes to the environment; None takes one away
+    start=False     not started yet
+    """
+
+    def __init__(self, filter_options=None, disk_options=None,
+                 filters_above=(), filters_below=(), plugin=None, args=(),
+                 parameters=(), env=None, start=True):
+        self.filter_options = filter_options
+        self.filters_above = list(filters_above)
+        self.filters_below = list(filters_below)
+        self.plugin = plugin
+        self.args = [str(arg) for arg in args]
+        self.parameters = [str(word) for word in parameters]
+        self.env = env or {}
+        self.process = None
+        self.handles = []
+        self.run = 0
+        self.local = threading.local()
+        self.disk_options = {"size": "64M"}
+        self.disk_options.update(disk_options or {})
+        large = plugin is None and self.size_given() > LARGE
+        self.folder = tempfile.mkdtemp(
+            prefix="wt-", dir="/dev/shm" if large else None)
+        self.socket = os.path.join(self.folder, "nbd")
+        self.control_socket = os.path.join(self.folder, "control")
+        self.durable_file = os.path.join(self.folder, "durable")
+        servers.append(self)
+        try:
+            if start:
+                self.start()
+        except BaseException:
+            reports.append(self.report())
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, _value, _traceback):
+        try:
+            if kind is None and self.running():
+                self.stop()
+        finally:
+            reports.append(self.report())
+            self.close()
+
+    def size_given(self):
+        size = self.disk_options["size"]
+        return 0 if size is None else parse_size(size)
+
+    def path(self, name):
+        """A file in the server's folder."""
+        return os.path.join(self.folder, name)
+
+    # Starting.
+
+    def log_file(self, run=None):
+        return self.path("log.%d" % (self.run if run is None else run))
+
+    def words_of(self, options):
+        return ["%s=%s" % (key, value) for key, value in options.items()
+                if value is not None]
+
+    def plugin_words(self):
+        if self.plugin is not None:
+            return [str(word) for word in self.plugin]
+        options = {
+            "durable": self.durable_file,
+            "control": self.control_socket,
+            "log": self.log_file(),
+        }
+        options.update(self.disk_options)
+        return [disk_path()] + self.words_of(options)
+
+    def command(self):
+        """The whole command line."""
+        command = shlex.split(os.environ.get("WT_NBDKIT_WRAPPER", ""))
+        command += shlex.split(os.environ.get("WT_NBDKIT", "nbdkit"))
+        command += ["-f", "--exit-with-parent", "-U", self.socket,
+                    "-P", self.path("pid")]
+        filters = list(self.filters_above)
+        if self.filter_options is not None:
+            filters.append(filter_path())
+        filters += self.filters_below
+        command += ["--filter=" + name for name in filters]
+        command += self.args + self.plugin_words()
+        if self.filter_options is not None:
+            command += self.words_of(self.filter_options)
+        return command + self.parameters
+
+    def environment(self):
+        env = dict(os.environ)
+        if os.environ.get("WT_LD_PRELOAD"):
+            env["LD_PRELOAD"] = os.environ["WT_LD_PRELOAD"]
+        for name, value in self.env.items():
+            if value is None:
+                env.pop(name, None)
+            else:
+                env[name] = value
+        return env
+
+    def spawn(self):
+        """Starts the process without waiting until it serves."""
+        self.run += 1
+        for name in ("nbd", "control", "pid"):
+            if os.path.exists(self.path(name)):
+                os.unlink(self.path(name))
+        with open(self.path("stderr"), "ab") as err:
+            self.process = subprocess.Popen(
+                self.command(), stdin=subprocess.DEVNULL, stdout=err,
+                stderr=err, env=self.environment())
+
+    def start(self):
+        """Starts the server and waits until it serves."""
+        assert not self.running()
+        self.spawn()
+        wait_until(self.serves, "the server serves", 60)
+
+    def serves(self):
+        status = self.process.poll()
+        assert status is None, (
+            "the server ended with status %s:\n%s" % (status, self.stderr()))
+        pidfile = self.path("pid")
+        return os.path.exists(pidfile) and os.path.getsize(pidfile) > 0
+
+    # Ending.
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def terminate(self):
+        """Asks the server to stop."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout=60):
+        """Waits until the server has ended by itself; its exit status."""
+        try:
+            status = self.process.wait(timeout * tap.SCALE)
+        except subprocess.TimeoutExpired:
+            comment(stacks_of(self.process.pid))
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError("the server does not end") from None
+        self.forget_clients()
+        return status
+
+    def stop(self, timeout=60, status=0):
+        """Disconnects the clients, stops the server, checks its status."""
+        self.disconnect()
+        self.terminate()
+        found = self.wait(timeout)
+        assert status is None or found == status, (
+            "the server ended with status %d" % found)
+        return found
+
+    def kill(self):
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+        self.forget_clients()
+
+    def restart(self):
+        """Starts it again over the same durable image."""
+        if self.running():
+            self.stop()
+        self.start()
+
+    def close(self):
+        """Leaves nothing behind."""
+        if self.running():
+            self.process.kill()
+            self.process.wait()
+        self.forget_clients()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self in servers:
+            servers.remove(self)
+
+    # Clients.
+
+    @property
+    def uri(self):
+        return "nbd+unix:///?socket=" + self.socket
+
+    def connect(self, export="", tls=None, strict=None, setup=None):
+        """A libnbd handle, which sends what it is told to.
+
+        tls is None, {"certificates": FOLDER} or {"psk": FILE, "username":
+        NAME}, with "verify": False to trust anybody.  strict is the strict
+        mode of libnbd (its checks of alignment, payload, bounds and empty
+        requests are off).  setup is called with the handle before it
+        connects.
+        """
+        h = nbd.NBD()
+        if strict is None:
+            strict = h.get_strict_mode() & ~LENIENT
+        h.set_strict_mode(strict)
+        h.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
+        h.set_export_name(export)
+        if tls is not None:
+            h.set_tls(nbd.TLS_REQUIRE)
+            if "certificates" in tls:
+                h.set_tls_certificates(tls["certificates"])
+                h.set_tls_verify_peer(tls.get("verify", True))
+            if "psk" in tls:
+                h.set_tls_psk_file(tls["psk"])
+            if "username" in tls:
+                h.set_tls_username(tls["username"])
+        if setup is not None:
+            setup(h)
+        h.connect_unix(self.socket)
+        self.handles.append(h)
+        return h
+
+    def disconnect(self, h=None):
+        """Takes leave for one client, or all of connect()."""
+        for handle in [h] if h is not None else list(self.handles):
+            if handle in self.handles:
+                self.handles.remove(handle)
+            try:
+                handle.shutdown()
+            except nbd.Error:
+                pass    # it is gone already
+
+    def drop(self, h):
+        """Cuts a client's connection off, with what it has in flight."""
+        self.handles.remove(h)
+        cut_off(h)
+
+    def forget_clients(self):
+        self.handles = []
+        self.hang_up()
+
+    # The disk.
+
+    def hang_up(self):
+        channel = getattr(self.local, "channel", None)
+        if channel is not None:
+            channel.close()
+            self.local.channel = None
+
+    def dial(self):
+        """The calling thread's connection to the control socket."""
+        channel = getattr(self.local, "channel", None)
+        if channel is None or self.local.run != self.run:
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(self.control_socket)
+                channel = s.makefile("rw")
+            self.local.channel = channel
+            self.local.run = self.run
+        return channel
+
+    def control(self, command):
+        """Sends a command to the disk; what follows "ok" in its answer."""
+        channel = self.dial()
+        channel.write(command + "\n")
+        channel.flush()
+        answer = channel.readline().rstrip("\n")
+        word, _, rest = answer.partition(" ")
+        if word != "ok":
+            raise AssertionError("%s: %s" % (command, answer or "no answer"))
+        return rest
+
+    def stats(self):
+        """The counters of the disk."""
+        words = self.control("stats").split()
+        return {key: int(value)
+                for key, value in (word.split("=") for word in words)}
+
+    def log(self, run=None):
+        """The log of the disk, of this or of an earlier run."""
+        if run is None and self.running():
+            self.control("sync")
+        with open(self.log_file(run), encoding="ascii") as f:
+            text = f.read()
+        # The line that a kill -9 cut off is none.
+        return Log(text[:text.rfind("\n") + 1])
+
+    def written(self, request, run=None):
+        """The bytes of a write in the log, with log-data=yes."""
+        with open(self.log_file(run) + ".data", "rb") as f:
+            f.seek(request.data_offset)
+            return f.read(request.length)
+
+    def durable(self, offset=0, length=None, export=None):
+        """Bytes of the durable image."""
+        path = self.durable_file + ("." + export if export else "")
+        with open(path, "rb") as f:
+            if length is None:
+                length = os.fstat(f.fileno()).st_size - offset
+            f.seek(offset)
+            data = f.read(length)
+        return data + bytes(length - len(data))
+
+    # Looking into it.
+
+    def stderr(self):
+        try:
+            with open(self.path("stderr"), errors="replace") as f:
+                return f.read()
+        except FileNotFoundError:
+            return ""
+
+    def report(self):
+        text = self.stderr().splitlines()
+        cut = ["..."] if len(text) > 200 else []
+        return ["server: " + shlex.join(self.command())
+                if self.run else "server not started"] + cut + text[-200:]
+
+
+# What tap calls.
+
+def end_hung_servers():
+    for server in list(servers):
+        if server.running():
+            comment(stacks_of(server.process.pid))
+            server.process.kill()
+
+
+def clean_up(failed):
+    """Closes what a test left open, and tells of its servers if it failed."""
+    left = list(servers)
+    for server in left:
+        reports.append(server.report())
+        server.close()
+    lines = [line for report in reports for line in report]
+    reports.clear()
+    assert failed or not left, "the test left servers running"
+    return lines if failed else []
+
+
+tap.on_hang.append(end_hung_servers)
+tap.on_end.append(clean_up)
