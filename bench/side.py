@@ -175,11 +175,11 @@ class Server:
             fields = stat.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICK
 
-    def resident(self):
-        """Bytes of memory now."""
+    def highest_resident(self):
+        """The most that VmRSS ever was, in bytes."""
         with open(f"/proc/{self.process.pid}/status") as status:
             for line in status:
-                if line.startswith("VmRSS:"):
+                if line.startswith("VmHWM:"):
                     return int(line.split()[1]) << 10
         raise Failed("nbdkit has ended")
 
