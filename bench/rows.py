@@ -167,8 +167,8 @@ def hits_beside_flush_row():
         return load(server, *hits, *timed(run))
 
     def beside(server, run):
-        # 64 MiB written at once, then flushed to a disk that takes about
-        # 1 s for it, over and over.
+        # 64 MiB written at once, then flushed to a disk that takes some
+        # seconds for it, over and over.
         result, other = load_beside(
             server, ["--op", "write", "--pattern", "sequential", "--block",
                      "1M", "--depth", "1", "--flush-every", "64", "--drain",
@@ -184,8 +184,8 @@ def hits_beside_flush_row():
         "of 64 MiB runs",
         {"wtcache": Server(
             "wtcache", Disk(size="4G", serve="4",
-                            **{"write-latency": "60ms",
-                               "flush-latency": "60ms"}),
+                            **{"write-latency": "120ms",
+                               "flush-latency": "120ms"}),
             ["wtcache-size=1G", "wtcache-dirty-max=512M"], read_once(hot))},
         [Side("beside flush", "wtcache", beside),
          Side("alone", "wtcache", alone)],

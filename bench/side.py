@@ -107,7 +107,8 @@ class Server:
                        backend.arguments(folder)[1]]
         else:
             filters, own = STACKS[stack]
-            command = [*wrapper, "nbdkit", "-f", "-U", self.path("nbd")]
+            command = [*wrapper, "nbdkit", "-f", "--exit-with-parent",
+                       "-U", self.path("nbd")]
             if threads:
                 command += ["-t", str(threads)]
             for name in filters:
@@ -214,13 +215,21 @@ class Load:
             stderr=subprocess.PIPE, text=True)
 
     def result(self):
-        out, err = self.process.communicate()
+        try:
+            out, err = self.process.communicate()
+        except BaseException:
+            self.kill()
+            raise
         if self.process.returncode != 0:
             raise Failed(" ".join(self.command) + ": " +
                          (err.strip() or out.strip() or "failed") + " " +
                          "; ".join(self.server.log()[-2:]))
         return {key: float(value) for key, _, value in
                 (word.partition("=") for word in out.split())}
+
+    def kill(self):
+        self.process.kill()
+        self.process.communicate()
 
     def stop(self):
         """End it early.  It prints its line all the same."""
@@ -243,8 +252,7 @@ def load_beside(server, background, *arguments):
     try:
         result = load(server, *arguments)
     except BaseException:
-        other.process.kill()
-        other.process.communicate()
+        other.kill()
         raise
     return result, other.stop()
 
@@ -252,4 +260,9 @@ def load_beside(server, background, *arguments):
 def loads_together(server, *lists):
     """Run several loads at once; the results of all."""
     running = [Load(server, arguments) for arguments in lists]
-    return [one.result() for one in running]
+    try:
+        return [one.result() for one in running]
+    except BaseException:
+        for one in running:
+            one.process.kill()
+        raise
