@@ -12,12 +12,18 @@
  *                  gone     ghost (key only)                 ghost
  *
  * New pages pass through the small queue.  Most are never asked for again
- * and leave at its end, so that a scan costs the main queue nothing.
- * References in the first moments after the admission are taken as a part of
- * the same use (the correlation window).  A page that is referenced later
- * goes on to the main queue, a CLOCK with a counter of two bits.  The key
- * of a page that leaves is remembered for a while in the ghost; if it comes
- * back, it is admitted to the main queue at once.
+ * and leave at its end, so that a scan costs the main queue nothing.  A page
+ * that is used again goes on to the main queue, a CLOCK that counts to three.
+ * Uses that follow each other closely (the correlation window) are taken for
+ * one, in both queues.
+ *
+ * The key of a page that leaves is remembered for a while in the ghost; if it
+ * comes back, it may be admitted to the main queue at once.  How long ago
+ * it left says how likely it is to be used there, and that differs from load
+ * to load: so it is counted, for each class of ghost hits, how many of their
+ * pages were used in the main queue by the time the CLOCK came by.  A class
+ * that does much worse than the other pages there is no longer trusted, but
+ * for a few pages that show whether that has changed.
  *
  * The share of the small queue adapts: a miss on a page that has only just
  * left the small queue says that the queue is too short, one on a page that
@@ -36,22 +42,33 @@
 #include <string.h>
 
 /* Shares of the capacity, in thousandths. */
-#define SMALL_START  100 /* the small queue at the start */
-#define SMALL_MOST   500 /* it never grows above, and */
-#define SMALL_LEAST  128 /* (pages) seldom shrinks below */
-#define WINDOW       50  /* references this soon are one use */
-#define RECENT       50  /* has only just left */
-#define GHOST_SMALL  500 /* remembered after the small queue */
-#define GHOST_MAIN   50  /* remembered after the main queue */
-#define ADAPT_STEP   5   /* the small queue changes by this, each time */
-#define AHEAD_MOST   250 /* readahead that waits for its first use */
-#define ADAPT_MISSES 100 /* after this many misses on recent pages, */
-#define ADAPT_FACTOR 2   /* if one side has so many times the other's */
+#define SMALL_START  100  /* the small queue at the start */
+#define SMALL_MOST   500  /* it never grows above, and */
+#define SMALL_LEAST  128  /* (pages) seldom shrinks below */
+#define WINDOW       50   /* uses this close together are one */
+#define RECENT       20   /* has only just left */
+#define GHOST_SMALL  1000 /* remembered after the small queue */
+#define GHOST_MAIN   50   /* remembered after the main queue */
+#define ADAPT_STEP   5    /* the small queue changes by this, each time */
+#define AHEAD_MOST   250  /* readahead that waits for its first use */
+#define ADAPT_MISSES 100  /* after this many misses on recent pages, */
+#define ADAPT_FACTOR 2    /* if one side has so many times the other's */
+
+/* Ghost hits are classed by how long ago the page left the small queue, and
+ * those of the main queue are one class more.
+ */
+#define AGE_CLASSES 8
+#define CLASSES     (AGE_CLASSES + 1)
+#define CERTAIN     (1 << 16) /* a probability of 1 */
+#define TRUST_NUM   1         /* a class is trusted if its pages are used */
+#define TRUST_DEN   5         /* 1/5 as often as others */
+#define TRUST_TRIAL 16        /* of pages not to be trusted, one in 16 is */
+#define TRUST_GAIN  256       /* a page changes an estimate by 1/256 */
 
 /* The work of a call of evict_victim, see evict.h. */
-#define LOOKS_MOST       1024
-#define LOOKS_REFERENCES 512
-#define LOOKS_HELD       4
+#define LOOKS_MOST 1024
+#define LOOKS_USES 512
+#define LOOKS_HELD 4
 
 #define NOBODY UINT32_MAX
 
@@ -95,6 +112,12 @@ struct policy {
   size_t stamp_part; /* evictions since stamp changed */
 
   unsigned recent_small, recent_main; /* misses since the last adaptation */
+
+  /* How likely a page of the main queue is to be used while the CLOCK goes
+   * round: of those the ghost admitted, by class, and of all others.
+   */
+  int used_of_class[CLASSES], used_of_others;
+  unsigned distrusted; /* ghost hits of classes that are not trusted */
 };
 
 static struct policy *
@@ -127,31 +150,35 @@ index_of (const struct policy *p, const struct evict_entry *entry)
   return (uint32_t) (((const char *) entry - p->first_entry) / p->stride);
 }
 
-static enum evict_queue
-queue_of (const struct evict_entry *entry)
+static uint32_t
+uses_of (const struct evict_entry *entry)
 {
-  return atomic_load_explicit (&entry->queue, memory_order_relaxed);
-}
-
-static unsigned
-referenced (const struct evict_entry *entry)
-{
-  return atomic_load_explicit (&entry->referenced, memory_order_relaxed);
+  return atomic_load_explicit (&entry->uses, memory_order_relaxed);
 }
 
 static void
-set_referenced (struct evict_entry *entry, unsigned count)
+set_uses (struct evict_entry *entry, uint32_t uses)
 {
-  atomic_store_explicit (&entry->referenced, (uint8_t) count,
-                         memory_order_relaxed);
+  atomic_store_explicit (&entry->uses, uses, memory_order_relaxed);
+}
+
+static uint32_t
+now (const struct policy *p)
+{
+  return atomic_load_explicit (&p->shared.now, memory_order_relaxed);
+}
+
+static uint32_t
+window (const struct policy *p)
+{
+  return atomic_load_explicit (&p->shared.window, memory_order_relaxed);
 }
 
 static struct evict_entry *
 oldest (const struct policy *p, enum evict_queue queue)
 {
-  const uint32_t i = p->queues[queue].oldest;
-
-  return i == NOBODY ? NULL : entry_at (p, i);
+  assert (p->queues[queue].length > 0);
+  return entry_at (p, p->queues[queue].oldest);
 }
 
 static size_t
@@ -166,7 +193,7 @@ push (struct policy *p, struct evict_entry *entry, enum evict_queue queue)
   struct queue *q = &p->queues[queue];
   const uint32_t i = index_of (p, entry);
 
-  assert (queue_of (entry) == EVICT_NONE);
+  assert (entry->queue == EVICT_NONE);
   entry->older = q->newest;
   entry->newer = NOBODY;
   if (q->newest == NOBODY)
@@ -175,15 +202,15 @@ push (struct policy *p, struct evict_entry *entry, enum evict_queue queue)
     entry_at (p, q->newest)->newer = i;
   q->newest = i;
   q->length++;
-  atomic_store_explicit (&entry->queue, queue, memory_order_relaxed);
+  entry->queue = (uint8_t) queue;
 }
 
 static void
 take (struct policy *p, struct evict_entry *entry)
 {
-  struct queue *q = &p->queues[queue_of (entry)];
+  struct queue *q = &p->queues[entry->queue];
 
-  assert (queue_of (entry) != EVICT_NONE);
+  assert (entry->queue != EVICT_NONE);
   if (entry->older == NOBODY)
     q->oldest = entry->newer;
   else
@@ -193,7 +220,7 @@ take (struct policy *p, struct evict_entry *entry)
   else
     entry_at (p, entry->newer)->older = entry->older;
   q->length--;
-  atomic_store_explicit (&entry->queue, EVICT_NONE, memory_order_relaxed);
+  entry->queue = EVICT_NONE;
 }
 
 static void
@@ -352,6 +379,36 @@ adapt (struct policy *p, bool from_main)
   p->recent_small = p->recent_main = 0;
 }
 
+/* ---- trust in the ghost ---- */
+
+/* The class of a slot, from 1. */
+static unsigned
+class_of (const struct policy *p, uint32_t slot)
+{
+  return slot & FROM_MAIN ? CLASSES
+                          : 1 + (unsigned) (slot_age (p, slot) * AGE_CLASSES /
+                                            (share (p, GHOST_SMALL) + 1));
+}
+
+static bool
+trusted (struct policy *p, unsigned class)
+{
+  return (int64_t) p->used_of_class[class - 1] * TRUST_DEN >=
+             (int64_t) p->used_of_others * TRUST_NUM ||
+         ++p->distrusted % TRUST_TRIAL == 0;
+}
+
+/* The CLOCK has come to an entry that had been used or not. */
+static void
+learn (struct policy *p, struct evict_entry *entry, bool used)
+{
+  int *estimate = entry->trust > 0 ? &p->used_of_class[entry->trust - 1]
+                                   : &p->used_of_others;
+
+  *estimate += ((used ? CERTAIN : 0) - *estimate) / TRUST_GAIN;
+  entry->trust = 0;
+}
+
 /* ---- admission ---- */
 
 /* Put an entry that is in no queue where a page that is asked for belongs. */
@@ -359,41 +416,45 @@ static void
 enter (struct policy *p, struct evict_entry *entry)
 {
   const uint32_t slot = ghost_recall (p, entry->key);
+  const unsigned class = slot != 0 ? class_of (p, slot) : 0;
+  const bool trust = class > 0 && trusted (p, class);
 
   if (slot != 0 && slot_age (p, slot) <= share (p, RECENT))
     adapt (p, slot & FROM_MAIN);
 
-  set_referenced (entry, 0);
-  atomic_store_explicit (
-      &entry->admitted,
-      atomic_load_explicit (&p->shared.admitted, memory_order_relaxed),
-      memory_order_relaxed);
-  push (p, entry, slot != 0 ? EVICT_MAIN : EVICT_SMALL);
+  set_uses (entry, now (p));
+  entry->trust = trust ? (uint8_t) class : 0;
+  push (p, entry, trust ? EVICT_MAIN : EVICT_SMALL);
+}
+
+/* The next use counts, however soon it comes. */
+static void
+await_use (const struct policy *p, struct evict_entry *entry)
+{
+  set_uses (entry, now (p) - window (p));
+  entry->trust = 0;
 }
 
 void
 evict_admit (struct evict *ev, struct evict_entry *entry, enum admission why)
 {
   struct policy *p = policy_of (ev);
-  const uint32_t now =
-      atomic_load_explicit (&ev->admitted, memory_order_relaxed) + 1;
 
-  atomic_store_explicit (&ev->admitted, now, memory_order_relaxed);
-  if (why != ADMIT_AHEAD) {
+  atomic_store_explicit (&ev->now, now (p) + EVICT_USES + 1,
+                         memory_order_relaxed);
+  if (why != ADMIT_AHEAD)
     enter (p, entry);
-    return;
+  else {
+    /* The ghost is asked at the first use, if there is one. */
+    await_use (p, entry);
+    push (p, entry, EVICT_AHEAD);
   }
-
-  /* The ghost is asked at the first use, if there is one. */
-  set_referenced (entry, 0);
-  atomic_store_explicit (&entry->admitted, now, memory_order_relaxed);
-  push (p, entry, EVICT_AHEAD);
 }
 
 void
 evict_forget (struct evict *ev, struct evict_entry *entry)
 {
-  if (queue_of (entry) != EVICT_NONE)
+  if (entry->queue != EVICT_NONE)
     take (policy_of (ev), entry);
 }
 
@@ -402,9 +463,9 @@ evict_cold (struct evict *ev, struct evict_entry *entry)
 {
   struct policy *p = policy_of (ev);
 
-  assert (queue_of (entry) != EVICT_NONE);
+  assert (entry->queue != EVICT_NONE);
   move (p, entry, EVICT_COLD);
-  set_referenced (entry, 0);
+  await_use (p, entry);
 }
 
 /* ---- eviction ---- */
@@ -425,9 +486,9 @@ may_go (struct search *s, struct evict_entry *entry)
 }
 
 static bool
-honour_references (const struct search *s)
+honour_uses (const struct search *s)
 {
-  return !s->last_resort && s->looks > LOOKS_MOST - LOOKS_REFERENCES;
+  return !s->last_resort && s->looks > LOOKS_MOST - LOOKS_USES;
 }
 
 /* The oldest of cold or ahead: it leaves and is not remembered, unless it
@@ -439,7 +500,7 @@ look_at_unasked (struct policy *p, struct search *s, enum evict_queue queue)
   struct evict_entry *entry = oldest (p, queue);
 
   s->looks--;
-  if (referenced (entry) > 0 && honour_references (s)) {
+  if (uses_of (entry) & EVICT_USES && honour_uses (s)) {
     take (p, entry);
     enter (p, entry);
     return NULL;
@@ -457,10 +518,11 @@ static struct evict_entry *
 look_at_new (struct policy *p, struct search *s, enum evict_queue queue)
 {
   struct evict_entry *entry = oldest (p, queue);
+  const uint32_t uses = uses_of (entry);
 
   s->looks--;
-  if (referenced (entry) > 0 && honour_references (s)) {
-    set_referenced (entry, 0);
+  if (uses & EVICT_USES && honour_uses (s)) {
+    set_uses (entry, uses - 1);
     move (p, entry, EVICT_MAIN);
     return NULL;
   }
@@ -477,11 +539,12 @@ static struct evict_entry *
 look_at_main (struct policy *p, struct search *s)
 {
   struct evict_entry *entry = oldest (p, EVICT_MAIN);
-  const unsigned count = referenced (entry);
+  const uint32_t uses = uses_of (entry);
 
   s->looks--;
-  if (count > 0 && honour_references (s)) {
-    set_referenced (entry, count - 1);
+  if (uses & EVICT_USES && honour_uses (s)) {
+    learn (p, entry, true);
+    set_uses (entry, uses - 1);
     move (p, entry, EVICT_MAIN);
     s->refused_by_main = 0;
     return NULL;
@@ -491,6 +554,7 @@ look_at_main (struct policy *p, struct search *s)
     s->refused_by_main++;
     return NULL;
   }
+  learn (p, entry, false);
   take (p, entry);
   ghost_remember (p, entry->key, true);
   return entry;
@@ -507,15 +571,16 @@ main_may_have_some (const struct policy *p, const struct search *s)
 static bool
 ahead_is_due (const struct policy *p)
 {
-  const struct evict_entry *entry = oldest (p, EVICT_AHEAD);
   const size_t most = share (p, AHEAD_MOST);
+  uint32_t age;
 
-  return entry != NULL &&
-         (length (p, EVICT_AHEAD) > most ||
-          atomic_load_explicit (&p->shared.admitted, memory_order_relaxed) -
-                  atomic_load_explicit (&entry->admitted,
-                                        memory_order_relaxed) >
-              most);
+  if (length (p, EVICT_AHEAD) == 0)
+    return false;
+  if (length (p, EVICT_AHEAD) > most)
+    return true;
+  /* It came a window later than it says, see await_use. */
+  age = now (p) - uses_of (oldest (p, EVICT_AHEAD)) - window (p);
+  return age / (EVICT_USES + 1) > most;
 }
 
 struct evict_entry *
@@ -568,7 +633,8 @@ evict_resize (struct evict *ev, size_t capacity)
   p->capacity = capacity > 0 ? capacity : 1;
   p->stamp_unit = p->capacity / UNITS > 0 ? p->capacity / UNITS : 1;
   p->stamp_part = 0;
-  atomic_store_explicit (&ev->window, (uint32_t) share (p, WINDOW),
+  atomic_store_explicit (&ev->window,
+                         (uint32_t) share (p, WINDOW) * (EVICT_USES + 1),
                          memory_order_relaxed);
   set_small_target (p, before == 0 ? share (p, SMALL_START)
                                    : (size_t) ((double) p->small_target *
@@ -588,6 +654,9 @@ evict_new (size_t capacity, size_t most, void *first_entry, size_t stride)
   p->stride = stride;
   for (unsigned i = 0; i < EVICT_QUEUES; ++i)
     p->queues[i] = (struct queue){ NOBODY, NOBODY, 0 };
+  p->used_of_others = CERTAIN / 2;
+  for (unsigned i = 0; i < CLASSES; ++i)
+    p->used_of_class[i] = CERTAIN;
   p->bucket_count = most / GHOST_BUCKETS + 1;
   p->allocated = calloc (p->bucket_count + 1, sizeof *p->buckets);
   if (p->allocated == NULL) {

@@ -6,8 +6,8 @@
  *
  * Locking: the caller holds one lock, its eviction lock, on every call
  * except evict_hit.  evict_hit takes no lock.  What it reads and writes is
- * atomic and relaxed, and pairs with nothing: a stale value makes one
- * reference be counted or not, and the policy takes references as advice.
+ * atomic and relaxed, and pairs with nothing: a stale value makes one use be
+ * counted or not, and the policy takes uses as advice.
  */
 #ifndef WTCACHE_EVICT_H
 #define WTCACHE_EVICT_H
@@ -37,25 +37,28 @@ enum evict_queue {
 
 /* Embedded in the caller's descriptor, one for each frame; entry i lies at
  * first_entry + i * stride.  The caller sets key before evict_admit; all else
- * belongs to the policy, under the caller's eviction lock but for the three
- * atomics, which evict_hit reads, and referenced, which it writes.
+ * belongs to the policy, under the caller's eviction lock but for uses.
  */
 struct evict_entry {
   uint64_t key;
-  uint32_t older, newer;     /* neighbours in the queue */
-  _Atomic uint32_t admitted; /* evict.admitted when it came */
-  _Atomic uint8_t queue;     /* enum evict_queue */
-  _Atomic uint8_t referenced;
+  uint32_t older, newer; /* neighbours in the queue */
+
+  /* How many uses were counted, in the two lowest bits, and evict.now when
+   * the last one was, in the others.  One word, so that a hit is one store.
+   */
+  _Atomic uint32_t uses;
+  uint8_t queue; /* enum evict_queue */
+  uint8_t trust; /* why the ghost was trusted with it, 0 if it was not */
 };
 _Static_assert(sizeof (struct evict_entry) <= 24, "an entry a frame");
 
+#define EVICT_USES 3u /* the bits of the count, and the most it counts */
+
 /* The part of the policy that evict_hit reads; the rest is in evict.c. */
 struct evict {
-  _Atomic uint32_t admitted; /* pages admitted until now; it may wrap */
-  _Atomic uint32_t window;   /* references this soon after are one use */
+  _Atomic uint32_t now;    /* grows by 4 with each page admitted; it wraps */
+  _Atomic uint32_t window; /* uses so close together are one, in such units */
 };
-
-#define EVICT_REFERENCED_MOST 3
 
 /* A policy for a cache of CAPACITY pages now and at most MOST ever.  Returns
  * NULL if there is no memory.
@@ -76,8 +79,8 @@ void evict_admit (struct evict *ev, struct evict_entry *entry,
 /* Pick the page that leaves, take it from its queue and remember its key.
  * May_go says whether a page may leave now: it may not call the policy.
  *
- * A call looks at no more than 1024 entries, and after the first 512 a
- * reference saves nobody, so that its time is bounded whatever the size and
+ * A call looks at no more than 1024 entries, and after the first 512 its
+ * uses save no page, so that its time is bounded whatever the size and
  * state of the cache.  Entries that may not go are put behind the others, so
  * the next call looks at other ones.  NULL: none of those that it looked at
  * may go, and those are all if the cache holds 256 pages or fewer.
@@ -100,22 +103,23 @@ size_t evict_memory (const struct evict *ev);
 /* Entries that are in a queue now. */
 size_t evict_count (const struct evict *ev);
 
-/* A page was used.  At most one store, and none to a page in steady use. */
+/* A page was used.  Uses that are close together count as one; then, and
+ * for a page in steady use, nothing is stored.
+ */
 static inline void
 evict_hit (const struct evict *ev, struct evict_entry *entry)
 {
-  const uint8_t referenced =
-      atomic_load_explicit (&entry->referenced, memory_order_relaxed);
+  const uint32_t uses =
+      atomic_load_explicit (&entry->uses, memory_order_relaxed);
+  uint32_t now;
 
-  if (referenced >= EVICT_REFERENCED_MOST)
+  if ((uses & EVICT_USES) == EVICT_USES)
     return;
-  if (atomic_load_explicit (&entry->queue, memory_order_relaxed) ==
-          EVICT_SMALL &&
-      atomic_load_explicit (&ev->admitted, memory_order_relaxed) -
-              atomic_load_explicit (&entry->admitted, memory_order_relaxed) <
-          atomic_load_explicit (&ev->window, memory_order_relaxed))
+  now = atomic_load_explicit (&ev->now, memory_order_relaxed);
+  if (now - (uses & ~EVICT_USES) <
+      atomic_load_explicit (&ev->window, memory_order_relaxed))
     return;
-  atomic_store_explicit (&entry->referenced, referenced + 1,
+  atomic_store_explicit (&entry->uses, (now | (uses & EVICT_USES)) + 1,
                          memory_order_relaxed);
 }
 

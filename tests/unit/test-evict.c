@@ -187,17 +187,17 @@ test_scan_leaves_hot_pages (void **state)
   cache_free (c);
 }
 
-/* Keys 0..999 fill a cache of 1000; 1..500 are used again, late or at once. */
+/* Keys 0..999 fill a cache of 1000; 1..500 are used again, late or soon. */
 static size_t
-survivors_of_references (bool late)
+survivors_of_uses (bool late)
 {
   struct cache *c = cache_new (1000);
   size_t n;
 
   for (uint64_t key = 0; key < 1000; ++key) {
     use (c, key, ADMIT_READ);
-    if (!late && key < 500)
-      assert_true (use (c, key, ADMIT_READ));
+    if (!late && key >= 20 && key < 520)
+      assert_true (use (c, key - 20, ADMIT_READ));
   }
   if (late)
     for (uint64_t key = 0; key < 500; ++key)
@@ -210,31 +210,35 @@ survivors_of_references (bool late)
 }
 
 static void
-test_reference_saves_a_page (void **state)
+test_use_saves_a_page (void **state)
 {
   (void) state;
-  assert_int_equal (survivors_of_references (true), 500);
+  assert_int_equal (survivors_of_uses (true), 500);
 }
 
 static void
-test_correlated_reference_does_not (void **state)
+test_correlated_use_does_not (void **state)
 {
   (void) state;
-  assert_int_equal (survivors_of_references (false), 0);
+  assert_int_equal (survivors_of_uses (false), 0);
 }
 
+/* The count stops at its most, and uses that come together count once. */
 static void
-test_hit_stores_little (void **state)
+test_hits_are_counted (void **state)
 {
   struct cache *c = cache_new (1000);
   struct page *page = admit (c, 7, ADMIT_READ);
+  uint64_t key = 100;
 
   (void) state;
-  for (uint64_t key = 100; key < 500; ++key)
-    use (c, key, ADMIT_READ);
-  for (unsigned i = 0; i < 1000; ++i)
-    evict_hit (c->ev, &page->entry);
-  assert_int_equal (page->entry.referenced, EVICT_REFERENCED_MOST);
+  for (unsigned round = 0; round < 6; ++round) {
+    for (unsigned i = 0; i < 100; ++i)
+      use (c, key++, ADMIT_READ);
+    for (unsigned i = 0; i < 10; ++i)
+      evict_hit (c->ev, &page->entry);
+    assert_int_equal (page->entry.uses & EVICT_USES, round < 3 ? round + 1 : 3);
+  }
   cache_free (c);
 }
 
@@ -456,19 +460,89 @@ test_many_dirty_pages_cost_little (void **state)
   cache_free (c);
 }
 
+/* The same when nothing is cleaned for long; and what is cleaned at last
+ * leaves before anything else.
+ */
 static void
-test_references_are_bounded (void **state)
+test_held_pages (void **state)
 {
-  struct cache *c = cache_new (20000);
+  struct cache *c = cache_new (10000);
+  uint64_t key = 0;
 
   (void) state;
-  for (uint64_t key = 0; key < 20000; ++key)
+  for (; key < 2500; ++key) {
+    admit (c, key, ADMIT_WRITE)->stays = true;
+    use (c, 2500 + key, ADMIT_READ);
+  }
+  for (key = 5000; key < 20000; ++key)
     use (c, key, ADMIT_READ);
-  for (unsigned i = 0; i < 4; ++i)
-    for (uint64_t key = 0; key < 20000; ++key)
-      use (c, key, ADMIT_READ);
+  assert_int_equal (count_cached (c, 0, 2500), 2500);
+  c->questions = 0;
+  for (; key < 30000; ++key)
+    use (c, key, ADMIT_READ);
+  assert_true (c->questions < 8 * 10000);
+
+  for (uint64_t dirty = 0; dirty < 2500; ++dirty)
+    c->index[dirty]->stays = false;
+  for (; key < 32500; ++key)
+    use (c, key, ADMIT_READ);
+  assert_int_equal (count_cached (c, 0, 2500), 0);
+  cache_free (c);
+}
+
+/* Pages that are used often do not make a victim cost a turn of the CLOCK. */
+static void
+test_uses_are_bounded (void **state)
+{
+  struct cache *c = cache_new (20000);
+  uint64_t key = 0;
+  size_t looks = 0;
+
+  (void) state;
+  while (key < 16000)
+    use (c, key++, ADMIT_READ);
+  for (unsigned round = 0; round < 4; ++round) {
+    for (uint64_t hot = 0; hot < 16000; ++hot)
+      use (c, hot, ADMIT_READ);
+    for (unsigned i = 0; i < 1000; ++i)
+      use (c, key++, ADMIT_READ);
+  }
+  /* All of the oldest were used three times: each look would take one use. */
+  for (uint64_t hot = 0; hot < 16000; ++hot)
+    looks += c->index[hot]->entry.uses & EVICT_USES;
+  assert_int_equal (looks, 3 * 16000);
   assert_non_null (victim (c));
-  assert_true (c->questions <= 1024);
+  for (uint64_t hot = 0; hot < 16000; ++hot)
+    if (c->index[hot] != NULL)
+      looks -= c->index[hot]->entry.uses & EVICT_USES;
+  assert_true (looks <= 1024);
+  cache_free (c);
+}
+
+/* Ghost hits whose pages are not used after that lose the policy's trust. */
+static void
+test_ghost_loses_trust (void **state)
+{
+  struct cache *c = cache_new (1000);
+  size_t trusted[2] = { 0, 0 }; /* at the start, at the end */
+
+  (void) state;
+  /* Pages that are used twice, the second time when they are in the ghost,
+   * beside hot ones, for the main queue to have some that are used.
+   */
+  for (uint64_t i = 0; i < 40000; ++i) {
+    use (c, i % 300, ADMIT_READ);
+    use (c, 1000 + i, ADMIT_READ);
+    if (i < 500 || use (c, 1000 + i - 500, ADMIT_READ))
+      continue;
+    if (c->index[1000 + i - 500]->entry.queue == EVICT_MAIN) {
+      trusted[0] += i < 2000;
+      trusted[1] += i >= 38000;
+    }
+  }
+  assert_true (trusted[0] > 1000);
+  assert_true (trusted[1] < 2000 / 5);
+  assert_int_equal (count_cached (c, 0, 300), 300);
   cache_free (c);
 }
 
@@ -511,6 +585,48 @@ test_ghost_after_shrinking (void **state)
     }
   /* A loop of 60 pages: each comes back 44 evictions after it left. */
   assert_true (wrong < 100);
+  cache_free (c);
+}
+
+/* The ghost's time is counted in few bits.  What left so long ago that they
+ * have gone round must have been swept away, also from a table that was made
+ * for a much larger cache.
+ */
+static void
+test_ghost_time_wraps (void **state)
+{
+  const uint64_t bits_of_time = 4096;
+  struct cache *c = cache_new_most (16, 100000);
+  size_t wrong = 0;
+
+  (void) state;
+  for (unsigned round = 0; round < 8; ++round)
+    for (uint64_t key = 0; key < bits_of_time + 20; ++key) {
+      use (c, key, ADMIT_READ);
+      wrong += c->index[key]->entry.queue == EVICT_MAIN;
+    }
+  assert_true (wrong < 100);
+  cache_free (c);
+}
+
+/* Pages in steady use that the main queue has not quite room for make the
+ * small queue shorter, until they all stay.
+ */
+static void
+test_small_queue_adapts (void **state)
+{
+  struct cache *c = cache_new (4000);
+  const uint64_t hot = 3800;
+  uint64_t key = 0;
+  size_t misses = 0; /* in the last rounds, of pages in steady use */
+
+  (void) state;
+  for (uint64_t i = 0; i < 400 * hot; ++i) {
+    misses += !use (c, i % hot, ADMIT_READ) && i >= 390 * hot;
+    if (i % 64 == 0)
+      use (c, hot + key++ % 50000, ADMIT_READ);
+  }
+  assert_int_equal (misses, 0);
   cache_free (c);
 }
 
@@ -679,9 +795,9 @@ main (void)
     cmocka_unit_test (test_zeroed_entry_is_in_no_queue),
     cmocka_unit_test (test_single_uses_leave_in_order),
     cmocka_unit_test (test_scan_leaves_hot_pages),
-    cmocka_unit_test (test_reference_saves_a_page),
-    cmocka_unit_test (test_correlated_reference_does_not),
-    cmocka_unit_test (test_hit_stores_little),
+    cmocka_unit_test (test_use_saves_a_page),
+    cmocka_unit_test (test_correlated_use_does_not),
+    cmocka_unit_test (test_hits_are_counted),
     cmocka_unit_test (test_ghost_admits_to_main),
     cmocka_unit_test (test_ghost_forgets),
     cmocka_unit_test (test_ghost_knows_strangers),
@@ -692,9 +808,13 @@ main (void)
     cmocka_unit_test (test_null_if_none_may_go),
     cmocka_unit_test (test_refused_work_is_bounded),
     cmocka_unit_test (test_many_dirty_pages_cost_little),
-    cmocka_unit_test (test_references_are_bounded),
+    cmocka_unit_test (test_held_pages),
+    cmocka_unit_test (test_uses_are_bounded),
+    cmocka_unit_test (test_ghost_loses_trust),
     cmocka_unit_test (test_resize),
     cmocka_unit_test (test_ghost_after_shrinking),
+    cmocka_unit_test (test_ghost_time_wraps),
+    cmocka_unit_test (test_small_queue_adapts),
     cmocka_unit_test (test_forget_is_not_remembered),
     cmocka_unit_test (test_sixteen_pages),
     cmocka_unit_test (test_memory),

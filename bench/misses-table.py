@@ -1,0 +1,110 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Miss ratios of the eviction policy on a folder of traces, next to LRU.
+
+usage: misses-table.py [--misses PROGRAM] FOLDER
+
+Each trace (*.pages.gz, *.req.csv.gz, see misses.c) is replayed through the
+filter's own policy and through LRU, with room for 1, 3, 10 and 30 % of the
+pages that it touches.  Where a trace is there in both forms, its requests
+are shown for their read misses, but count only once in the mean.
+
+The goals are of the mean change against LRU at each size, and of the worst
+change anywhere.
+"""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+
+SIZES = ["1%", "3%", "10%", "30%"]
+GOALS = [-4.6, -10.5, -15.9, -8.8]
+WORST = 8.0
+PAGES = ".pages.gz"
+REQUESTS = ".req.csv.gz"
+
+
+def find_traces(folder):
+    """The traces as (path, name, whether it counts in the mean)."""
+    pages = sorted(folder.glob("*" + PAGES))
+    names = {p.name[:-len(PAGES)] for p in pages}
+    traces = [(p, p.name[:-len(PAGES)], True) for p in pages]
+    for p in sorted(folder.glob("*" + REQUESTS)):
+        name = p.name[:-len(REQUESTS)]
+        again = name in names
+        traces.append((p, name + (" (R/W)" if again else ""), not again))
+    return traces
+
+
+def run_misses(program, *args):
+    """What misses prints, as a dictionary of numbers."""
+    out = subprocess.run([program, *map(str, args)], check=True,
+                         stdout=subprocess.PIPE, text=True).stdout
+    return {k: float(v) for k, v in (w.split("=") for w in out.split())}
+
+
+def change(ours, lru):
+    return 100 * (ours / lru - 1) if lru > 0 else 0.0
+
+
+def read_ratio(result):
+    return 100 * result["read_misses"] / max(result["reads"], 1)
+
+
+def print_row(name, cells):
+    print(f"{name:<30}" + "".join(f"{c:>23}" for c in cells), flush=True)
+
+
+def measure(program, path):
+    """(policy, LRU) at each size."""
+    return [(run_misses(program, path, size),
+             run_misses(program, "--lru", path, size)) for size in SIZES]
+
+
+def print_goal(what, goal, measured):
+    verdict = "met" if round(measured, 1) <= goal else "NOT met"
+    print(f"{what:<34} goal {goal:+6.1f} %  measured {measured:+7.2f} %"
+          f"  {verdict}")
+
+
+def main():
+    here = pathlib.Path(__file__).resolve().parent
+    parser = argparse.ArgumentParser(description="miss ratios next to LRU")
+    parser.add_argument("--misses", default=str(here / "misses"),
+                        help="the program (default: beside this one)")
+    parser.add_argument("folder", type=pathlib.Path)
+    args = parser.parse_args()
+
+    traces = find_traces(args.folder)
+    if not traces:
+        sys.exit(f"misses-table: {args.folder}: no traces there")
+
+    changes = [[] for _ in SIZES]
+    worst = []
+    print("miss ratio in %: policy, LRU (change against LRU in %)")
+    print_row("trace, room for", SIZES)
+    for path, name, counts in traces:
+        results = measure(args.misses, path)
+        ratios = [(100 * a["miss_ratio"], 100 * b["miss_ratio"])
+                  for a, b in results]
+        print_row(name, [f"{a:.2f} {b:.2f} ({change(a, b):+.1f})"
+                         for a, b in ratios])
+        if path.name.endswith(REQUESTS):
+            reads = [(read_ratio(a), read_ratio(b)) for a, b in results]
+            print_row("  its reads alone",
+                      [f"{a:.2f} {b:.2f} ({change(a, b):+.1f})"
+                       for a, b in reads])
+        for i, (a, b) in enumerate(ratios):
+            worst.append(change(a, b))
+            if counts:
+                changes[i].append(change(a, b))
+    print()
+    for size, goal, values in zip(SIZES, GOALS, changes):
+        print_goal(f"mean change against LRU at {size}", goal,
+                   sum(values) / len(values))
+    print_goal("worst change of all", WORST, max(worst))
+
+
+if __name__ == "__main__":
+    main()
