@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* One live connection's way down to the backend.  backend.c fills it from
+ * nbdkit's `next`, tests from an array.
+ */
+
+#ifndef WTCACHE_BACKEND_H
+#define WTCACHE_BACKEND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum fua_kind { FUA_NONE, FUA_EMULATED, FUA_NATIVE };
+
+struct backend_traits {
+  uint64_t size; /* bytes */
+  /* Bytes; block is a power of two >= 512, the others are multiples of it.
+   * MAXIMUM bounds every call.
+   */
+  uint32_t block, preferred, maximum;
+  enum fua_kind fua;
+  bool can_write, can_flush, can_zero, can_fast_zero, can_trim, can_extents;
+  bool can_multi_conn, is_rotational;
+};
+
+enum zero_flag { ZERO_MAY_TRIM = 1, ZERO_FUA = 2, ZERO_FAST = 4 };
+
+/* Calls take 1 … maximum bytes inside the export, aligned to blocks but for
+ * the end of the export.  They return 0 or an errno that NBD has, and do not
+ * log.  A flag or a call the traits do not allow is never used.
+ */
+struct backend {
+  struct backend_traits traits;
+  void *next; /* whatever the calls need */
+
+  int (*read) (struct backend *b, void *buf, uint32_t len, uint64_t offset);
+  int (*write) (struct backend *b, const void *buf, uint32_t len,
+                uint64_t offset, bool fua);
+  int (*zero) (struct backend *b, uint32_t len, uint64_t offset,
+               unsigned flags);
+  int (*trim) (struct backend *b, uint32_t len, uint64_t offset, bool fua);
+  int (*flush) (struct backend *b);
+
+  /* Guarded by the export's lease lock. */
+  struct backend *next_attached;
+  unsigned leases;     /* helpers that are calling it */
+  bool lendable;       /* its connection has sent a data request */
+  uint64_t last_flush; /* the last flush of all connections that took it */
+
+  /* It wrote since its last flush began.  Set after a write; exchanged before
+   * a flush, release and acquire: see flush_all in export.c.
+   */
+  _Atomic bool unflushed;
+};
+
+#endif /* WTCACHE_BACKEND_H */

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* How many batches may be in flight at a backend.  See depth.c. */
+
+#ifndef WTCACHE_DEPTH_H
+#define WTCACHE_DEPTH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define DEPTH_MOST    64
+#define DEPTH_CLASSES 16
+
+struct depth {
+  bool automatic;
+  double limit; /* outside of a probe */
+  uint64_t now; /* the time of the last sample, ns */
+
+  /* The least latency of each size class, ns, in this period and the last. */
+  uint64_t least[2][DEPTH_CLASSES];
+  uint64_t period_ends, probe_ends;
+  bool probing;
+
+  /* The window of samples that is being gathered. */
+  double ratio_sum;
+  unsigned samples, in_flight_sum;
+};
+
+/* FIXED batches, or found by measuring if that is 0. */
+extern void depth_init (struct depth *d, unsigned fixed);
+
+/* How many may be in flight now, at least 1. */
+extern unsigned depth_limit (const struct depth *d);
+
+/* A batch of BYTES began when IN_FLIGHT batches (itself included) were on
+ * their way, took LATENCY ns, and ended at NOW.
+ */
+extern void depth_sample (struct depth *d, uint64_t bytes, uint64_t latency,
+                          unsigned in_flight, uint64_t now);
+
+#endif /* WTCACHE_DEPTH_H */

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* A cached export: identity, size, connections, and who may be called.
+ *
+ * A cache belongs to a name, and to TLS or not.  It outlives its connections:
+ * clean pages because they are worth it, dirty ones because they must.  If the
+ * backend does not promise that its connections see each other's writes, each
+ * connection has a cache to itself.
+ *
+ * Helpers have no connection of their own.  They borrow the backend of a live
+ * one: lent from its first data request, so that its negotiation is over, and
+ * withdrawn before it ends, which waits until every borrower has returned it.
+ *
+ * Knows nothing of nbdkit.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "export.h"
+
+struct registry registry;
+
+int
+registry_init (const struct settings *settings, uint64_t size, bool parallel)
+{
+  int err;
+
+  memset (&registry, 0, sizeof registry);
+  registry.settings = *settings;
+  registry.parallel = parallel;
+  err = memory_init (&registry.memory, size);
+  if (err != 0)
+    return err;
+  pools_init (&registry.pools, &registry.memory);
+  lock_init (&registry.lock, RANK_REGISTRY);
+  registry.numbers[0] = 1; /* number 0 is no export */
+  return 0;
+}
+
+static bool
+holds_data (struct export *e)
+{
+  return pagecache_amounts (&e->pc).held > 0 ||
+         zeroes_bytes (&e->pc.zeroes) > 0;
+}
+
+static void
+unlink_export (struct export *e)
+{
+  struct export **link = &registry.first;
+
+  assert_held (&registry.lock);
+  while (*link != e)
+    link = &(*link)->next;
+  *link = e->next;
+  registry.numbers[e->number / 64] &= ~(UINT64_C (1) << e->number % 64);
+}
+
+static void
+free_export (struct export *e)
+{
+  pagecache_drop (&e->pc);
+  stats_destroy (&e->stats);
+  submit_destroy (&e->submit);
+  pagecache_destroy (&e->pc);
+  condition_destroy (&e->returned);
+  lock_destroy (&e->lease_lock);
+  memory_give (e->memory, sizeof *e + strlen (e->name) + 1);
+  free (e->name);
+  free (e);
+}
+
+void
+registry_destroy (void)
+{
+  struct export *e, *next;
+
+  for (e = registry.first; e; e = next) {
+    next = e->next;
+    free (e->name); /* what it holds goes with the pools */
+    free (e);
+  }
+  pools_destroy (&registry.pools);
+  memory_destroy (&registry.memory);
+  lock_destroy (&registry.lock);
+}
+
+/* How many exports divide the bound of dirty data among them. */
+static void
+count_holding (void)
+{
+  struct export *e;
+  unsigned n = 0;
+
+  assert_held (&registry.lock);
+  for (e = registry.first; e; e = e->next)
+    if (e->writers > 0 || holds_data (e))
+      n++;
+  atomic_store_explicit (&registry.holding, n, memory_order_relaxed);
+}
+
+/* A number that no export has; 0: none is left. */
+static unsigned
+free_number (void)
+{
+  unsigned n;
+
+  for (n = 1; n <= MOST_CACHES; ++n)
+    if (!(registry.numbers[n / 64] >> n % 64 & 1))
+      return n;
+  return 0;
+}
+
+static bool
+is_idle (struct export *e)
+{
+  return e->users == 0 && !holds_data (e) &&
+         !atomic_load_explicit (&e->writeback.running, memory_order_acquire) &&
+         atomic_load_explicit (&e->writeback.drains, memory_order_acquire) == 0;
+}
+
+/* Forgets the export that has been idle longest; false: none is. */
+static bool
+forget_one (void)
+{
+  struct export *e, *oldest = NULL;
+
+  assert_held (&registry.lock);
+  for (e = registry.first; e; e = e->next)
+    if (is_idle (e) && (!oldest || e->last_used < oldest->last_used))
+      oldest = e;
+  if (oldest == NULL)
+    return false;
+  unlink_export (oldest);
+  free_export (oldest);
+  return true;
+}
+
+/* The next backend that wrote and that flush NUMBER did not take yet. */
+static struct backend *
+borrow_unflushed (struct export *e, uint64_t number)
+{
+  LOCK_FOR_SCOPE (&e->lease_lock);
+  struct backend *b;
+
+  for (b = e->attached; b; b = b->next_attached)
+    if (b->last_flush != number &&
+        atomic_exchange_explicit (&b->unflushed, false, memory_order_acq_rel)) {
+      b->last_flush = number;
+      b->leases++;
+      return b;
+    }
+  return NULL;
+}
+
+/* A flush of one connection need not cover what others wrote: unless the
+ * backend says so, each that wrote is flushed.  A write sets `unflushed` after
+ * it, so a flush that begins later finds it set.
+ */
+static int
+flush_all (void *opaque, struct backend *own)
+{
+  struct export *e = opaque;
+  struct backend *b;
+  uint64_t number;
+  int err, first = 0;
+
+  lock_take (&e->lease_lock);
+  number = ++e->flushes;
+  lock_drop (&e->lease_lock);
+
+  atomic_store_explicit (&own->unflushed, true, memory_order_release);
+  while ((b = borrow_unflushed (e, number)) != NULL) {
+    err = b->flush (b);
+    if (err != 0)
+      atomic_store_explicit (&b->unflushed, true, memory_order_release);
+    first = first ? first : err;
+    export_return (e, b);
+  }
+  return first;
+}
+
+static int
+new_export (const char *name, bool tls, bool share,
+            const struct backend_traits *traits, struct export **ret)
+{
+  const size_t bytes = sizeof (struct export) + strlen (name) + 1;
+  const uint32_t page = max_u64 (registry.settings.page_size, traits->block);
+  struct pool *pool = pools_get (&registry.pools, page);
+  struct export *e;
+
+  while (free_number () == 0)
+    if (!forget_one ())
+      return ENOMEM;
+  if (pool == NULL || !pools_make_room (&registry.pools, bytes))
+    return ENOMEM;
+  e = calloc (1, sizeof *e);
+  if (e)
+    e->name = strdup (name);
+  if (e == NULL || e->name == NULL) {
+    free (e);
+    memory_give (&registry.memory, bytes);
+    return ENOMEM;
+  }
+  e->settings = &registry.settings;
+  e->memory = &registry.memory;
+  e->tls = tls;
+  e->shared = share;
+  atomic_init (&e->holds, share);
+  e->number = free_number ();
+  e->traits = *traits;
+  pagecache_init (&e->pc, &registry.pools, pool, e->number, traits->size,
+                  traits->block, registry.settings.mode == MODE_WRITEAROUND);
+  submit_init (&e->submit, &e->pc, &registry.memory, traits, registry.parallel,
+               registry.settings.depth);
+  stats_init (&e->stats);
+  if (!traits->can_multi_conn) {
+    e->submit.flush = flush_all;
+    e->submit.opaque = e;
+  }
+  lock_init (&e->lease_lock, RANK_LEASES);
+  condition_init (&e->returned);
+  registry.numbers[e->number / 64] |= UINT64_C (1) << e->number % 64;
+  e->next = registry.first;
+  registry.first = e;
+  *ret = e;
+  return 0;
+}
+
+/* A shared cache is found by its key; one that a connection had for itself
+ * only by the next that comes when it is free.
+ */
+static struct export *
+find_export (const char *name, bool tls, bool share)
+{
+  struct export *e;
+
+  assert_held (&registry.lock);
+  for (e = registry.first; e; e = e->next)
+    if (strcmp (e->name, name) == 0 && e->tls == tls && e->shared == share &&
+        (share || e->users == 0))
+      return e;
+  return NULL;
+}
+
+static bool
+same_traits (const struct backend_traits *a, const struct backend_traits *b)
+{
+  return a->size == b->size && a->block == b->block &&
+         a->maximum == b->maximum && a->can_flush == b->can_flush;
+}
+
+/* Adapts an export that nobody uses to what the backend has become. */
+static int
+renew_export (struct export **e, const struct backend_traits *traits,
+              int64_t *unsavable)
+{
+  struct export *old = *e;
+  const bool tls = old->tls, share = old->shared;
+  char *name;
+  int err;
+
+  if (is_idle (old)) {
+    name = strdup (old->name);
+    if (name == NULL)
+      return ENOMEM;
+    unlink_export (old);
+    free_export (old);
+    err = new_export (name, tls, share, traits, e);
+    free (name);
+    return err;
+  }
+  /* What it holds has to fit: a last block that was not full would have to be
+   * read again in part.
+   */
+  if (traits->block != old->traits.block ||
+      (old->pc.size % old->traits.block != 0 && traits->size > old->pc.size))
+    return ESTALE;
+  if (traits->size != old->pc.size)
+    *unsavable = pagecache_resize (&old->pc, traits->size);
+  old->traits = old->submit.traits = *traits;
+  return 0;
+}
+
+int
+export_open (const char *name, bool tls, bool share,
+             const struct backend_traits *traits, bool writes,
+             struct open_result *result)
+{
+  LOCK_FOR_SCOPE (&registry.lock);
+  struct export *e;
+  int err = 0;
+
+  memset (result, 0, sizeof *result);
+  if (registry.settings.one_cache)
+    name = "";
+  e = find_export (name, tls, share);
+  if (e == NULL)
+    err = new_export (name, tls, share, traits, &e);
+  else if (!same_traits (&e->traits, traits)) {
+    if (e->users == 0)
+      err = renew_export (&e, traits, &result->unsavable);
+    else if (e->traits.size != traits->size || e->traits.block != traits->block)
+      err = ESTALE;
+  }
+  if (err != 0)
+    return err;
+
+  result->export = e;
+  result->sibling = find_export (name, !tls, true);
+  if (result->sibling &&
+      (result->sibling->users > 0 || holds_data (result->sibling))) {
+    atomic_store_explicit (&e->holds, false, memory_order_relaxed);
+    atomic_store_explicit (&result->sibling->holds, false,
+                           memory_order_relaxed);
+  }
+  else
+    result->sibling = NULL;
+  e->users++;
+  e->writers += writes;
+  count_holding ();
+  return 0;
+}
+
+bool
+export_end_writer (struct export *e)
+{
+  LOCK_FOR_SCOPE (&registry.lock);
+
+  assert (e->writers > 0);
+  return --e->writers == 0;
+}
+
+void
+export_close (struct export *e)
+{
+  LOCK_FOR_SCOPE (&registry.lock);
+
+  e->users--;
+  e->last_used = registry.closes++;
+  if (e->users == 0 && !e->shared && is_idle (e)) {
+    unlink_export (e);
+    free_export (e);
+  }
+  else if (e->users == 0) {
+    if (!registry.settings.keep || !e->shared)
+      pagecache_drop (&e->pc);
+    /* Alone again: a sibling that comes back lowers it again. */
+    atomic_store_explicit (&e->holds, e->shared, memory_order_relaxed);
+  }
+  count_holding ();
+}
+
+void
+export_attach (struct export *e, struct backend *b)
+{
+  LOCK_FOR_SCOPE (&e->lease_lock);
+
+  b->leases = 0;
+  b->lendable = false;
+  b->next_attached = e->attached;
+  e->attached = b;
+}
+
+void
+export_lend (struct export *e, struct backend *b)
+{
+  LOCK_FOR_SCOPE (&e->lease_lock);
+
+  b->lendable = true;
+}
+
+void
+export_withdraw (struct export *e, struct backend *b)
+{
+  LOCK_FOR_SCOPE (&e->lease_lock);
+  struct backend **link = &e->attached;
+
+  while (*link != b)
+    link = &(*link)->next_attached;
+  *link = b->next_attached;
+  while (b->leases > 0)
+    condition_wait (&e->returned, &e->lease_lock);
+}
+
+struct backend *
+export_borrow (struct export *e, bool to_write)
+{
+  LOCK_FOR_SCOPE (&e->lease_lock);
+  struct backend *b;
+
+  for (b = e->attached; b; b = b->next_attached)
+    if (b->lendable && (!to_write || b->traits.can_write)) {
+      b->leases++;
+      break;
+    }
+  return b;
+}
+
+void
+export_return (struct export *e, struct backend *b)
+{
+  LOCK_FOR_SCOPE (&e->lease_lock);
+
+  assert (b->leases > 0);
+  b->leases--;
+  condition_wake_all (&e->returned);
+}
+
+void
+exports_for_each (void (*f) (struct export *e, void *opaque), void *opaque)
+{
+  LOCK_FOR_SCOPE (&registry.lock);
+  struct export *e;
+
+  for (e = registry.first; e; e = e->next)
+    f (e, opaque);
+}

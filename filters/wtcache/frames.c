@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Memory: one budget for everything that the filter allocates.
+ *
+ * Frames, descriptors, tables, buffers and connections are all taken from one
+ * number, wtcache-size.  Address space is mapped in large pieces and costs
+ * nothing until it is touched; the budget counts what may be touched.
+ *
+ * A call to the backend needs one contiguous buffer, pages are scattered: so
+ * a part of the budget is set aside at start for buffers.  Those of write-back
+ * are apart from those of misses: dirty data can always leave, however many
+ * reads are under way.  Who waits for a buffer holds no page and no other
+ * buffer, and who has one waits for the backend alone, so each comes back.
+ *
+ * Knows nothing of pages, exports or nbdkit.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "frames.h"
+#include "util.h"
+
+/* The share of the budget that becomes buffers: 1/16, at most 32 MiB, half of
+ * it for write-back.
+ */
+#define BUFFERS_SHARE 16
+#define BUFFERS_MOST  (32 * MiB)
+#define BATCH_MOST    (1 * MiB)
+#define BATCH_LEAST   (16 * KiB)
+#define SCRATCH_MOST  (64 * KiB)
+#define SCRATCH_LEAST (4 * KiB)
+
+void *
+memory_map (size_t bytes)
+{
+  void *p = mmap (NULL, bytes, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+  if (p == MAP_FAILED)
+    return NULL;
+  /* Advice: plugins such as sh fork for each call, and nobody wants a disk's
+   * contents in a core file.  Kernels without either do no harm.
+   */
+  madvise (p, bytes, MADV_DONTFORK);
+  madvise (p, bytes, MADV_DONTDUMP);
+  return p;
+}
+
+void
+memory_unmap (void *p, size_t bytes)
+{
+  if (p)
+    munmap (p, bytes);
+}
+
+void
+memory_release (void *p, size_t bytes)
+{
+  /* Cannot fail for a range of ours; a kernel that ignored it would cost
+   * memory, not data.
+   */
+  madvise (p, bytes, MADV_DONTNEED);
+}
+
+static int
+buffers_init (struct buffers *b, size_t bytes, size_t unit)
+{
+  const size_t most = 64 * ARRAY_LEN (b->taken);
+
+  memset (b, 0, sizeof *b);
+  b->unit = unit;
+  b->units = min_u64 (max_u64 (bytes / unit, 2), most);
+  b->base = memory_map (b->unit * b->units);
+  return b->base ? 0 : ENOMEM;
+}
+
+int
+memory_init (struct memory *m, uint64_t limit)
+{
+  const uint64_t half = min_u64 (limit / BUFFERS_SHARE, BUFFERS_MOST) / 2;
+  int err;
+
+  memset (m, 0, sizeof *m);
+  m->limit = limit;
+  lock_init (&m->lock, RANK_MEMORY);
+  condition_init (&m->buffer_returned);
+
+  /* Powers of two, so that batches stay aligned to any block. */
+  err = buffers_init (
+      &m->batches, half,
+      UINT64_C (1) << log2_u64 (clamp_u64 (half / 8, BATCH_LEAST, BATCH_MOST)));
+  if (err == 0)
+    err = buffers_init (&m->scratch, half,
+                        UINT64_C (1) << log2_u64 (clamp_u64 (
+                            half / 256, SCRATCH_LEAST, SCRATCH_MOST)));
+  if (err != 0) {
+    memory_destroy (m);
+    return err;
+  }
+  m->used =
+      m->batches.unit * m->batches.units + m->scratch.unit * m->scratch.units;
+  return 0;
+}
+
+void
+memory_destroy (struct memory *m)
+{
+  memory_unmap (m->batches.base, m->batches.unit * m->batches.units);
+  memory_unmap (m->scratch.base, m->scratch.unit * m->scratch.units);
+  condition_destroy (&m->buffer_returned);
+  lock_destroy (&m->lock);
+}
+
+bool
+memory_take (struct memory *m, uint64_t bytes)
+{
+  LOCK_FOR_SCOPE (&m->lock);
+
+  if (m->used + bytes > m->limit)
+    return false;
+  m->used += bytes;
+  return true;
+}
+
+void
+memory_give (struct memory *m, uint64_t bytes)
+{
+  LOCK_FOR_SCOPE (&m->lock);
+
+  assert (m->used >= bytes);
+  m->used -= bytes;
+}
+
+static bool
+unit_is_taken (const struct buffers *b, size_t i)
+{
+  return b->taken[i / 64] >> (i % 64) & 1;
+}
+
+static void
+mark_units (struct buffers *b, size_t first, size_t count, bool taken)
+{
+  size_t i;
+
+  for (i = first; i < first + count; ++i)
+    if (taken)
+      b->taken[i / 64] |= UINT64_C (1) << (i % 64);
+    else
+      b->taken[i / 64] &= ~(UINT64_C (1) << (i % 64));
+}
+
+/* First fit: a run of COUNT free units, or NULL. */
+static void *
+take_units (struct buffers *b, size_t count)
+{
+  size_t i, run = 0;
+
+  for (i = 0; i < b->units; ++i) {
+    run = unit_is_taken (b, i) ? 0 : run + 1;
+    if (run == count) {
+      mark_units (b, i + 1 - count, count, true);
+      return b->base + (i + 1 - count) * b->unit;
+    }
+  }
+  return NULL;
+}
+
+/* Takes COUNT units for a borrower who has *HAS of them. */
+static void *
+borrow (struct memory *m, struct buffers *b, size_t *has, size_t count,
+        bool wait)
+{
+  LOCK_FOR_SCOPE (&m->lock);
+  const size_t share = max_u64 (b->units / 2, 1);
+  void *p = NULL;
+
+  assert (count <= share);
+  for (;;) {
+    if (*has + count <= share)
+      p = take_units (b, count);
+    if (p || !wait)
+      break;
+    condition_wait (&m->buffer_returned, &m->lock);
+  }
+  if (p)
+    *has += count;
+  return p;
+}
+
+static void
+give_back (struct memory *m, struct buffers *b, size_t *has, void *buffer,
+           size_t count)
+{
+  LOCK_FOR_SCOPE (&m->lock);
+  const size_t first = ((uint8_t *) buffer - b->base) / b->unit;
+
+  assert (first + count <= b->units && *has >= count);
+  mark_units (b, first, count, false);
+  *has -= count;
+  condition_wake_all (&m->buffer_returned);
+}
+
+void *
+batch_buffer_get (struct memory *m, struct borrower *who)
+{
+  lock_check_none_held ();
+  return borrow (m, &m->batches, &who->batch_units, 1, true);
+}
+
+void *
+batch_buffer_try (struct memory *m, struct borrower *who)
+{
+  return borrow (m, &m->batches, &who->batch_units, 1, false);
+}
+
+void
+batch_buffer_put (struct memory *m, struct borrower *who, void *buffer)
+{
+  give_back (m, &m->batches, &who->batch_units, buffer, 1);
+}
+
+static size_t
+scratch_units (const struct memory *m, size_t bytes)
+{
+  return (bytes + m->scratch.unit - 1) / m->scratch.unit;
+}
+
+void *
+scratch_get (struct memory *m, struct borrower *who, size_t bytes)
+{
+  lock_check_none_held ();
+  return borrow (m, &m->scratch, &who->scratch_units, scratch_units (m, bytes),
+                 true);
+}
+
+void *
+scratch_try (struct memory *m, struct borrower *who, size_t bytes)
+{
+  return borrow (m, &m->scratch, &who->scratch_units, scratch_units (m, bytes),
+                 false);
+}
+
+void
+scratch_put (struct memory *m, struct borrower *who, void *buffer, size_t bytes)
+{
+  give_back (m, &m->scratch, &who->scratch_units, buffer,
+             scratch_units (m, bytes));
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Memory: the budget, large mappings, and buffers that are borrowed.  See
+ * frames.c.
+ */
+
+#ifndef WTCACHE_FRAMES_H
+#define WTCACHE_FRAMES_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lock.h"
+
+/* Buffers of one purpose: an arena cut into units, handed out in runs. */
+struct buffers {
+  uint8_t *base;
+  size_t unit;  /* bytes */
+  size_t units; /* at most 64 * ARRAY_LEN (taken) */
+
+  /* Guarded by the memory lock: a bit for each unit that is lent. */
+  uint64_t taken[8];
+};
+
+/* Who borrows: no one export may hold more than half, so that a backend that
+ * hangs does not keep the buffers of the others.  Guarded by the memory lock.
+ */
+struct borrower {
+  size_t batch_units, scratch_units;
+};
+
+struct memory {
+  uint64_t limit; /* bytes, for everything */
+
+  /* Guarded by `lock`. */
+  struct lock lock;
+  uint64_t used; /* bytes taken from the budget */
+  struct condition buffer_returned;
+  struct buffers batches; /* for write-back alone: one unit is one batch */
+  struct buffers scratch; /* for misses and partial blocks */
+};
+
+/* LIMIT is wtcache-size.  0, or ENOMEM. */
+extern int memory_init (struct memory *m, uint64_t limit);
+extern void memory_destroy (struct memory *m);
+
+/* Takes BYTES from the budget, or takes nothing and says false. */
+extern bool memory_take (struct memory *m, uint64_t bytes);
+extern void memory_give (struct memory *m, uint64_t bytes);
+
+/* Zeroed address space that costs no memory until it is touched, kept out of
+ * core dumps and of forked children; NULL: ENOMEM.
+ */
+extern void *memory_map (size_t bytes);
+extern void memory_unmap (void *p, size_t bytes);
+/* Gives the memory of whole pages back to the system; they read as zero. */
+extern void memory_release (void *p, size_t bytes);
+
+/* The largest batch of write-back, bytes. */
+static inline size_t
+memory_batch_size (const struct memory *m)
+{
+  return m->batches.unit;
+}
+
+/* The most that a scratch buffer may hold, bytes. */
+static inline size_t
+memory_scratch_max (const struct memory *m)
+{
+  return m->scratch.unit * (m->scratch.units / 2);
+}
+
+/* A buffer of memory_batch_size bytes.  Waits; the caller holds no lock and
+ * no other buffer.
+ */
+extern void *batch_buffer_get (struct memory *m, struct borrower *who);
+extern void *batch_buffer_try (struct memory *m, struct borrower *who);
+extern void batch_buffer_put (struct memory *m, struct borrower *who,
+                              void *buffer);
+
+/* A buffer of BYTES <= memory_scratch_max.  _get waits, as above. */
+extern void *scratch_get (struct memory *m, struct borrower *who, size_t bytes);
+extern void *scratch_try (struct memory *m, struct borrower *who, size_t bytes);
+extern void scratch_put (struct memory *m, struct borrower *who, void *buffer,
+                         size_t bytes);
+
+#endif /* WTCACHE_FRAMES_H */

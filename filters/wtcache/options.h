@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* The parameters of the filter.  See options.c. */
+
+#ifndef WTCACHE_OPTIONS_H
+#define WTCACHE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "export.h"
+
+enum share { SHARE_AUTO, SHARE_ALWAYS, SHARE_NEVER };
+
+struct options {
+  uint64_t size; /* wtcache-size, bytes */
+  enum share share;
+  bool mode_given; /* else it depends on the thread model */
+  char *stats;     /* absolute path, or NULL */
+  struct settings settings;
+};
+
+extern struct options options;
+
+/* Takes a parameter: 1 if it is ours and right, 0 if it is not ours, -1 after
+ * it told what is wrong.
+ */
+extern int options_parse (const char *key, const char *value);
+/* All parameters are there: 0, or -1 after it told what does not go together.
+ */
+extern int options_check (void);
+/* Tells which of the given options have no effect with this thread model. */
+extern void options_tell_without_effect (void);
+
+extern const char options_help[];
+
+#endif /* WTCACHE_OPTIONS_H */

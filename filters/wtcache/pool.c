@@ -1,0 +1,524 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Pages of one size: descriptors, frames, and the index from key to page.
+ *
+ *       key ── hash ──> bucket ──> page ──> page      (chains by number)
+ *                                   │
+ *                                 frame               (same number)
+ *
+ * One pool serves all exports with this page size; a key is an export's number
+ * and a page's number in it.  The tables are as large as the budget could ever
+ * need, in address space that costs nothing until touched, so nothing is
+ * resized or freed while it runs.
+ *
+ * A hit takes no lock but the page's own: it walks the chain without one.  The
+ * walk may meet a page that is just leaving and follow it into another chain;
+ * then it finds nothing, or a page with another key, and the slow way, under
+ * the bucket's lock, decides.  Descriptors are never freed, so the walk cannot
+ * fall off.
+ *
+ * Knows which states keep a page from leaving, and nothing else about blocks.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "pool.h"
+#include "util.h"
+
+/* A walk without lock gives up after so many pages: it may have been led
+ * from chain to chain.
+ */
+#define MOST_STEPS 64
+
+/* Mappings at least this large ask for huge pages. */
+#define HUGE_FROM (64 * MiB)
+
+static unsigned
+bucket_of (const struct pool *pool, uint64_t key)
+{
+  return hash_u64 (key) & ((UINT64_C (1) << pool->bucket_bits) - 1);
+}
+
+static struct word_lock *
+bucket_lock_of (struct pool *pool, unsigned bucket)
+{
+  return &pool->bucket_locks[bucket % BUCKET_LOCKS];
+}
+
+/* What one page costs of the budget. */
+static uint64_t
+page_cost (const struct pool *pool)
+{
+  return (uint64_t) pool->page_size + pool->stride;
+}
+
+static size_t
+bucket_bytes (const struct pool *pool)
+{
+  return sizeof pool->buckets[0] << pool->bucket_bits;
+}
+
+static void
+pool_free (struct pool *pool)
+{
+  memory_unmap (pool->frames, (size_t) pool->most * pool->page_size);
+  memory_unmap (pool->pages, (size_t) pool->most * pool->stride);
+  memory_unmap (pool->buckets, bucket_bytes (pool));
+  evict_free (pool->evict);
+  lock_destroy (&pool->evict_lock);
+  free (pool);
+}
+
+static struct pool *
+pool_new (struct memory *m, uint32_t page_size)
+{
+  struct pool *pool = calloc (1, sizeof *pool);
+  size_t bytes;
+
+  if (pool == NULL)
+    return NULL;
+  lock_init (&pool->evict_lock, RANK_EVICT);
+  pool->memory = m;
+  pool->page_size = page_size;
+  pool->map_bytes = page_size / 512 / 8;
+  pool->stride = round_up (
+      offsetof (struct page, states) + BLOCK_STATES * pool->map_bytes, 8);
+  pool->most = min_u64 (m->limit / page_cost (pool), UINT32_MAX / 2);
+  pool->bucket_bits = log2_u64 (pool->most) + 1;
+
+  bytes = (size_t) pool->most * page_size;
+  pool->frames = memory_map (bytes);
+  pool->pages = memory_map ((size_t) pool->most * pool->stride);
+  pool->buckets = memory_map (bucket_bytes (pool));
+  if (pool->pages)
+    pool->evict = evict_new (pool->most, pool->most,
+                             &pool_page (pool, 1)->evict, pool->stride);
+  if (!pool->frames || !pool->pages || !pool->buckets || !pool->evict) {
+    pool_free (pool);
+    return NULL;
+  }
+  /* Advice: fewer misses of the address translation.  A kernel without huge
+   * pages goes on without.
+   */
+  if (bytes >= HUGE_FROM)
+    madvise (pool->frames, bytes, MADV_HUGEPAGE);
+  pool->table_bytes = bucket_bytes (pool) + evict_memory (pool->evict);
+  return pool;
+}
+
+void
+pools_init (struct pools *ps, struct memory *m)
+{
+  ps->memory = m;
+  ps->first = NULL;
+}
+
+void
+pools_destroy (struct pools *ps)
+{
+  struct pool *pool, *next;
+
+  for (pool = ps->first; pool; pool = next) {
+    next = pool->next;
+    pool_free (pool);
+  }
+  ps->first = NULL;
+}
+
+static struct pool *
+pools_first (struct pools *ps)
+{
+  LOCK_FOR_SCOPE (&ps->memory->lock);
+
+  return ps->first;
+}
+
+/* The caller holds the registry lock: nobody else makes a pool. */
+struct pool *
+pools_get (struct pools *ps, uint32_t page_size)
+{
+  struct pool *pool;
+  uint64_t pages;
+
+  for (pool = pools_first (ps); pool; pool = pool->next)
+    if (pool->page_size == page_size)
+      return pool;
+
+  pool = pool_new (ps->memory, page_size);
+  if (pool == NULL)
+    return NULL;
+  if (!pools_make_room (ps, pool->table_bytes)) {
+    pool_free (pool);
+    return NULL;
+  }
+  lock_take (&ps->memory->lock);
+  pool->next = ps->first;
+  ps->first = pool;
+  pages = (ps->memory->limit - ps->memory->used) / page_cost (pool);
+  lock_drop (&ps->memory->lock);
+
+  lock_take (&pool->evict_lock);
+  evict_resize (pool->evict, clamp_u64 (pages, 16, pool->most));
+  lock_drop (&pool->evict_lock);
+  return pool;
+}
+
+struct page *
+pool_find (struct pool *pool, uint64_t key)
+{
+  page_number n = atomic_load_explicit (&pool->buckets[bucket_of (pool, key)],
+                                        memory_order_acquire);
+  struct page *p;
+  unsigned steps;
+
+  for (steps = 0; n != 0 && steps < MOST_STEPS; ++steps) {
+    p = pool_page (pool, n);
+    if (page_key (p) == key)
+      return p;
+    n = atomic_load_explicit (&p->chain, memory_order_acquire);
+  }
+  return NULL;
+}
+
+/* The page with this key in a bucket whose lock is held, or NULL. */
+static struct page *
+find_in_bucket (struct pool *pool, unsigned bucket, uint64_t key)
+{
+  page_number n;
+  struct page *p;
+
+  assert_held (bucket_lock_of (pool, bucket));
+  for (n = atomic_load_explicit (&pool->buckets[bucket], memory_order_relaxed);
+       n != 0; n = atomic_load_explicit (&p->chain, memory_order_relaxed)) {
+    p = pool_page (pool, n);
+    if (page_key (p) == key)
+      return p;
+  }
+  return NULL;
+}
+
+static struct page *
+find_surely (struct pool *pool, uint64_t key)
+{
+  const unsigned bucket = bucket_of (pool, key);
+  struct word_lock *lock = bucket_lock_of (pool, bucket);
+  struct page *p;
+
+  word_lock_take (lock, RANK_BUCKET);
+  p = find_in_bucket (pool, bucket, key);
+  word_lock_drop (lock);
+  return p;
+}
+
+struct page *
+pool_lock_page (struct pool *pool, uint64_t key)
+{
+  struct page *p = pool_find (pool, key);
+
+  for (;;) {
+    if (p) {
+      word_lock_take (&p->lock, RANK_PAGE);
+      if (page_key (p) == key && (p->flags & PAGE_INDEXED))
+        return p;
+      word_lock_drop (&p->lock); /* it is leaving, or not yet there */
+    }
+    p = find_surely (pool, key);
+    if (p == NULL)
+      return NULL;
+  }
+}
+
+/* Puts a page whose key is set and which is locked into its bucket, unless
+ * that key is there already.
+ */
+static bool
+insert (struct pool *pool, struct page *p)
+{
+  const unsigned bucket = bucket_of (pool, page_key (p));
+  struct word_lock *lock = bucket_lock_of (pool, bucket);
+  bool inserted = false;
+
+  assert_held (&p->lock);
+  word_lock_take (lock, RANK_BUCKET);
+  if (find_in_bucket (pool, bucket, page_key (p)) == NULL) {
+    atomic_store_explicit (
+        &p->chain,
+        atomic_load_explicit (&pool->buckets[bucket], memory_order_relaxed),
+        memory_order_relaxed);
+    atomic_store_explicit (&pool->buckets[bucket], pool_number (pool, p),
+                           memory_order_release);
+    p->flags |= PAGE_INDEXED;
+    inserted = true;
+  }
+  word_lock_drop (lock);
+  return inserted;
+}
+
+/* Takes a locked page out of its bucket and takes its identity away. */
+static void
+unlink_page (struct pool *pool, struct page *p)
+{
+  const unsigned bucket = bucket_of (pool, page_key (p));
+  struct word_lock *lock = bucket_lock_of (pool, bucket);
+  const page_number n = pool_number (pool, p);
+  _Atomic page_number *link = &pool->buckets[bucket];
+  page_number next;
+
+  assert_held (&p->lock);
+  word_lock_take (lock, RANK_BUCKET);
+  while ((next = atomic_load_explicit (link, memory_order_relaxed)) != n) {
+    assert (next != 0);
+    link = &pool_page (pool, next)->chain;
+  }
+  atomic_store_explicit (link,
+                         atomic_load_explicit (&p->chain, memory_order_relaxed),
+                         memory_order_release);
+  __atomic_store_n (&p->evict.key, 0, __ATOMIC_RELAXED);
+  p->flags &= ~PAGE_INDEXED;
+  word_lock_drop (lock);
+}
+
+/* Nothing of it is held, wanted or under way: it may go. */
+static bool
+is_idle (const struct page *p)
+{
+  assert_held (&p->lock);
+  return p->pins == 0 && !(p->flags & (PAGE_HELD | PAGE_FILLING));
+}
+
+/* For evict_victim: on true the page is locked. */
+static bool
+lock_if_idle (struct evict_entry *entry, void *opaque)
+{
+  struct page *p = container_of (entry, struct page, evict);
+
+  (void) opaque;
+  if (!word_lock_try (&p->lock, RANK_PAGE))
+    return false;
+  if (is_idle (p))
+    return true;
+  word_lock_drop (&p->lock);
+  return false;
+}
+
+static page_number
+pop (struct pool *pool, page_number *list)
+{
+  const page_number n = *list;
+
+  assert_held (&pool->evict_lock);
+  if (n != 0)
+    *list = atomic_load_explicit (&pool_page (pool, n)->chain,
+                                  memory_order_relaxed);
+  return n;
+}
+
+static void
+push (struct pool *pool, page_number *list, page_number n)
+{
+  assert_held (&pool->evict_lock);
+  atomic_store_explicit (&pool_page (pool, n)->chain, *list,
+                         memory_order_relaxed);
+  *list = n;
+}
+
+/* Evicts one page; its number, or 0 if none may go. */
+static page_number
+evict_one (struct pool *pool)
+{
+  struct evict_entry *entry;
+  struct page *p;
+
+  assert_held (&pool->evict_lock);
+  entry = evict_victim (pool->evict, lock_if_idle, NULL);
+  if (entry == NULL)
+    return 0;
+  p = container_of (entry, struct page, evict);
+  unlink_page (pool, p);
+  word_lock_drop (&p->lock);
+  pool->evictions++;
+  return pool_number (pool, p);
+}
+
+/* A frame that belongs to no page, or 0. */
+static page_number
+take_frame (struct pool *pool)
+{
+  page_number n;
+
+  assert_held (&pool->evict_lock);
+  n = pop (pool, &pool->free);
+  if (n != 0)
+    return n;
+  if ((pool->empty != 0 || pool->fresh < pool->most) &&
+      memory_take (pool->memory, page_cost (pool))) {
+    n = pop (pool, &pool->empty);
+    return n != 0 ? n : ++pool->fresh;
+  }
+  return evict_one (pool);
+}
+
+/* Gives the memory of one frame of this pool back to the budget. */
+static bool
+shed_frame (struct pool *pool)
+{
+  LOCK_FOR_SCOPE (&pool->evict_lock);
+  page_number n = pop (pool, &pool->free);
+
+  if (n == 0)
+    n = evict_one (pool);
+  if (n == 0)
+    return false;
+  memory_release (pool_frame (pool, pool_page (pool, n)), pool->page_size);
+  memory_give (pool->memory, page_cost (pool));
+  push (pool, &pool->empty, n);
+  return true;
+}
+
+static bool
+shed_from_others (struct pools *ps, const struct pool *than)
+{
+  struct pool *pool;
+
+  for (pool = pools_first (ps); pool; pool = pool->next)
+    if (pool != than && shed_frame (pool))
+      return true;
+  return false;
+}
+
+bool
+pools_make_room (struct pools *ps, uint64_t bytes)
+{
+  while (!memory_take (ps->memory, bytes))
+    if (!shed_from_others (ps, NULL))
+      return false;
+  return true;
+}
+
+/* Gives a frame the identity KEY, pinned once, all states clear, and admits
+ * it.  It is not in the index yet.
+ */
+static struct page *
+new_page (struct pool *pool, uint64_t key, enum admission why)
+{
+  LOCK_FOR_SCOPE (&pool->evict_lock);
+  const page_number n = take_frame (pool);
+  struct page *p;
+
+  if (n == 0)
+    return NULL;
+  p = pool_page (pool, n);
+  word_lock_take (&p->lock, RANK_PAGE);
+  __atomic_store_n (&p->evict.key, key, __ATOMIC_RELAXED);
+  p->pins = 1; /* before it can be chosen as victim */
+  p->flags = 0;
+  memset (p->states, 0, BLOCK_STATES * pool->map_bytes);
+  word_lock_drop (&p->lock);
+  evict_admit (pool->evict, &p->evict, why);
+  return p;
+}
+
+/* Puts the frame of a page that has left the index among the free ones. */
+static void
+free_page (struct pool *pool, struct page *p)
+{
+  LOCK_FOR_SCOPE (&pool->evict_lock);
+
+  evict_forget (pool->evict, &p->evict);
+  push (pool, &pool->free, pool_number (pool, p));
+}
+
+void
+pool_discard (struct pool *pool, struct page *p)
+{
+  assert (is_idle (p));
+  p->pins = 1; /* nobody evicts it before we free it */
+  unlink_page (pool, p);
+  word_lock_drop (&p->lock);
+  free_page (pool, p);
+}
+
+static struct page *
+pin_existing (struct pool *pool, uint64_t key)
+{
+  struct page *p = pool_lock_page (pool, key);
+
+  if (p) {
+    p->pins++;
+    word_lock_drop (&p->lock);
+  }
+  return p;
+}
+
+struct page *
+pool_pin_page (struct pools *ps, struct pool *pool, uint64_t key,
+               enum admission why)
+{
+  struct page *p;
+  bool inserted;
+
+  for (;;) {
+    p = pin_existing (pool, key);
+    if (p)
+      return p;
+    while ((p = new_page (pool, key, why)) == NULL)
+      if (!shed_from_others (ps, pool))
+        return NULL;
+
+    word_lock_take (&p->lock, RANK_PAGE);
+    inserted = insert (pool, p);
+    if (!inserted) /* somebody was faster */
+      __atomic_store_n (&p->evict.key, 0, __ATOMIC_RELAXED);
+    word_lock_drop (&p->lock);
+    if (inserted)
+      return p;
+    free_page (pool, p);
+  }
+}
+
+static uint32_t
+frames_used (struct pool *pool)
+{
+  LOCK_FOR_SCOPE (&pool->evict_lock);
+
+  return pool->fresh;
+}
+
+void
+pool_walk_begin (struct pool *pool, struct pool_walk *w, uint64_t first,
+                 uint64_t last)
+{
+  w->first = first;
+  w->last = last;
+  w->by_key = last - first <= frames_used (pool);
+  w->next = w->by_key ? first : 1;
+}
+
+/* Frames that come into use during the walk are seen too, or their pages were
+ * made after it had passed their buckets, which is all that callers need.
+ */
+struct page *
+pool_walk_next (struct pool *pool, struct pool_walk *w)
+{
+  struct page *p;
+
+  if (w->by_key) {
+    while (w->next <= w->last)
+      if ((p = pool_lock_page (pool, w->next++)) != NULL)
+        return p;
+    return NULL;
+  }
+  while (w->next <= frames_used (pool)) {
+    p = pool_page (pool, w->next++);
+    word_lock_take (&p->lock, RANK_PAGE);
+    if ((p->flags & PAGE_INDEXED) && page_key (p) >= w->first &&
+        page_key (p) <= w->last)
+      return p;
+    word_lock_drop (&p->lock);
+  }
+  return NULL;
+}

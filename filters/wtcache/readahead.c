@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Streams of a connection, and what is read ahead of them.
+ *
+ * A request that begins where another ended (or ends where it began, for a
+ * stream that goes backwards) belongs to its stream.  From the second on, a
+ * window is read ahead; it doubles each time that half of it has been used, up
+ * to a bound, so that a stream is met by what was asked for long before, and a
+ * chance neighbour costs little (the kernel's mm/readahead.c works so).  With
+ * several requests in flight they come out of order, so some slack is allowed.
+ *
+ * What is on its way is joined by the read that wants it.  The pages are
+ * admitted as readahead, to be thrown away first.
+ *
+ * All of this is advice: without memory or a free thread nothing is read.
+ */
+
+#include <config.h>
+
+#include <stdlib.h>
+
+#include "readahead.h"
+#include "request.h"
+
+#define STREAMS      8
+#define TASKS        16
+#define FIRST_WINDOW (64 * KiB)
+#define CHUNK        (256 * KiB)
+#define SLACK        16 /* requests that may overtake each other */
+
+struct stream {
+  uint64_t low, high; /* bytes: the next request begins or ends here */
+  uint64_t ahead;     /* read ahead up to (or, backwards, down to) here */
+  uint64_t window;    /* bytes; 0: not yet known to be a stream */
+  uint64_t last_used;
+  bool backward;
+};
+
+struct ahead_task {
+  struct task task;
+  struct readahead *ra;
+  uint64_t offset, len;
+  bool busy; /* guarded by readahead.lock */
+};
+
+struct readahead {
+  struct export *e;
+  uint64_t most;
+
+  struct lock lock; /* RANK_AHEAD */
+  /* Guarded by lock. */
+  struct stream streams[STREAMS];
+  struct ahead_task tasks[TASKS];
+  uint64_t clock;
+  unsigned busy;
+  struct condition idle;
+};
+
+struct readahead *
+readahead_new (struct export *e, uint64_t most)
+{
+  struct readahead *ra;
+
+  if (!pools_make_room (&registry.pools, sizeof *ra))
+    return NULL;
+  ra = calloc (1, sizeof *ra);
+  if (ra == NULL) {
+    memory_give (e->memory, sizeof *ra);
+    return NULL;
+  }
+  ra->e = e;
+  /* No more than a share of a small cache. */
+  ra->most =
+      min_u64 (most, round_down (e->memory->limit / 16, page_size (&e->pc)));
+  lock_init (&ra->lock, RANK_AHEAD);
+  condition_init (&ra->idle);
+  return ra;
+}
+
+void
+readahead_free (struct readahead *ra)
+{
+  if (ra == NULL)
+    return;
+  lock_take (&ra->lock);
+  while (ra->busy > 0)
+    condition_wait (&ra->idle, &ra->lock);
+  lock_drop (&ra->lock);
+  condition_destroy (&ra->idle);
+  lock_destroy (&ra->lock);
+  memory_give (ra->e->memory, sizeof *ra);
+  free (ra);
+}
+
+static void
+run_task (struct task *task)
+{
+  struct ahead_task *t = container_of (task, struct ahead_task, task);
+  struct readahead *ra = t->ra;
+  struct backend *b = export_borrow (ra->e, false);
+
+  if (b) {
+    /* An error is found again by who reads for himself. */
+    request_prefetch (ra->e, b, t->offset, t->len, ADMIT_AHEAD);
+    export_return (ra->e, b);
+  }
+  LOCK_FOR_SCOPE (&ra->lock);
+  t->busy = false;
+  if (--ra->busy == 0)
+    condition_wake_all (&ra->idle);
+}
+
+/* Begins to read a chunk; false: there is no task or thread for it. */
+static bool
+begin_chunk (struct readahead *ra, uint64_t offset, uint64_t len)
+{
+  unsigned i;
+
+  assert_held (&ra->lock);
+  for (i = 0; i < TASKS && ra->tasks[i].busy; ++i)
+    ;
+  if (i == TASKS)
+    return false;
+  ra->tasks[i] = (struct ahead_task){
+    .task.run = run_task,
+    .ra = ra,
+    .offset = offset,
+    .len = len,
+    .busy = true,
+  };
+  ra->busy++;
+  if (workers_try (&ra->tasks[i].task))
+    return true;
+  ra->tasks[i].busy = false;
+  ra->busy--;
+  return false;
+}
+
+/* How far ahead of a stream has been read, bytes. */
+static uint64_t
+distance (const struct stream *s)
+{
+  if (s->backward)
+    return s->low > s->ahead ? s->low - s->ahead : 0;
+  return s->ahead > s->high ? s->ahead - s->high : 0;
+}
+
+static void
+read_ahead (struct readahead *ra, struct stream *s)
+{
+  const uint64_t size = ra->e->pc.size;
+  uint64_t n;
+
+  if (distance (s) == 0)
+    s->ahead = s->backward ? s->low : s->high;
+  if (distance (s) > s->window / 2)
+    return;
+  while (distance (s) < s->window) {
+    n = min_u64 (CHUNK, s->window - distance (s));
+    if (s->backward) {
+      n = min_u64 (n, s->ahead);
+      if (n == 0 || !begin_chunk (ra, s->ahead - n, n))
+        return;
+      s->ahead -= n;
+    }
+    else {
+      n = min_u64 (n, size - s->ahead);
+      if (n == 0 || !begin_chunk (ra, s->ahead, n))
+        return;
+      s->ahead += n;
+    }
+  }
+  s->window = min_u64 (2 * s->window, ra->most);
+}
+
+/* The stream that a request belongs to: exactly if it is a new one. */
+static struct stream *
+find_stream (struct readahead *ra, uint64_t offset, uint64_t len)
+{
+  const uint64_t slack = SLACK * len;
+  struct stream *s;
+
+  for (s = ra->streams; s < ra->streams + STREAMS; ++s) {
+    if (s->last_used == 0)
+      continue;
+    if (s->window == 0) {
+      if (offset == s->high || offset + len == s->low)
+        return s;
+    }
+    else if (s->backward
+                 ? offset + len <= s->low + slack &&
+                       offset + len + slack >= s->low
+                 : offset <= s->high + slack && offset + slack >= s->high)
+      return s;
+  }
+  return NULL;
+}
+
+static struct stream *
+new_stream (struct readahead *ra, uint64_t offset, uint64_t len)
+{
+  struct stream *s, *oldest = ra->streams;
+
+  for (s = ra->streams; s < ra->streams + STREAMS; ++s)
+    if (s->last_used < oldest->last_used)
+      oldest = s;
+  *oldest = (struct stream){ .low = offset, .high = offset + len };
+  return oldest;
+}
+
+void
+readahead_note (struct readahead *ra, uint64_t offset, uint64_t len,
+                bool missed)
+{
+  LOCK_FOR_SCOPE (&ra->lock);
+  struct stream *s = find_stream (ra, offset, len);
+
+  if (s == NULL) {
+    /* What is cached already is no beginning of a stream. */
+    if (missed)
+      new_stream (ra, offset, len)->last_used = ++ra->clock;
+    return;
+  }
+  s->last_used = ++ra->clock;
+  if (s->window == 0) {
+    s->backward = offset != s->high;
+    s->window = min_u64 (max_u64 (FIRST_WINDOW, 4 * len), ra->most);
+  }
+  s->low = s->backward ? min_u64 (s->low, offset) : offset;
+  s->high = s->backward ? offset + len : max_u64 (s->high, offset + len);
+  read_ahead (ra, s);
+}

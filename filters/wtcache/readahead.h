@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Streams of a connection, and what is read ahead of them.  See readahead.c.
+ */
+
+#ifndef WTCACHE_READAHEAD_H
+#define WTCACHE_READAHEAD_H
+
+#include "export.h"
+
+/* MOST bytes ahead of a stream at most.  NULL: ENOMEM. */
+extern struct readahead *readahead_new (struct export *e, uint64_t most);
+/* Waits for what is under way. */
+extern void readahead_free (struct readahead *ra);
+
+/* A read was answered; MISSED: not all of it from the cache. */
+extern void readahead_note (struct readahead *ra, uint64_t offset, uint64_t len,
+                            bool missed);
+
+#endif /* WTCACHE_READAHEAD_H */

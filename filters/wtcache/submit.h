@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* To the backend: batches, durability, shared flushes.  See submit.c. */
+
+#ifndef WTCACHE_SUBMIT_H
+#define WTCACHE_SUBMIT_H
+
+#include "backend.h"
+#include "depth.h"
+#include "pagecache.h"
+
+/* The parts of one request that are under way, and its first error. */
+struct completion {
+  struct lock lock; /* RANK_SUBMIT */
+  struct condition ended;
+  unsigned outstanding; /* guarded by lock */
+
+  /* The first error wins: compare-and-swap from 0.  Relaxed: it is read for
+   * good after `outstanding` has fallen to 0 under the lock.
+   */
+  _Atomic int error;
+};
+
+extern void completion_init (struct completion *c);
+extern void completion_destroy (struct completion *c);
+extern void completion_fail (struct completion *c, int error);
+extern int completion_error (struct completion *c);
+extern void completion_begin (struct completion *c);
+extern void completion_end (struct completion *c, int error);
+/* Waits until all that was begun has ended; the first error. */
+extern int completion_wait (struct completion *c);
+
+/* Something that is under way, in order of its beginning. */
+struct open_op {
+  struct open_op *prev, *next; /* guarded by submit.lock */
+  uint64_t ticket;
+  bool fua; /* a call to the backend that has to make durable */
+
+  /* It took marks from blocks that held acknowledged bytes: a flush waits for
+   * it.  Release in pagecache.c pairs with acquire in submit.c.
+   */
+  _Atomic bool acknowledged;
+};
+
+/* One range of whole blocks to be written; on its request's stack. */
+struct write {
+  uint64_t offset;
+  uint32_t len;         /* bytes */
+  const uint8_t *bytes; /* do not change until it has ended */
+  bool durable;
+  struct completion *completion;
+
+  /* Guarded by submit.lock. */
+  struct write *prev, *next; /* what waits, by offset */
+  struct write *in_batch;    /* the next of the same batch */
+  uint64_t arrival;
+  bool ended;
+  bool has_place; /* counted in submit.in_flight */
+  struct event wake;
+};
+
+/* Who waits for a flush that begins after him. */
+struct flush_waiter {
+  struct flush_waiter *next;
+  bool ended;
+  int error;
+};
+
+struct submit {
+  /* Constant. */
+  struct pagecache *pc;
+  struct memory *memory;
+  struct backend_traits traits;
+  bool merge; /* batches may carry blocks of several requests */
+  int (*flush) (void *opaque, struct backend *own); /* all that was written */
+  void *opaque;
+
+  struct lock lock; /* RANK_SUBMIT */
+  /* Guarded by lock. */
+  struct write *first, *last; /* what waits, by offset */
+  unsigned in_flight;
+  uint64_t arrivals;
+  struct depth depth;
+  struct open_op *oldest, *newest;
+  uint64_t tickets;
+  unsigned closing_waiters;
+  struct condition closed;
+  struct flush_waiter *waiters; /* for the next flush */
+  bool flushing;
+  struct condition flushed;
+
+  /* Bytes a second, a moving mean; 0: not known.  Relaxed: written under the
+   * lock, read without.
+   */
+  _Atomic uint64_t write_speed;
+
+  /* Statistics: relaxed, exact enough. */
+  _Atomic uint64_t reads, read_bytes, writes, written_bytes, merged;
+  _Atomic uint64_t flushes_asked, flushes_done;
+};
+
+extern void submit_init (struct submit *s, struct pagecache *pc,
+                         struct memory *memory,
+                         const struct backend_traits *traits, bool merge,
+                         unsigned depth);
+extern void submit_destroy (struct submit *s);
+
+/* Reads whole blocks, in calls of at most the backend's maximum. */
+extern int submit_read (struct submit *s, struct backend *b, void *buf,
+                        uint64_t offset, uint64_t len);
+
+/* Writes claimed or gathered blocks and ends them in the pages: batches with
+ * others that wait, and serves those meanwhile.  Returns when it has ended;
+ * the error is in its completion.
+ */
+extern void submit_write (struct submit *s, struct backend *b, struct write *w);
+
+/* Writes past the cache; the caller has the range exclusively.  Durable. */
+extern int submit_write_past (struct submit *s, struct backend *b,
+                              const void *bytes, uint64_t offset, uint64_t len);
+
+/* Zeroes or trims whole blocks; the caller has the range exclusively and
+ * nothing of it is in writeback.  Ends the blocks in the pages.
+ */
+extern int submit_zero (struct submit *s, struct backend *b, uint64_t offset,
+                        uint64_t len, unsigned flags);
+extern int submit_trim (struct submit *s, struct backend *b, uint64_t offset,
+                        uint64_t len, bool fua);
+/* Zeroes again what a failed flush may have lost. */
+extern int submit_redo_zeroes (struct submit *s, struct backend *b);
+
+/* A flush that begins after this call, shared with who else waits.  EAGAIN:
+ * it succeeded, but a FUA operation beside it failed, so it does not count.
+ */
+extern int submit_flush (struct submit *s, struct backend *b);
+
+/* Registers an operation that is about to take marks from blocks. */
+extern void submit_open (struct submit *s, struct open_op *op);
+extern void submit_close (struct submit *s, struct open_op *op);
+/* Waits for the operations open now that took acknowledged bytes. */
+extern void submit_wait_acknowledged (struct submit *s);
+
+#endif /* WTCACHE_SUBMIT_H */

@@ -1,0 +1,655 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* nbdkit's face of the cache: callbacks that hand on to the parts below.
+ *
+ * A connection joins its export's cache in .prepare and leaves it in .finalize,
+ * or in .close where that never came; in leaving, the last that writes drains
+ * the cache, while its own `next` can still be called.
+ *
+ * One thread of ours looks at the clock: it writes the statistics, pokes
+ * write-back, and learns that the server was told to stop, which nbdkit tells
+ * filters in no other way than by ending a sleep.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend-nbdkit.h"
+#include "extents.h"
+#include "nbdkit-compat.h"
+#include "options.h"
+#include "readahead.h"
+#include "request.h"
+#include "workers.h"
+#include "writeback.h"
+
+#define MOST_THREADS 96
+#define TICK_NS      100000000
+#define STATS_TICKS  20 /* statistics are written every so many ticks */
+
+/* nbdkit -D wtcache.requests=1 logs each request that clients send. */
+NBDKIT_DLL_PUBLIC int wtcache_debug_requests;
+
+static pthread_t clock_thread;
+static bool clock_runs; /* main thread only */
+/* The registry may be used: from .get_ready to .cleanup.  Acquire in .prepare
+ * pairs with release in these.
+ */
+static _Atomic bool serving;
+
+/* One connection. */
+struct handle {
+  char *name;
+  bool tls;
+  bool joined;
+  bool shared;
+  /* Helpers may borrow the backend.  Relaxed: set once, by whichever threads
+   * come first; export_lend takes the lock that counts.
+   */
+  _Atomic bool lent;
+  struct backend backend;
+  struct client client;
+};
+
+static int
+wtcache_config (nbdkit_next_config *next, nbdkit_backend *nxdata,
+                const char *key, const char *value)
+{
+  const int r = options_parse (key, value);
+
+  if (r == 0)
+    return next (nxdata, key, value);
+  return r == 1 ? 0 : -1;
+}
+
+static int
+wtcache_config_complete (nbdkit_next_config_complete *next,
+                         nbdkit_backend *nxdata)
+{
+  if (options_check () == -1)
+    return -1;
+  return next (nxdata);
+}
+
+static int
+wtcache_get_ready (int thread_model)
+{
+  const bool parallel = thread_model == NBDKIT_THREAD_MODEL_PARALLEL;
+  int err;
+
+  if (!parallel) {
+    options_tell_without_effect ();
+    if (!options.mode_given)
+      options.settings.mode = MODE_WRITETHROUGH;
+  }
+  err = registry_init (&options.settings, options.size, parallel);
+  if (err != 0) {
+    errno = err;
+    nbdkit_error ("wtcache-size=%" PRIu64 ": cannot map that much: %m",
+                  options.size);
+    return -1;
+  }
+  atomic_store_explicit (&serving, true, memory_order_release);
+  return 0;
+}
+
+static void
+write_stats (void)
+{
+  const int err = options.stats ? stats_write (options.stats) : 0;
+
+  if (err != 0) {
+    errno = err;
+    nbdkit_error ("wtcache-stats=%s: cannot write: %m", options.stats);
+  }
+}
+
+/* Over a serial stack it only writes statistics: no thread of ours calls the
+ * backend then.
+ */
+static void *
+run_clock (void *arg)
+{
+  unsigned ticks = 0;
+
+  while (nbdkit_nanosleep (0, TICK_NS) == 0) {
+    if (registry.parallel)
+      exports_for_each (writeback_tick, NULL);
+    if (++ticks % STATS_TICKS == 0)
+      write_stats ();
+  }
+  /* The server was told to stop: from now on nothing is held back. */
+  atomic_store_explicit (&registry.stopping, true, memory_order_relaxed);
+  if (registry.parallel)
+    exports_for_each (writeback_begin_drain, NULL);
+  return arg;
+}
+
+static int
+wtcache_after_fork (nbdkit_backend *nxdata)
+{
+  sigset_t all, old;
+  int err;
+
+  (void) nxdata;
+  if (registry.parallel)
+    workers_start (MOST_THREADS);
+  sigfillset (&all);
+  pthread_sigmask (SIG_SETMASK, &all, &old);
+  err = pthread_create (&clock_thread, NULL, run_clock, NULL);
+  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  if (err != 0) {
+    errno = err;
+    nbdkit_error ("wtcache: cannot start a thread: %m");
+    return -1;
+  }
+  clock_runs = true;
+  return 0;
+}
+
+/* Logs what of an export the backend has not got: its first ranges. */
+static void
+log_left (struct export *e, void *opaque)
+{
+  struct pagecache *pc = &e->pc;
+  const struct amounts a = pagecache_amounts (pc);
+  char ranges[512] = "";
+  uint64_t index = 0, at;
+  struct part part;
+  struct span s;
+  size_t used = 0;
+  uint32_t b;
+  int n;
+
+  (void) opaque;
+  if (a.dirty + a.unstable == 0)
+    return;
+  for (; pagecache_next_held (pc, &index); ++index)
+    for (b = 0; (s = page_held_run (pc, index, b)).count > 0;
+         b = s.first + s.count) {
+      part = span_part (pc, index, s);
+      at = (index << pc->page_shift) + part.offset;
+      n = snprintf (ranges + used, sizeof ranges - used,
+                    " %" PRIu64 "+%" PRIu32, at, s.count << pc->block_shift);
+      if (n < 0 || (size_t) n >= sizeof ranges - used) {
+        ranges[used] = '\0';
+        goto full;
+      }
+      used += n;
+    }
+full:
+  nbdkit_error ("wtcache: export \"%s\"%s: LOST: %" PRId64 " bytes were "
+                "acknowledged and could not be made durable before the "
+                "server's end (offset+length):%s%s",
+                e->name, e->tls ? " (TLS)" : "", a.dirty + a.unstable, ranges,
+                pagecache_next_held (pc, &index) ? " ..." : "");
+}
+
+static void
+wtcache_cleanup (nbdkit_backend *nxdata)
+{
+  (void) nxdata;
+  atomic_store_explicit (&serving, false, memory_order_release);
+  if (clock_runs)
+    pthread_join (clock_thread, NULL);
+  clock_runs = false;
+  workers_stop ();
+  write_stats ();
+  exports_for_each (log_left, NULL);
+}
+
+static void
+wtcache_unload (void)
+{
+  if (registry.settings.page_size != 0)
+    registry_destroy ();
+  free (options.stats);
+}
+
+static void *
+wtcache_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
+              const char *exportname, int is_tls)
+{
+  struct handle *h;
+
+  if (next (context, readonly, exportname) == -1)
+    return NULL;
+  h = calloc (1, sizeof *h);
+  if (h)
+    h->name = strdup (exportname);
+  if (h == NULL || h->name == NULL) {
+    nbdkit_error ("wtcache: opening export \"%s\": %m", exportname);
+    free (h);
+    return NULL;
+  }
+  h->tls = is_tls;
+  return h;
+}
+
+/* Whether the connections of this export share one cache. */
+static bool
+is_shared (const struct backend_traits *t)
+{
+  switch (options.share) {
+  case SHARE_NEVER:
+    return false;
+  case SHARE_ALWAYS:
+    /* One connection's flush has to reach what the others wrote, which only
+     * threads of ours may do.
+     */
+    return t->can_multi_conn || registry.parallel;
+  default:
+    return t->can_multi_conn;
+  }
+}
+
+static void
+tell_not_held (struct handle *h, const struct export *sibling)
+{
+  if (options.settings.mode != MODE_WRITEBACK || !h->backend.traits.can_write)
+    return;
+  if (sibling)
+    nbdkit_error ("wtcache: export \"%s\" is open with TLS and without, "
+                  "in two caches: ordinary writes go through at once",
+                  h->name);
+  else if (!h->shared)
+    nbdkit_debug ("wtcache: export \"%s\": connections may be over one disk "
+                  "without seeing each other's writes, so each has a cache "
+                  "of its own and ordinary writes go through at once",
+                  h->name);
+}
+
+static int
+join_export (struct handle *h)
+{
+  const struct backend_traits *t = &h->backend.traits;
+  struct open_result r;
+  int err;
+
+  err = export_open (h->name, h->tls, h->shared, t, t->can_write, &r);
+  if (err == ESTALE) {
+    nbdkit_error ("wtcache: export \"%s\" now has %" PRIu64 " bytes in "
+                  "blocks of %" PRIu32 ", but its cache is in use, or holds "
+                  "data, with another size: refused",
+                  h->name, t->size, t->block);
+    return -1;
+  }
+  if (err != 0) {
+    errno = err;
+    nbdkit_error ("wtcache: export \"%s\": no memory for its cache: %m "
+                  "(wtcache-size=%" PRIu64 ")",
+                  h->name, options.size);
+    return -1;
+  }
+  if (r.unsavable > 0)
+    nbdkit_error ("wtcache: export \"%s\" has shrunk to %" PRIu64 " bytes: "
+                  "%" PRId64 " dirty bytes past its end cannot be saved",
+                  h->name, t->size, r.unsavable);
+  h->client.export = r.export;
+  tell_not_held (h, r.sibling);
+  /* What the sibling held back may be what this connection reads. */
+  if (r.sibling && pagecache_amounts (&r.sibling->pc).dirty > 0)
+    writeback_drain (r.sibling, NULL);
+  return 0;
+}
+
+static int
+wtcache_prepare (nbdkit_next *next, void *handle, int readonly)
+{
+  struct handle *h = handle;
+
+  (void) readonly;
+  if (!atomic_load_explicit (&serving, memory_order_acquire)) {
+    nbdkit_error ("wtcache: the server is stopping: export \"%s\" is not "
+                  "opened",
+                  h->name);
+    return -1;
+  }
+  if (backend_init (&h->backend, next) == -1)
+    return -1;
+  h->shared = is_shared (&h->backend.traits);
+  if (join_export (h) == -1)
+    return -1;
+  export_attach (h->client.export, &h->backend);
+  h->client.own = &h->backend;
+  if (options.settings.readahead != 0 && registry.parallel)
+    h->client.ahead =
+        readahead_new (h->client.export, options.settings.readahead);
+  h->joined = true;
+  return 0;
+}
+
+/* The last connection that writes leaves nothing behind if it can help it;
+ * so does each one if others' flushes do not cover it.
+ */
+static void
+drain (struct handle *h)
+{
+  struct export *e = h->client.export;
+  const bool last = export_end_writer (e);
+  int err;
+
+  if (!last && h->backend.traits.can_multi_conn && e->shared)
+    return;
+  err = writeback_drain (e, &h->backend);
+  if (err != 0) {
+    errno = err;
+    nbdkit_error ("wtcache: export \"%s\": %" PRId64 " bytes could not be "
+                  "written back when its last writer left: %m; they wait in "
+                  "memory for the next connection",
+                  h->name, pagecache_amounts (&e->pc).held);
+  }
+}
+
+static void
+leave_export (struct handle *h)
+{
+  if (!h->joined)
+    return;
+  h->joined = false;
+  readahead_free (h->client.ahead);
+  if (h->backend.traits.can_write)
+    drain (h);
+  export_withdraw (h->client.export, &h->backend);
+  export_close (h->client.export);
+}
+
+static int
+wtcache_finalize (nbdkit_next *next, void *handle)
+{
+  (void) next;
+  leave_export (handle);
+  return 0;
+}
+
+static void
+wtcache_close (void *handle)
+{
+  struct handle *h = handle;
+
+  leave_export (h);
+  free (h->name);
+  free (h);
+}
+
+static int64_t
+wtcache_get_size (nbdkit_next *next, void *handle)
+{
+  struct handle *h = handle;
+
+  (void) next;
+  return h->backend.traits.size;
+}
+
+/* Partial blocks are our work; what helps us most is whole pages. */
+static int
+wtcache_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
+                    uint32_t *preferred, uint32_t *maximum)
+{
+  struct handle *h = handle;
+  const uint64_t wanted =
+      max_u64 (page_size (&h->client.export->pc), h->backend.traits.preferred);
+
+  (void) next;
+  *minimum = 1;
+  /* nbdkit takes a power of two from 512 to 32 MiB. */
+  *preferred = UINT64_C (1) << log2_u64 (clamp_u64 (wanted, 512, 32 * MiB));
+  *maximum = MAX_TRANSFER;
+  return 0;
+}
+
+static int
+wtcache_can_write (nbdkit_next *next, void *handle)
+{
+  struct handle *h = handle;
+
+  (void) next;
+  return h->backend.traits.can_write;
+}
+
+static int
+wtcache_can_fua (nbdkit_next *next, void *handle)
+{
+  struct handle *h = handle;
+
+  (void) next;
+  return h->backend.traits.can_write ? NBDKIT_FUA_NATIVE : NBDKIT_FUA_NONE;
+}
+
+static int
+wtcache_can_zero (nbdkit_next *next, void *handle)
+{
+  struct handle *h = handle;
+
+  (void) next;
+  return h->backend.traits.can_zero ? NBDKIT_ZERO_NATIVE : NBDKIT_ZERO_NONE;
+}
+
+static int
+wtcache_can_fast_zero (nbdkit_next *next, void *handle)
+{
+  struct handle *h = handle;
+
+  (void) next;
+  return h->backend.traits.can_fast_zero;
+}
+
+static int
+wtcache_can_multi_conn (nbdkit_next *next, void *handle)
+{
+  struct handle *h = handle;
+
+  (void) next;
+  return h->shared &&
+         atomic_load_explicit (&h->client.export->holds, memory_order_relaxed);
+}
+
+static int
+wtcache_can_cache (nbdkit_next *next, void *handle)
+{
+  (void) next;
+  (void) handle;
+  return NBDKIT_CACHE_NATIVE;
+}
+
+/* Each data request begins here: from the first on helpers may borrow. */
+static struct client *
+begin (struct handle *h, const char *what, uint32_t count, uint64_t offset,
+       uint32_t flags)
+{
+  if (wtcache_debug_requests)
+    nbdkit_debug ("wtcache: export \"%s\": %s %" PRIu64 "+%" PRIu32
+                  " flags 0x%" PRIx32,
+                  h->name, what, offset, count, flags);
+  if (!atomic_load_explicit (&h->lent, memory_order_relaxed)) {
+    export_lend (h->client.export, &h->backend);
+    atomic_store_explicit (&h->lent, true, memory_order_relaxed);
+  }
+  return &h->client;
+}
+
+/* Each ends here: its error is logged once, and goes to this client. */
+static int
+end (struct handle *h, const char *what, uint32_t count, uint64_t offset,
+     int error, int *err)
+{
+  if (error == 0)
+    return 0;
+  stats_add (&h->client.export->stats, COUNT_ERRORS, 1);
+  errno = error;
+  nbdkit_error ("wtcache: export \"%s\": %s of %" PRIu32 " bytes at %" PRIu64
+                " failed: %m",
+                h->name, what, count, offset);
+  *err = error;
+  return -1;
+}
+
+static int
+wtcache_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
+               uint64_t offset, uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  struct client *c = begin (h, "read", count, offset, flags);
+  struct stats *s = &c->export->stats;
+
+  (void) next;
+  stats_add (s, COUNT_READS, 1);
+  stats_add (s, COUNT_READ_BYTES, count);
+  return end (h, "read", count, offset, request_read (c, buf, count, offset),
+              err);
+}
+
+static int
+wtcache_pwrite (nbdkit_next *next, void *handle, const void *buf,
+                uint32_t count, uint64_t offset, uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  struct client *c = begin (h, "write", count, offset, flags);
+  struct stats *s = &c->export->stats;
+  const bool fua = flags & NBDKIT_FLAG_FUA;
+
+  (void) next;
+  stats_add (s, COUNT_WRITES, 1);
+  stats_add (s, COUNT_WRITE_BYTES, count);
+  if (fua)
+    stats_add (s, COUNT_FUA, 1);
+  return end (h, fua ? "FUA write" : "write", count, offset,
+              request_write (c, buf, count, offset, fua), err);
+}
+
+static int
+wtcache_flush (nbdkit_next *next, void *handle, uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  struct client *c = begin (h, "flush", 0, 0, flags);
+
+  (void) next;
+  stats_add (&c->export->stats, COUNT_FLUSHES, 1);
+  return end (h, "flush", 0, 0, request_flush (c), err);
+}
+
+static int
+wtcache_zero (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
+              uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  struct client *c = begin (h, "zero", count, offset, flags);
+  unsigned zero_flags = 0;
+  int error;
+
+  (void) next;
+  stats_add (&c->export->stats, COUNT_ZEROES, 1);
+  if (flags & NBDKIT_FLAG_FUA)
+    stats_add (&c->export->stats, COUNT_FUA, 1);
+  zero_flags |= flags & NBDKIT_FLAG_MAY_TRIM ? ZERO_MAY_TRIM : 0;
+  zero_flags |= flags & NBDKIT_FLAG_FUA ? ZERO_FUA : 0;
+  zero_flags |= flags & NBDKIT_FLAG_FAST_ZERO ? ZERO_FAST : 0;
+  error = request_zero (c, count, offset, zero_flags);
+  if (error == ENOTSUP) {
+    /* Of a fast zero it is an answer, of any other nbdkit would abort. */
+    if (zero_flags & ZERO_FAST) {
+      *err = error;
+      return -1;
+    }
+    error = EIO;
+  }
+  return end (h, "zero", count, offset, error, err);
+}
+
+static int
+wtcache_trim (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
+              uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  struct client *c = begin (h, "trim", count, offset, flags);
+  const bool fua = flags & NBDKIT_FLAG_FUA;
+
+  (void) next;
+  stats_add (&c->export->stats, COUNT_TRIMS, 1);
+  if (fua)
+    stats_add (&c->export->stats, COUNT_FUA, 1);
+  return end (h, "trim", count, offset, request_trim (c, count, offset, fua),
+              err);
+}
+
+static int
+wtcache_extents (nbdkit_next *next, void *handle, uint32_t count,
+                 uint64_t offset, uint32_t flags,
+                 struct nbdkit_extents *extents, int *err)
+{
+  struct handle *h = handle;
+  struct client *c = begin (h, "block status", count, offset, flags);
+
+  (void) next;
+  return end (h, "block status", count, offset,
+              extents_get (c, count, offset, flags, extents), err);
+}
+
+/* Advice: what fails now is told when it is read.  ERR may be NULL. */
+static int
+wtcache_cache (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
+               uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  struct client *c = begin (h, "cache", count, offset, flags);
+
+  (void) next;
+  (void) err;
+  /* More than a part of the cache would only push itself out. */
+  request_prefetch (c->export, c->own, offset,
+                    min_u64 (count, options.size / 2), ADMIT_READ);
+  return 0;
+}
+
+#ifdef HAVE_DUMP_PLUGIN
+static void
+wtcache_dump_plugin (void)
+{
+  printf ("wtcache_version=%s\n", PACKAGE_VERSION);
+  printf ("wtcache_modes=writeback,writethrough,writearound\n");
+}
+#endif
+
+static struct nbdkit_filter filter = {
+  .name = "wtcache",
+  .longname = "wtcache",
+  .description = "paged shared cache in memory; FUA goes through it",
+  .config = wtcache_config,
+  .config_complete = wtcache_config_complete,
+  .config_help = options_help,
+#ifdef HAVE_DUMP_PLUGIN
+  .dump_plugin = wtcache_dump_plugin,
+#endif
+  .get_ready = wtcache_get_ready,
+  .after_fork = wtcache_after_fork,
+  .cleanup = wtcache_cleanup,
+  .unload = wtcache_unload,
+  .open = wtcache_open,
+  .prepare = wtcache_prepare,
+  .finalize = wtcache_finalize,
+  .close = wtcache_close,
+  .get_size = wtcache_get_size,
+  .block_size = wtcache_block_size,
+  .can_write = wtcache_can_write,
+  .can_flush = wtcache_can_write, /* whenever it can write */
+  .can_fua = wtcache_can_fua,
+  .can_zero = wtcache_can_zero,
+  .can_fast_zero = wtcache_can_fast_zero,
+  .can_multi_conn = wtcache_can_multi_conn,
+  .can_cache = wtcache_can_cache,
+  .pread = wtcache_pread,
+  .pwrite = wtcache_pwrite,
+  .flush = wtcache_flush,
+  .zero = wtcache_zero,
+  .trim = wtcache_trim,
+  .extents = wtcache_extents,
+  .cache = wtcache_cache,
+};
+
+NBDKIT_REGISTER_FILTER (filter)

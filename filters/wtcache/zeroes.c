@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Ranges that are worked on without pages.
+ *
+ * A zero or trim may cover 4 GiB, far more than is cached, and a write that
+ * finds no memory has no pages at all.  Such an operation has its range for
+ * itself while it is under way: writes over it, and other such operations,
+ * wait.  Reads do not.
+ *
+ * A zero that the backend took is not durable until a flush; if that fails,
+ * the backend may have forgotten it.  So zeroed ranges are remembered until a
+ * flush that began after them succeeds.  Until then their blocks that are not
+ * cached read as zero without asking the backend, and a block that is written
+ * in such a range stays cached, even if it was written with FUA: so a range
+ * that was lost can be zeroed again all round the blocks that are held.
+ *
+ * The two counters are read without the lock by who holds a page's lock.  That
+ * is safe for nr_exclusive because who counts it up then takes the lock of
+ * every page of the range there is, and of the bucket of every other: who has
+ * the page's lock earlier is seen by him, who has it later sees the count.
+ * For nr_zeroed the count goes up while the range is still exclusive.
+ */
+
+#include <config.h>
+
+#include <string.h>
+
+#include "util.h"
+#include "zeroes.h"
+
+void
+zeroes_init (struct zeroes *z)
+{
+  memset (z, 0, sizeof *z);
+  lock_init (&z->lock, RANK_CLEARS);
+  condition_init (&z->ended);
+}
+
+void
+zeroes_destroy (struct zeroes *z)
+{
+  assert (z->exclusive == NULL);
+  condition_destroy (&z->ended);
+  lock_destroy (&z->lock);
+}
+
+static bool
+overlap (uint64_t a, uint64_t a_end, uint64_t b, uint64_t b_end)
+{
+  return a < b_end && b < a_end;
+}
+
+static bool
+conflict (const struct zeroes *z, uint64_t offset, uint64_t end)
+{
+  const struct exclusive *x;
+
+  assert_held (&z->lock);
+  for (x = z->exclusive; x; x = x->next)
+    if (overlap (offset, end, x->offset, x->end))
+      return true;
+  return false;
+}
+
+void
+exclusive_begin (struct zeroes *z, struct exclusive *x, uint64_t offset,
+                 uint64_t len)
+{
+  lock_check_none_held ();
+  LOCK_FOR_SCOPE (&z->lock);
+
+  x->offset = offset;
+  x->end = offset + len;
+  while (conflict (z, x->offset, x->end))
+    condition_wait (&z->ended, &z->lock);
+  x->next = z->exclusive;
+  z->exclusive = x;
+  atomic_fetch_add_explicit (&z->nr_exclusive, 1, memory_order_relaxed);
+}
+
+void
+exclusive_end (struct zeroes *z, struct exclusive *x)
+{
+  LOCK_FOR_SCOPE (&z->lock);
+  struct exclusive **link = &z->exclusive;
+
+  while (*link != x)
+    link = &(*link)->next;
+  *link = x->next;
+  atomic_fetch_sub_explicit (&z->nr_exclusive, 1, memory_order_relaxed);
+  condition_wake_all (&z->ended);
+}
+
+bool
+exclusive_conflict (struct zeroes *z, uint64_t offset, uint64_t len)
+{
+  if (atomic_load_explicit (&z->nr_exclusive, memory_order_relaxed) == 0)
+    return false;
+
+  LOCK_FOR_SCOPE (&z->lock);
+  return conflict (z, offset, offset + len);
+}
+
+void
+exclusive_wait (struct zeroes *z, uint64_t offset, uint64_t len)
+{
+  lock_check_none_held ();
+  LOCK_FOR_SCOPE (&z->lock);
+
+  while (conflict (z, offset, offset + len))
+    condition_wait (&z->ended, &z->lock);
+}
+
+static unsigned
+nr_zeroed (const struct zeroes *z)
+{
+  return atomic_load_explicit (&z->nr_zeroed, memory_order_relaxed);
+}
+
+/* The first remembered range that ends after OFFSET. */
+static unsigned
+find_zeroed (const struct zeroes *z, uint64_t offset)
+{
+  const unsigned n = nr_zeroed (z);
+  unsigned i = 0;
+
+  assert_held (&z->lock);
+  while (i < n && z->zeroed[i].end <= offset)
+    i++;
+  return i;
+}
+
+/* Replaces ranges I … J - 1 by one. */
+static void
+replace (struct zeroes *z, unsigned i, unsigned j, struct zeroed by)
+{
+  const unsigned n = nr_zeroed (z);
+
+  assert_held (&z->lock);
+  memmove (&z->zeroed[i + 1], &z->zeroed[j], (n - j) * sizeof z->zeroed[0]);
+  z->zeroed[i] = by;
+  atomic_store_explicit (&z->nr_zeroed, n - (j - i) + 1, memory_order_relaxed);
+}
+
+bool
+zeroes_remember (struct zeroes *z, uint64_t offset, uint64_t len,
+                 uint16_t generation)
+{
+  LOCK_FOR_SCOPE (&z->lock);
+  struct zeroed by = { .offset = offset,
+                       .end = offset + len,
+                       .generation = generation };
+  const unsigned n = nr_zeroed (z);
+  unsigned i = find_zeroed (z, offset), j;
+
+  /* Those that overlap become one, and so do neighbours of one generation.
+   * What is later is covered by fewer flushes, so its generation counts.
+   */
+  if (i > 0 && z->zeroed[i - 1].end == offset &&
+      z->zeroed[i - 1].generation == generation)
+    i--;
+  for (j = i; j < n && (z->zeroed[j].offset < by.end ||
+                        (z->zeroed[j].offset == by.end &&
+                         z->zeroed[j].generation == generation));
+       ++j) {
+    by.offset = min_u64 (by.offset, z->zeroed[j].offset);
+    by.end = max_u64 (by.end, z->zeroed[j].end);
+    by.lost |= z->zeroed[j].lost;
+  }
+  if (i == j && n == ZEROES_MOST)
+    return false;
+  replace (z, i, j, by);
+  return true;
+}
+
+uint64_t
+zeroes_prefix (struct zeroes *z, uint64_t offset, uint64_t len, bool *zeroed)
+{
+  unsigned i;
+
+  *zeroed = false;
+  if (nr_zeroed (z) == 0)
+    return len;
+
+  LOCK_FOR_SCOPE (&z->lock);
+  i = find_zeroed (z, offset);
+  if (i == nr_zeroed (z))
+    return len;
+  if (z->zeroed[i].offset > offset)
+    return min_u64 (len, z->zeroed[i].offset - offset);
+  *zeroed = true;
+  return min_u64 (len, z->zeroed[i].end - offset);
+}
+
+bool
+zeroes_any (struct zeroes *z, uint64_t offset, uint64_t len)
+{
+  bool zeroed;
+
+  return zeroes_prefix (z, offset, len, &zeroed) < len || zeroed;
+}
+
+void
+zeroes_settle (struct zeroes *z, uint16_t flush)
+{
+  LOCK_FOR_SCOPE (&z->lock);
+  const unsigned n = nr_zeroed (z);
+  unsigned i, kept = 0;
+
+  for (i = 0; i < n; ++i)
+    if (z->zeroed[i].lost || (int16_t) (z->zeroed[i].generation - flush) >= 0)
+      z->zeroed[kept++] = z->zeroed[i];
+  atomic_store_explicit (&z->nr_zeroed, kept, memory_order_relaxed);
+}
+
+void
+zeroes_lose (struct zeroes *z)
+{
+  LOCK_FOR_SCOPE (&z->lock);
+  unsigned i;
+
+  for (i = 0; i < nr_zeroed (z); ++i)
+    z->zeroed[i].lost = true;
+}
+
+bool
+zeroes_first_lost (struct zeroes *z, uint64_t *offset, uint64_t *len)
+{
+  unsigned i;
+
+  if (nr_zeroed (z) == 0)
+    return false;
+
+  LOCK_FOR_SCOPE (&z->lock);
+  for (i = 0; i < nr_zeroed (z); ++i)
+    if (z->zeroed[i].lost) {
+      *offset = z->zeroed[i].offset;
+      *len = z->zeroed[i].end - z->zeroed[i].offset;
+      return true;
+    }
+  return false;
+}
+
+void
+zeroes_redone (struct zeroes *z, uint64_t offset, uint64_t len,
+               uint16_t generation)
+{
+  LOCK_FOR_SCOPE (&z->lock);
+  unsigned i;
+
+  /* A range that grew meanwhile is lost in part, and done again whole. */
+  for (i = 0; i < nr_zeroed (z); ++i)
+    if (z->zeroed[i].offset == offset && z->zeroed[i].end == offset + len) {
+      z->zeroed[i].lost = false;
+      z->zeroed[i].generation = generation;
+    }
+}
+
+uint64_t
+zeroes_bytes (struct zeroes *z)
+{
+  LOCK_FOR_SCOPE (&z->lock);
+  uint64_t bytes = 0;
+  unsigned i;
+
+  for (i = 0; i < nr_zeroed (z); ++i)
+    bytes += z->zeroed[i].end - z->zeroed[i].offset;
+  return bytes;
+}

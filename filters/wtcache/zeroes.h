@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Ranges that are worked on without pages.  See zeroes.c. */
+
+#ifndef WTCACHE_ZEROES_H
+#define WTCACHE_ZEROES_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lock.h"
+
+/* How many zeroed ranges may wait for a flush at once; beyond that a zero is
+ * made durable at once.
+ */
+#define ZEROES_MOST 128
+
+/* One operation that has its range for itself; on its thread's stack. */
+struct exclusive {
+  uint64_t offset, end; /* bytes */
+  struct exclusive *next;
+};
+
+struct zeroed {
+  uint64_t offset, end; /* bytes */
+  uint16_t generation;  /* flushes begun when it ended */
+  bool lost;            /* a flush failed since: it must be done again */
+};
+
+struct zeroes {
+  /* Operations in flight, ranges remembered.  Written under `lock`; read
+   * without by who holds a page's lock, see zeroes.c.
+   */
+  _Atomic unsigned nr_exclusive, nr_zeroed;
+
+  struct lock lock; /* RANK_CLEARS */
+  /* Guarded by lock. */
+  struct exclusive *exclusive;
+  struct condition ended;
+  struct zeroed zeroed[ZEROES_MOST]; /* disjoint, by offset */
+};
+
+extern void zeroes_init (struct zeroes *z);
+extern void zeroes_destroy (struct zeroes *z);
+
+/* Waits until no other operation has part of this range, then has it. */
+extern void exclusive_begin (struct zeroes *z, struct exclusive *x,
+                             uint64_t offset, uint64_t len);
+extern void exclusive_end (struct zeroes *z, struct exclusive *x);
+/* Whether an operation has part of this range. */
+extern bool exclusive_conflict (struct zeroes *z, uint64_t offset,
+                                uint64_t len);
+/* Waits until none has.  The caller holds no lock. */
+extern void exclusive_wait (struct zeroes *z, uint64_t offset, uint64_t len);
+
+/* Remembers that the backend zeroed a range after GENERATION flushes had
+ * begun.  False: too many are remembered already.
+ */
+extern bool zeroes_remember (struct zeroes *z, uint64_t offset, uint64_t len,
+                             uint16_t generation);
+/* How much of a range, from its beginning, is alike: all of it remembered
+ * (*ZEROED true) or none of it.  At least 1 byte.
+ */
+extern uint64_t zeroes_prefix (struct zeroes *z, uint64_t offset, uint64_t len,
+                               bool *zeroed);
+/* Whether any of it is remembered. */
+extern bool zeroes_any (struct zeroes *z, uint64_t offset, uint64_t len);
+/* Flush number FLUSH succeeded: what ended before it began is forgotten. */
+extern void zeroes_settle (struct zeroes *z, uint16_t flush);
+/* A flush or FUA operation failed: all that is remembered is lost. */
+extern void zeroes_lose (struct zeroes *z);
+/* The first lost range; false: none. */
+extern bool zeroes_first_lost (struct zeroes *z, uint64_t *offset,
+                               uint64_t *len);
+/* A lost range was zeroed again after GENERATION flushes had begun. */
+extern void zeroes_redone (struct zeroes *z, uint64_t offset, uint64_t len,
+                           uint16_t generation);
+/* The bytes remembered, and whether any of them were lost. */
+extern uint64_t zeroes_bytes (struct zeroes *z);
+
+#endif /* WTCACHE_ZEROES_H */
