@@ -36,14 +36,23 @@ class Server:
         command += ["--filter=" + f for f in filters]
         command += ["file", disk]
         command += ["rdelay=%dms" % LATENCY_MS, "wdelay=%dms" % LATENCY_MS]
-        self.process = subprocess.Popen(command)
+        # Shown where it fails: at a stop nbdkit also tells of threads that
+        # it wakes, which is no error here.
+        self.log = os.path.join(folder, name + ".log")
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(command, stderr=log)
         # nbdkit writes the file once it takes connections.
         while not os.path.exists(pid_file):
             if self.process.poll() is not None:
-                sys.exit("nbdkit did not start")
+                self.fail("nbdkit did not start")
             time.sleep(0.01)
         self.client = nbd.NBD()
         self.client.connect_unix(socket)
+
+    def fail(self, message):
+        with open(self.log, "r", errors="replace") as log:
+            sys.stderr.write(log.read())
+        sys.exit("FAILED: " + message)
 
     def run(self, requests):
         """Keeps DEPTH requests going; returns how many a second."""
@@ -62,14 +71,14 @@ class Server:
         while self.client.aio_in_flight() > 0:
             self.client.poll(-1)
         if errors:
-            sys.exit("a request failed: " + errors[0])
+            self.fail("a request ended with: " + errors[0])
         return len(requests) / (time.monotonic() - began)
 
     def stop(self):
         self.client.shutdown()
         self.process.terminate()
         if self.process.wait() != 0:
-            sys.exit("nbdkit failed")
+            self.fail("nbdkit did not end well")
 
 
 def reads(offsets):
