@@ -40,8 +40,8 @@ registry_init (const struct settings *settings, uint64_t size, bool parallel)
   return 0;
 }
 
-static bool
-holds_data (struct export *e)
+bool
+export_holds_data (struct export *e)
 {
   return pagecache_amounts (&e->pc).held > 0 ||
          zeroes_bytes (&e->pc.zeroes) > 0;
@@ -97,7 +97,7 @@ count_holding (void)
 
   assert_held (&registry.lock);
   for (e = registry.first; e; e = e->next)
-    if (e->writers > 0 || holds_data (e))
+    if (e->writers > 0 || export_holds_data (e))
       n++;
   atomic_store_explicit (&registry.holding, n, memory_order_relaxed);
 }
@@ -117,7 +117,7 @@ free_number (void)
 static bool
 is_idle (struct export *e)
 {
-  return e->users == 0 && !holds_data (e) &&
+  return e->users == 0 && !export_holds_data (e) &&
          !atomic_load_explicit (&e->writeback.running, memory_order_acquire) &&
          atomic_load_explicit (&e->writeback.drains, memory_order_acquire) == 0;
 }
@@ -312,7 +312,7 @@ export_open (const char *name, bool tls, bool share,
   result->export = e;
   result->sibling = find_export (name, !tls, true);
   if (result->sibling &&
-      (result->sibling->users > 0 || holds_data (result->sibling))) {
+      (result->sibling->users > 0 || export_holds_data (result->sibling))) {
     atomic_store_explicit (&e->holds, false, memory_order_relaxed);
     atomic_store_explicit (&result->sibling->holds, false,
                            memory_order_relaxed);

@@ -116,6 +116,9 @@ struct open_result {
 extern int export_open (const char *name, bool tls, bool share,
                         const struct backend_traits *traits, bool writes,
                         struct open_result *result);
+/* Whether the backend has not got all, or may yet forget some of it. */
+extern bool export_holds_data (struct export *e);
+
 /* A connection that writes ends; true: no other one writes. */
 extern bool export_end_writer (struct export *e);
 /* The connection no longer uses it; all leases of its backend are back. */

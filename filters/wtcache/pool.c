@@ -326,15 +326,22 @@ push (struct pool *pool, page_number *list, page_number n)
   *list = n;
 }
 
+/* One call of the policy looks at some candidates only; so many calls give up
+ * on a cache where hardly a page may go.
+ */
+#define MOST_ASKED 8
+
 /* Evicts one page; its number, or 0 if none may go. */
 static page_number
 evict_one (struct pool *pool)
 {
-  struct evict_entry *entry;
+  struct evict_entry *entry = NULL;
   struct page *p;
+  unsigned i;
 
   assert_held (&pool->evict_lock);
-  entry = evict_victim (pool->evict, lock_if_idle, NULL);
+  for (i = 0; entry == NULL && i < MOST_ASKED; ++i)
+    entry = evict_victim (pool->evict, lock_if_idle, NULL);
   if (entry == NULL)
     return 0;
   p = container_of (entry, struct page, evict);

@@ -337,6 +337,10 @@ drain (struct handle *h)
 
   if (!last && h->backend.traits.can_multi_conn && e->shared)
     return;
+  if (!export_holds_data (e))
+    return;
+  /* Its negotiation is over, even if it sent no request. */
+  export_lend (e, &h->backend);
   err = writeback_drain (e, &h->backend);
   if (err != 0) {
     errno = err;
