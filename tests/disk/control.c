@@ -41,6 +41,7 @@
 #include "fault.h"
 #include "image.h"
 #include "log.h"
+#include "parse.h"
 
 #define MAX_WORDS  32
 #define MAX_ANSWER 2048
@@ -69,75 +70,6 @@ struct command {
   char answer[MAX_ANSWER];
 };
 
-int
-parse_time (const char *text, uint64_t *ns)
-{
-  static const struct {
-    const char *name;
-    double ns;
-  } units[] = {
-    { "", 1e9 }, { "s", 1e9 }, { "ms", 1e6 }, { "us", 1e3 }, { "ns", 1 }
-  };
-  char *end;
-  double value = strtod (text, &end);
-
-  if (end == text || !(value >= 0 && value <= 1e6))
-    return -1;
-  for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-    if (strcmp (end, units[i].name) == 0) {
-      *ns = (uint64_t) (value * units[i].ns + 0.5);
-      return 0;
-    }
-  return -1;
-}
-
-static int
-parse_number (const char *text, uint64_t *n)
-{
-  char *end;
-
-  errno = 0;
-  *n = strtoull (text, &end, 10);
-  return *text < '0' || *text > '9' || *end || errno ? -1 : 0;
-}
-
-static int
-parse_errno (const char *text)
-{
-  static const struct {
-    const char *name;
-    int error;
-  } names[] = {
-    { "EPERM", EPERM },         { "EIO", EIO },
-    { "ENOMEM", ENOMEM },       { "EINVAL", EINVAL },
-    { "ENOSPC", ENOSPC },       { "EOVERFLOW", EOVERFLOW },
-    { "ENOTSUP", ENOTSUP },     { "EOPNOTSUPP", EOPNOTSUPP },
-    { "ESHUTDOWN", ESHUTDOWN }, { "EROFS", EROFS },
-    { "EAGAIN", EAGAIN },       { "EBUSY", EBUSY },
-    { "ETIMEDOUT", ETIMEDOUT }, { "EFBIG", EFBIG },
-    { "EDQUOT", EDQUOT },       { "ECONNRESET", ECONNRESET },
-  };
-  uint64_t n;
-
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-    if (strcmp (text, names[i].name) == 0)
-      return names[i].error;
-  return parse_number (text, &n) == 0 && n > 0 && n < 4096 ? (int) n : -1;
-}
-
-static int
-parse_op (const char *text, enum op *op)
-{
-  if (strcmp (text, "any") == 0) {
-    *op = OP_ANY;
-    return 0;
-  }
-  for (*op = 0; *op < NR_OPS; (*op)++)
-    if (strcmp (text, op_names[*op]) == 0)
-      return 0;
-  return -1;
-}
-
 static struct export *
 find_export (const char *name)
 {
@@ -163,7 +95,7 @@ static void
 answer_errno (struct command *c, int err)
 {
   if (err)
-    answer (c, "error %s", strerror (err));
+    answer (c, "error %s", name_of_errno (err));
   else
     answer (c, "ok");
 }

@@ -4,11 +4,11 @@
  * latencies, faults and gates that a test changes while it runs, and a log of
  * every request.
  *
- * This file is nbdkit's face: the parameters, what is advertised, and the
- * course of a request.  What the images hold is in image.c, what is done to
- * requests in fault.c, what is told of them in log.c, and how a test speaks
- * to the disk in control.c.  No lock is held here; what follows the
- * parameters does not change once the server runs.
+ * This file is nbdkit's face: what is advertised, and the course of a request.
+ * The parameters are in options.c, what the images hold in image.c, what is
+ * done to requests in fault.c, what is told of them in log.c, and how a test
+ * speaks to the disk in control.c.  No lock is held here, and nothing here
+ * changes once the server runs.
  *
  * Two things that a disk may do, and that a test can rely on:
  * - With forget=yes the failure takes away all that is not durable at that
@@ -36,19 +36,10 @@
 #include "fault.h"
 #include "image.h"
 #include "log.h"
+#include "options.h"
 #include "request.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
-
-/* The parameters. */
-static int64_t size = -1;
-static char *durable_path, *log_path, *control_path, *export_list;
-static int can_fua = NBDKIT_FUA_NATIVE;
-static int model = NBDKIT_THREAD_MODEL_PARALLEL;
-static bool can_flush = true, can_zero = true, can_fast_zero = true;
-static bool can_trim = true, can_extents = true, can_multi_conn = true;
-static bool is_rotational, is_readonly, forgets, trim_keeps, log_data;
-static uint64_t block_min, block_preferred, block_max; /* 0: not given */
 
 /* Made by get_ready.  Without names there is one. */
 static struct export *exports;
@@ -60,197 +51,10 @@ struct handle {
   uint64_t size; /* when it was opened */
 };
 
-/* Parameters. */
-
-struct choice {
-  const char *name;
-  int value;
-};
-
-static const struct choice fua_choices[] = {
-  { "native", NBDKIT_FUA_NATIVE },
-  { "emulate", NBDKIT_FUA_EMULATE },
-  { "none", NBDKIT_FUA_NONE },
-  { NULL, 0 },
-};
-
-static const struct choice model_choices[] = {
-  { "parallel", NBDKIT_THREAD_MODEL_PARALLEL },
-  { "serialize-requests", NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS },
-  { "serialize-all-requests", NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS },
-  { "serialize-connections", NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS },
-  { NULL, 0 },
-};
-
-static const struct {
-  const char *key;
-  bool *value;
-} bools[] = {
-  { "flush", &can_flush },          { "zero", &can_zero },
-  { "fast-zero", &can_fast_zero },  { "trim", &can_trim },
-  { "extents", &can_extents },      { "multi-conn", &can_multi_conn },
-  { "rotational", &is_rotational }, { "readonly", &is_readonly },
-  { "forget", &forgets },           { "trim-keeps", &trim_keeps },
-  { "log-data", &log_data },
-};
-
-static const struct {
-  const char *key;
-  char **value;
-} paths[] = {
-  { "durable", &durable_path },
-  { "log", &log_path },
-  { "control", &control_path },
-};
-
-static const struct {
-  const char *key;
-  uint64_t *value;
-} blocks[] = {
-  { "block-min", &block_min },
-  { "block-preferred", &block_preferred },
-  { "block-max", &block_max },
-};
-
-static const struct {
-  const char *key;
-  enum op op;
-} latency_keys[] = {
-  { "read-latency", OP_READ },   { "write-latency", OP_WRITE },
-  { "flush-latency", OP_FLUSH }, { "zero-latency", OP_ZERO },
-  { "trim-latency", OP_TRIM },
-};
-
-#define NR(array) (sizeof (array) / sizeof (array)[0])
-
-static int
-set_choice (const char *key, const char *value, const struct choice *choices,
-            int *result)
-{
-  for (; choices->name; choices++)
-    if (strcmp (choices->name, value) == 0) {
-      *result = choices->value;
-      return 0;
-    }
-  nbdkit_error ("%s=%s: no such value", key, value);
-  return -1;
-}
-
-static int
-set_string (char **result, char *value)
-{
-  free (*result);
-  *result = value;
-  return value ? 0 : -1;
-}
-
-/* Looks KEY up in the tables.  Returns 1 if it is in none. */
-static int
-config_from_tables (const char *key, const char *value)
-{
-  for (size_t i = 0; i < NR (bools); i++)
-    if (strcmp (key, bools[i].key) == 0) {
-      int r = nbdkit_parse_bool (value);
-
-      *bools[i].value = r == 1;
-      return r == -1 ? -1 : 0;
-    }
-  for (size_t i = 0; i < NR (paths); i++)
-    if (strcmp (key, paths[i].key) == 0)
-      return set_string (paths[i].value, nbdkit_absolute_path (value));
-  for (size_t i = 0; i < NR (blocks); i++)
-    if (strcmp (key, blocks[i].key) == 0) {
-      int64_t r = nbdkit_parse_size (value);
-
-      if (r == -1)
-        return -1;
-      if (r < 1 || r > UINT32_MAX) {
-        nbdkit_error ("%s=%s: out of range", key, value);
-        return -1;
-      }
-      *blocks[i].value = r;
-      return 0;
-    }
-  for (size_t i = 0; i < NR (latency_keys); i++)
-    if (strcmp (key, latency_keys[i].key) == 0) {
-      uint64_t ns;
-
-      if (parse_time (value, &ns) == -1) {
-        nbdkit_error ("%s=%s: not a time", key, value);
-        return -1;
-      }
-      latency_set (latency_keys[i].op, ns);
-      return 0;
-    }
-  return 1;
-}
-
-static int
-disk_config (const char *key, const char *value)
-{
-  unsigned n;
-  int r = config_from_tables (key, value);
-
-  if (r != 1)
-    return r;
-  if (strcmp (key, "size") == 0) {
-    size = nbdkit_parse_size (value);
-    return size == -1 ? -1 : 0;
-  }
-  if (strcmp (key, "exports") == 0)
-    return set_string (&export_list, strdup (value));
-  if (strcmp (key, "fua") == 0)
-    return set_choice (key, value, fua_choices, &can_fua);
-  if (strcmp (key, "thread-model") == 0)
-    return set_choice (key, value, model_choices, &model);
-  if (strcmp (key, "serve") == 0) {
-    if (nbdkit_parse_unsigned (key, value, &n) == -1)
-      return -1;
-    serve_set (n);
-    return 0;
-  }
-  nbdkit_error ("unknown parameter: %s", key);
-  return -1;
-}
-
-static int
-disk_config_complete (void)
-{
-  if (size == -1 && durable_path == NULL) {
-    nbdkit_error ("size= or durable= must be given");
-    return -1;
-  }
-  if (log_data && log_path == NULL) {
-    nbdkit_error ("log-data=yes needs log=");
-    return -1;
-  }
-  if (export_list && strpbrk (export_list, " \t\r\n/")) {
-    nbdkit_error ("exports=: names without white space or slashes");
-    return -1;
-  }
-  return 0;
-}
-
-#define disk_config_help                                                       \
-  "size=SIZE           Size of the disk (that of the durable image).\n"        \
-  "durable=FILE        Durable image, created if missing (in memory).\n"       \
-  "exports=A,B,..      Names, each with a disk of its own in FILE.NAME.\n"     \
-  "log=FILE            Log of all requests.\n"                                 \
-  "log-data=yes        Put what is written into FILE.data.\n"                  \
-  "control=SOCKET      Listen for commands.\n"                                 \
-  "read-latency=TIME (also write-, flush-, zero-, trim-)\n"                    \
-  "serve=N             Requests served at once (no bound).\n"                  \
-  "fua=native|emulate|none\n"                                                  \
-  "thread-model=MODEL  parallel, serialize-requests, ...\n"                    \
-  "flush, zero, fast-zero, trim, extents, multi-conn=yes|no (yes)\n"           \
-  "rotational, readonly, trim-keeps=yes|no (no)\n"                             \
-  "forget=yes|no       Failed flush or FUA loses what is not durable (no).\n"  \
-  "block-min, block-preferred, block-max=SIZE"
-
 static int
 disk_thread_model (void)
 {
-  return model;
+  return options.model;
 }
 
 /* The course of the server. */
@@ -267,7 +71,7 @@ add_export (const char *name, const char *path)
     return -1;
   }
   exports = p;
-  export.image = image_open (path, size, is_readonly);
+  export.image = image_open (path, options.size, options.is_readonly);
   if (export.image == NULL) {
     nbdkit_error ("%s: %m", path ? path : "memory");
     free ((char *) export.name);
@@ -283,10 +87,11 @@ add_named_exports (void)
   char *saved, *name, *path;
   int r;
 
-  for (name = strtok_r (export_list, ",", &saved); name;
+  for (name = strtok_r (options.export_list, ",", &saved); name;
        name = strtok_r (NULL, ",", &saved)) {
     path = NULL;
-    if (durable_path && asprintf (&path, "%s.%s", durable_path, name) == -1)
+    if (options.durable_path &&
+        asprintf (&path, "%s.%s", options.durable_path, name) == -1)
       return -1;
     r = add_export (name, path);
     free (path);
@@ -299,16 +104,16 @@ add_named_exports (void)
 static int
 disk_get_ready (void)
 {
-  if ((export_list ? add_named_exports () : add_export ("-", durable_path)) ==
-      -1)
+  if ((options.export_list ? add_named_exports ()
+                           : add_export ("-", options.durable_path)) == -1)
     return -1;
-  if (log_path && log_open (log_path, log_data) == -1) {
-    nbdkit_error ("%s: %m", log_path);
+  if (options.log_path && log_open (options.log_path, options.log_data) == -1) {
+    nbdkit_error ("%s: %m", options.log_path);
     return -1;
   }
-  if (control_path &&
-      control_listen (control_path, exports, nr_exports) == -1) {
-    nbdkit_error ("%s: %m", control_path);
+  if (options.control_path &&
+      control_listen (options.control_path, exports, nr_exports) == -1) {
+    nbdkit_error ("%s: %m", options.control_path);
     return -1;
   }
   return 0;
@@ -342,10 +147,7 @@ disk_unload (void)
     free ((char *) exports[i].name);
   }
   free (exports);
-  free (export_list);
-  free (durable_path);
-  free (log_path);
-  free (control_path);
+  options_free ();
 }
 
 /* Connections. */
@@ -355,7 +157,7 @@ disk_list_exports (int readonly, int is_tls, struct nbdkit_exports *list)
 {
   (void) readonly;
   (void) is_tls;
-  if (export_list == NULL)
+  if (options.export_list == NULL)
     return nbdkit_use_default_export (list);
   for (size_t i = 0; i < nr_exports; i++)
     if (nbdkit_add_export (list, exports[i].name, NULL) == -1)
@@ -369,7 +171,7 @@ disk_default_export (int readonly, int is_tls)
 {
   (void) readonly;
   (void) is_tls;
-  return export_list ? NULL : "";
+  return options.export_list ? NULL : "";
 }
 
 static struct export *
@@ -377,7 +179,7 @@ find_export (void)
 {
   const char *name;
 
-  if (export_list == NULL)
+  if (options.export_list == NULL)
     return &exports[0];
   name = nbdkit_export_name ();
   for (size_t i = 0; name && i < nr_exports; i++)
@@ -407,13 +209,14 @@ disk_open (int readonly)
   h->size = image_size (export->image);
   h->connection =
       atomic_fetch_add_explicit (&connections, 1, memory_order_relaxed) + 1;
-  log_connection ();
+  log_connection (true);
   return h;
 }
 
 static void
 disk_close (void *handle)
 {
+  log_connection (false);
   free (handle);
 }
 
@@ -431,14 +234,15 @@ disk_block_size (void *handle, uint32_t *minimum, uint32_t *preferred,
 {
   (void) handle;
   *minimum = *preferred = *maximum = 0;
-  if (block_min == 0 && block_preferred == 0 && block_max == 0)
+  if (options.block_min == 0 && options.block_preferred == 0 &&
+      options.block_max == 0)
     return 0;
-  *minimum = block_min ? block_min : 1;
-  *maximum = block_max ? block_max : UINT32_MAX;
-  *preferred = block_preferred ? block_preferred : 4096;
-  if (block_preferred == 0 && *preferred < *minimum)
+  *minimum = options.block_min ? options.block_min : 1;
+  *maximum = options.block_max ? options.block_max : UINT32_MAX;
+  *preferred = options.block_preferred ? options.block_preferred : 4096;
+  if (options.block_preferred == 0 && *preferred < *minimum)
     *preferred = *minimum;
-  if (block_preferred == 0 && *preferred > *maximum)
+  if (options.block_preferred == 0 && *preferred > *maximum)
     *preferred = *maximum;
   return 0;
 }
@@ -450,15 +254,15 @@ disk_block_size (void *handle, uint32_t *minimum, uint32_t *preferred,
     return value;                                                              \
   }
 
-ADVERTISE (disk_can_write, !is_readonly)
-ADVERTISE (disk_can_flush, can_flush)
-ADVERTISE (disk_can_fua, can_fua)
-ADVERTISE (disk_can_zero, can_zero)
-ADVERTISE (disk_can_fast_zero, can_fast_zero)
-ADVERTISE (disk_can_trim, can_trim)
-ADVERTISE (disk_can_extents, can_extents)
-ADVERTISE (disk_can_multi_conn, can_multi_conn)
-ADVERTISE (disk_is_rotational, is_rotational)
+ADVERTISE (disk_can_write, !options.is_readonly)
+ADVERTISE (disk_can_flush, options.can_flush)
+ADVERTISE (disk_can_fua, options.can_fua)
+ADVERTISE (disk_can_zero, options.can_zero)
+ADVERTISE (disk_can_fast_zero, options.can_fast_zero)
+ADVERTISE (disk_can_trim, options.can_trim)
+ADVERTISE (disk_can_extents, options.can_extents)
+ADVERTISE (disk_can_multi_conn, options.can_multi_conn)
+ADVERTISE (disk_is_rotational, options.is_rotational)
 
 /* Requests. */
 
@@ -501,15 +305,15 @@ latency_of (const struct request *request)
 static bool
 violates_block_size (const struct handle *h, const struct request *request)
 {
-  const uint64_t min = block_min ? block_min : 1;
+  const uint64_t min = options.block_min ? options.block_min : 1;
   const uint64_t end = request->offset + request->length;
 
   if (request->op == OP_FLUSH)
     return false;
   if (request->offset % min || (end % min && end != h->size))
     return true;
-  return (request->op == OP_READ || request->op == OP_WRITE) && block_max &&
-         request->length > block_max;
+  return (request->op == OP_READ || request->op == OP_WRITE) &&
+         options.block_max && request->length > options.block_max;
 }
 
 static int
@@ -541,15 +345,15 @@ act (const struct request *request, union payload payload, uint64_t length,
   case OP_ZERO:
     return image_zero (image, length, request->offset, durable);
   case OP_TRIM:
-    if (trim_keeps)
+    if (options.trim_keeps)
       return 0;
     return image_zero (image, length, request->offset, durable);
   case OP_FLUSH:
     return image_flush (image, began);
   case OP_EXTENTS:
     return image_extents (image, length, request->offset,
-                          block_min > 512 ? block_min : 512, add_extent,
-                          payload.extents);
+                          options.block_min > 512 ? options.block_min : 512,
+                          add_extent, payload.extents);
   case NR_OPS:
     break;
   }
@@ -561,8 +365,8 @@ static int
 act_or_fail (const struct request *request, union payload payload,
              uint64_t began)
 {
-  const bool durable =
-      request->fua || (can_fua == NBDKIT_FUA_NONE && !can_flush);
+  const bool durable = request->fua || (options.can_fua == NBDKIT_FUA_NONE &&
+                                        !options.can_flush);
   uint64_t partial = 0;
   int err = fault_hit (request, &partial);
 
@@ -574,7 +378,7 @@ act_or_fail (const struct request *request, union payload payload,
     log_partial (request, partial);
     act (request, payload, partial, false, began);
   }
-  if (err && forgets && (request->op == OP_FLUSH || request->fua)) {
+  if (err && options.forgets && (request->op == OP_FLUSH || request->fua)) {
     image_forget (request->export->image);
     log_forget (request->export);
   }
@@ -699,9 +503,9 @@ static struct nbdkit_plugin plugin = {
   .longname = "disk of the wtcache tests",
   .description = "volatile and durable image, faults, gates and a log",
   .unload = disk_unload,
-  .config = disk_config,
-  .config_complete = disk_config_complete,
-  .config_help = disk_config_help,
+  .config = options_config,
+  .config_complete = options_complete,
+  .config_help = OPTIONS_HELP,
   .thread_model = disk_thread_model,
   .get_ready = disk_get_ready,
   .after_fork = disk_after_fork,

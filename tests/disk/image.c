@@ -29,15 +29,13 @@
 #endif
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/falloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "durable.h"
 #include "image.h"
 
 #define BLOCK_SIZE   512
@@ -70,82 +68,6 @@ static inline uint64_t
 min_u64 (uint64_t a, uint64_t b)
 {
   return a < b ? a : b;
-}
-
-/* The durable image. */
-
-static int
-durable_read (const struct image *image, uint8_t *buf, uint64_t length,
-              uint64_t offset)
-{
-  while (length > 0) {
-    ssize_t r = pread (image->fd, buf, length, offset);
-
-    if (r == -1) {
-      if (errno == EINTR)
-        continue;
-      return errno;
-    }
-    if (r == 0) { /* past the end of a file shorter than the image */
-      memset (buf, 0, length);
-      return 0;
-    }
-    buf += r;
-    offset += r;
-    length -= r;
-  }
-  return 0;
-}
-
-static int
-durable_write (const struct image *image, const uint8_t *buf, uint64_t length,
-               uint64_t offset)
-{
-  while (length > 0) {
-    ssize_t r = pwrite (image->fd, buf, length, offset);
-
-    if (r == -1) {
-      if (errno == EINTR)
-        continue;
-      return errno;
-    }
-    buf += r;
-    offset += r;
-    length -= r;
-  }
-  return 0;
-}
-
-/* At most a chunk. */
-static int
-durable_zero (const struct image *image, uint64_t length, uint64_t offset)
-{
-  static const uint8_t zeroes[CHUNK_SIZE];
-
-  if (fallocate (image->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
-                 length) == 0)
-    return 0;
-  return durable_write (image, zeroes, length, offset);
-}
-
-/* Where the data of the file begins from OFFSET on, at most LIMIT. */
-static uint64_t
-durable_next_data (const struct image *image, uint64_t offset, uint64_t limit)
-{
-  off_t r = lseek (image->fd, offset, SEEK_DATA);
-
-  if (r == -1)
-    return errno == ENXIO ? limit : offset;
-  return min_u64 (r, limit);
-}
-
-/* Where a hole of the file begins from OFFSET on, at most LIMIT. */
-static uint64_t
-durable_next_hole (const struct image *image, uint64_t offset, uint64_t limit)
-{
-  off_t r = lseek (image->fd, offset, SEEK_HOLE);
-
-  return r == -1 ? limit : min_u64 (r, limit);
 }
 
 /* The overlay.  All of these are called with the lock held. */
@@ -276,7 +198,7 @@ read_piece (const struct image *image, uint8_t *buf, uint64_t length,
   const uint64_t end = offset + length;
 
   if (chunk == NULL)
-    return durable_read (image, buf, length, offset);
+    return durable_read (image->fd, buf, length, offset);
 
   while (offset < end) {
     unsigned block = offset % CHUNK_SIZE / BLOCK_SIZE;
@@ -286,7 +208,7 @@ read_piece (const struct image *image, uint8_t *buf, uint64_t length,
 
     n = min_u64 (n, end - offset);
     if (chunk->ended[block] == DURABLE) {
-      err = durable_read (image, buf, n, offset);
+      err = durable_read (image->fd, buf, n, offset);
       if (err)
         return err;
     }
@@ -311,7 +233,7 @@ fill_block (const struct image *image, struct chunk *chunk, unsigned block)
 
   if (chunk->ended[block] != DURABLE)
     return 0;
-  return durable_read (image, chunk->data + at,
+  return durable_read (image->fd, chunk->data + at,
                        min_u64 (BLOCK_SIZE, image->size - offset), offset);
 }
 
@@ -379,9 +301,9 @@ persist_run (const struct image *image, struct chunk *chunk, unsigned first,
   int err;
 
   if (chunk->data)
-    err = durable_write (image, chunk->data + at, length, offset);
+    err = durable_write (image->fd, chunk->data + at, length, offset);
   else
-    err = durable_zero (image, length, offset);
+    err = durable_zero (image->fd, length, offset);
   if (err)
     return err;
   for (unsigned b = first; b < last; b++)
@@ -431,39 +353,6 @@ persist_piece (struct image *image, uint64_t length, uint64_t offset)
 
 /* The interface. */
 
-/* Opens and sizes the durable file.  Returns -1 with errno set. */
-static int
-open_durable (const char *path, int64_t *size, bool readonly)
-{
-  struct stat st;
-  int fd;
-
-  if (path == NULL)
-    fd = memfd_create ("wtdisk", MFD_CLOEXEC);
-  else {
-    fd = open (path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd == -1 && readonly)
-      fd = open (path, O_RDONLY | O_CLOEXEC);
-  }
-  if (fd == -1)
-    return -1;
-  if (fstat (fd, &st) == -1)
-    goto error;
-  if (*size == -1)
-    *size = st.st_size;
-  /* Where the file system has no files of that size the file stays shorter
-   * and reads as zeroes past its end.
-   */
-  if (st.st_size < *size && ftruncate (fd, *size) == -1 && errno != EFBIG &&
-      !readonly)
-    goto error;
-  return fd;
-
-error:
-  close (fd);
-  return -1;
-}
-
 struct image *
 image_open (const char *path, int64_t size, bool readonly)
 {
@@ -471,7 +360,7 @@ image_open (const char *path, int64_t size, bool readonly)
 
   if (image == NULL)
     return NULL;
-  image->fd = open_durable (path, &size, readonly);
+  image->fd = durable_open (path, &size, readonly);
   if (image->fd == -1) {
     free (image);
     return NULL;
@@ -608,7 +497,8 @@ untouched (const struct image *image, uint64_t length, uint64_t offset)
 
   if (i < image->nr_chunks)
     end = min_u64 (end, image->chunks[i]->number * CHUNK_SIZE);
-  return end <= offset ? 0 : durable_next_data (image, offset, end) - offset;
+  return end <= offset ? 0
+                       : durable_next_data (image->fd, offset, end) - offset;
 }
 
 /* Zeroes a beginning of the range and tells how long it is. */
@@ -754,9 +644,9 @@ extent_at (const struct image *image, uint64_t offset, uint64_t end, bool *hole)
       end = min_u64 (end, start);
   }
 
-  data = durable_next_data (image, offset, end);
+  data = durable_next_data (image->fd, offset, end);
   *hole = data > offset;
-  return *hole ? data : durable_next_hole (image, offset, end);
+  return *hole ? data : durable_next_hole (image->fd, offset, end);
 }
 
 /* Hands on an extent; a hole keeps its aligned middle and its edges become

@@ -46,7 +46,8 @@ struct counters {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static FILE *text, *bytes;
 static uint64_t nr_bytes; /* written to bytes */
-static uint64_t events, requests, in_flight, connections;
+static uint64_t events, requests, in_flight;
+static uint64_t connections, connected; /* ever, and now */
 static struct counters counters;
 
 static uint64_t
@@ -206,10 +207,15 @@ log_crash (void)
 }
 
 void
-log_connection (void)
+log_connection (bool opened)
 {
   pthread_mutex_lock (&lock);
-  connections++;
+  if (opened) {
+    connections++;
+    connected++;
+  }
+  else
+    connected--;
   pthread_mutex_unlock (&lock);
 }
 
@@ -229,9 +235,10 @@ log_stats (char *buf, size_t length)
   if (n < length)
     snprintf (buf + n, length - n,
               "violations=%" PRIu64 " forgets=%" PRIu64 " connections=%" PRIu64
-              " in_flight=%" PRIu64 " max_in_flight=%" PRIu64,
-              counters.violations, counters.forgets, connections, in_flight,
-              counters.max_in_flight);
+              " connected=%" PRIu64 " in_flight=%" PRIu64
+              " max_in_flight=%" PRIu64,
+              counters.violations, counters.forgets, connections, connected,
+              in_flight, counters.max_in_flight);
   pthread_mutex_unlock (&lock);
 }
 

@@ -27,7 +27,7 @@ extern void log_partial (const struct request *request, uint64_t bytes);
 /* The image of an export (or of all: null) lost what was not durable. */
 extern void log_forget (const struct export *export);
 extern void log_crash (void);
-extern void log_connection (void);
+extern void log_connection (bool opened);
 
 /* Prints the counters as one line without its newline. */
 extern void log_stats (char *buf, size_t length);

@@ -627,8 +627,9 @@ def test_stats():
         put(h, 0, 512, 1, wt.FUA)
         stats = server.stats()
         expect([stats[k] for k in ("write", "write_fua", "write_bytes",
-                                   "in_flight", "connections")],
-               [2, 1, 1536, 0, 1])
+                                   "in_flight", "connections",
+                                   "connected")],
+               [2, 1, 1536, 0, 1, 1])
         server.control("stats-reset")
         expect(server.stats()["write"], 0)
 

@@ -64,6 +64,7 @@ class Watchdog:
         self.thread = threading.Thread(target=self.watch, daemon=True)
 
     def __enter__(self):
+        signal.signal(signal.SIGALRM, self.raise_hang)
         self.thread.start()
         return self
 
@@ -71,23 +72,24 @@ class Watchdog:
         self.ended.set()
         self.thread.join()
 
+    def raise_hang(self, _signum, _frame):
+        # The signal may come just when the test has ended.
+        if not self.ended.is_set():
+            raise Hang("the test took too long")
+
     def watch(self):
         if self.ended.wait(self.seconds):
             return
         comment("%s: no end after %g s" % (self.name, self.seconds))
         for hook in on_hang:
             hook()
-        if self.ended.is_set():
+        if self.ended.wait(5):
             return
         signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
         if self.ended.wait(GRACE * SCALE):
             return
         print("Bail out! %s hangs" % self.name, flush=True)
         os._exit(1)
-
-
-def raise_hang(_signum, _frame):
-    raise Hang("the test took too long")
 
 
 def raise_exit(signum, _frame):
@@ -141,7 +143,6 @@ def tests_of(module, names):
 def main():
     """Runs the tests of the main module, or those named as arguments."""
     tests = tests_of(sys.modules["__main__"], sys.argv[1:])
-    signal.signal(signal.SIGALRM, raise_hang)
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, raise_exit)
     print("1..%d" % len(tests), flush=True)
