@@ -12,8 +12,8 @@
  * The least latency is found as BBR does (Cardwell and others, 2016): it is
  * forgotten after a while, and now and then a short probe with one batch in
  * flight measures it anew; without that a backend which is always loaded would
- * pass its queue off as its nature.  Latencies depend on the size, so each
- * power of two has its own.
+ * pass its queue off as its nature.  Latencies depend on the size and on FUA,
+ * so each power of two has its own, twice.
  *
  * Policy alone: the caller serialises the calls and reads the clock.
  */
@@ -90,10 +90,10 @@ begin_period (struct depth *d, uint64_t now)
 }
 
 void
-depth_sample (struct depth *d, uint64_t bytes, uint64_t latency,
+depth_sample (struct depth *d, uint64_t bytes, bool fua, uint64_t latency,
               unsigned in_flight, uint64_t now)
 {
-  const unsigned class = class_of (bytes);
+  const unsigned class = class_of (bytes) + (fua ? DEPTH_CLASSES : 0);
   uint64_t *least = &d->least[0][class];
   uint64_t known;
 

@@ -16,8 +16,10 @@ struct depth {
   double limit; /* outside of a probe */
   uint64_t now; /* the time of the last sample, ns */
 
-  /* The least latency of each size class, ns, in this period and the last. */
-  uint64_t least[2][DEPTH_CLASSES];
+  /* The least latency of each class, plain and with FUA, ns, in this period
+   * and the last.
+   */
+  uint64_t least[2][2 * DEPTH_CLASSES];
   uint64_t period_ends, probe_ends;
   bool probing;
 
@@ -32,10 +34,10 @@ extern void depth_init (struct depth *d, unsigned fixed);
 /* How many may be in flight now, at least 1. */
 extern unsigned depth_limit (const struct depth *d);
 
-/* A batch of BYTES began when IN_FLIGHT batches (itself included) were on
- * their way, took LATENCY ns, and ended at NOW.
+/* A batch of BYTES, with FUA or not, began when IN_FLIGHT batches (itself
+ * included) were on their way, took LATENCY ns, and ended at NOW.
  */
-extern void depth_sample (struct depth *d, uint64_t bytes, uint64_t latency,
-                          unsigned in_flight, uint64_t now);
+extern void depth_sample (struct depth *d, uint64_t bytes, bool fua,
+                          uint64_t latency, unsigned in_flight, uint64_t now);
 
 #endif /* WTCACHE_DEPTH_H */

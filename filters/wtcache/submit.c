@@ -36,6 +36,9 @@
 /* How often a durable operation is repeated when others' failures overlap. */
 #define MOST_REPEATS 8
 
+/* A flush waits for writes under way as long as this many flushes last. */
+#define COMPANY_WAIT 4
+
 /* Zero and trim go in parts of at most this, as nbdkit 1.32 demands. */
 #define CLEAR_PART (64 * MiB)
 
@@ -113,6 +116,7 @@ submit_init (struct submit *s, struct pagecache *pc, struct memory *memory,
   lock_init (&s->lock, RANK_SUBMIT);
   condition_init (&s->closed);
   condition_init (&s->flushed);
+  condition_init (&s->written);
   depth_init (&s->depth, depth);
 }
 
@@ -120,6 +124,7 @@ void
 submit_destroy (struct submit *s)
 {
   assert (s->first == NULL && s->in_flight == 0 && s->oldest == NULL);
+  condition_destroy (&s->written);
   condition_destroy (&s->flushed);
   condition_destroy (&s->closed);
   lock_destroy (&s->lock);
@@ -209,26 +214,49 @@ submit_read (struct submit *s, struct backend *b, void *buf, uint64_t offset,
   return err;
 }
 
+/* Durable writes that are under way will want a flush in a moment, and one that
+ * begins after them serves all.  That is worth waiting for: as long as a few
+ * flushes last, the backend spends most of its time on writes.
+ */
+static void
+wait_for_company (struct submit *s)
+{
+  const uint64_t deadline = now_ns () + COMPANY_WAIT * s->flush_latency;
+
+  assert_held (&s->lock);
+  while (s->unwritten > 0 &&
+         condition_wait_until (&s->written, &s->lock, deadline))
+    ;
+}
+
 /* A flush takes all who wait along. */
 static int
-lead_flush (struct submit *s, struct backend *b)
+lead_flush (struct submit *s, struct backend *b, bool company)
 {
-  struct flush_waiter *served = s->waiters, *w, *next;
+  struct flush_waiter *served, *w, *next;
   uint32_t number, epoch;
+  uint64_t began, latency;
   int err;
 
   assert_held (&s->lock);
-  s->waiters = NULL;
   s->flushing = true;
+  if (company)
+    wait_for_company (s);
+  served = s->waiters;
+  s->waiters = NULL;
   lock_drop (&s->lock);
 
   epoch = held_epoch (&s->pc->held);
   number = held_begin_flush (&s->pc->held);
+  began = now_ns ();
   err = s->flush ? s->flush (s->opaque, b) : b->flush (b);
+  latency = now_ns () - began;
   if (err != 0)
     pagecache_fail (s->pc);
   else {
     lock_take (&s->lock);
+    s->flush_latency =
+        s->flush_latency ? (3 * s->flush_latency + latency) / 4 : latency;
     wait_open (s, is_fua);
     lock_drop (&s->lock);
     if (held_epoch (&s->pc->held) != epoch)
@@ -250,7 +278,7 @@ lead_flush (struct submit *s, struct backend *b)
 }
 
 int
-submit_flush (struct submit *s, struct backend *b)
+submit_flush (struct submit *s, struct backend *b, bool company)
 {
   lock_check_none_held ();
   LOCK_FOR_SCOPE (&s->lock);
@@ -260,7 +288,7 @@ submit_flush (struct submit *s, struct backend *b)
   s->waiters = &me;
   while (!me.ended)
     if (!s->flushing)
-      lead_flush (s, b);
+      lead_flush (s, b, company);
     else
       condition_wait (&s->flushed, &s->lock);
   return me.error;
@@ -274,8 +302,10 @@ flag_on_every_write (const struct submit *s)
 }
 
 static bool
-durable_by_flag (const struct submit *s)
+durable_by_flag (const struct submit *s, enum way way)
 {
+  if (s->traits.fua == FUA_NATIVE && s->traits.can_flush)
+    return way == BY_FLAG;
   return s->traits.fua == FUA_NATIVE || flag_on_every_write (s);
 }
 
@@ -287,6 +317,7 @@ struct operation {
   const uint8_t *bytes;
   unsigned flags;
   bool durable;
+  enum way way; /* if it is durable and the backend can do both */
 };
 
 static int
@@ -358,7 +389,8 @@ static int
 perform (struct submit *s, struct backend *b, const struct operation *op,
          uint32_t *epoch, bool *stable)
 {
-  const bool flag = op->durable ? durable_by_flag (s) : flag_on_every_write (s);
+  const bool flag =
+      op->durable ? durable_by_flag (s, op->way) : flag_on_every_write (s);
   const bool flush = op->durable && !flag && s->traits.can_flush;
   bool overlapped = false;
   unsigned i;
@@ -370,7 +402,7 @@ perform (struct submit *s, struct backend *b, const struct operation *op,
                : op->call (s, b, op, false);
     atomic_store_explicit (&b->unflushed, true, memory_order_release);
     if (err == 0 && flush)
-      err = submit_flush (s, b);
+      err = submit_flush (s, b, true);
     *stable = !s->traits.can_flush || flush || (flag && !overlapped);
     if (err != 0 && err != EAGAIN)
       return err;
@@ -441,6 +473,7 @@ struct batch {
   uint8_t *buffer; /* borrowed, if there is more than one write */
   unsigned nr;
   bool has_place; /* counted in submit.in_flight */
+  enum way way;
   struct operation op;
 };
 
@@ -485,6 +518,8 @@ take_batch (struct submit *s, struct batch *batch, struct write *w)
   *link = NULL;
   s->in_flight++;
   batch->has_place = true;
+  if (batch->writes->durable)
+    batch->way = choice_way (&s->choice, s->durable, now_ns ());
 }
 
 /* Copies the writes of a batch together. */
@@ -507,10 +542,16 @@ end_batch (struct submit *s, const struct batch *batch, int err)
 {
   struct write *w, *next;
 
+  const uint64_t now = now_ns ();
+
   LOCK_FOR_SCOPE (&s->lock); /* who sees `ended` under it may free the write */
   for (w = batch->writes; w; w = next) {
     next = w->in_batch;
     completion_fail (w->completion, err);
+    if (w->durable) {
+      s->durable--;
+      choice_sample (&s->choice, batch->op.way, w->came, now);
+    }
     w->ended = true;
     event_set (&w->wake);
   }
@@ -573,13 +614,18 @@ call_batch (struct submit *s, struct backend *b, const struct operation *op,
 
   lock_take (&s->lock);
   if (err == 0) {
-    depth_sample (&s->depth, op->len, latency, in_flight, began + latency);
+    depth_sample (&s->depth, op->len, fua, latency, in_flight, began + latency);
     note_speed (s, op->len * in_flight, latency);
   }
   if (batch->has_place) {
     batch->has_place = false;
     s->in_flight--;
     pass_places (s);
+    if (op->durable) {
+      s->unwritten -= batch->nr;
+      if (s->unwritten == 0)
+        condition_wake_all (&s->written);
+    }
   }
   lock_drop (&s->lock);
   atomic_fetch_add_explicit (&s->writes, 1, memory_order_relaxed);
@@ -604,6 +650,7 @@ run_batch (struct submit *s, struct backend *b, struct batch *batch)
     .len = batch->len,
     .bytes = batch->bytes,
     .durable = batch->writes->durable,
+    .way = batch->way,
   };
   err = perform (s, b, &batch->op, &epoch, &stable);
   pagecache_end_write (s->pc, batch->offset, batch->len,
@@ -621,9 +668,14 @@ submit_write (struct submit *s, struct backend *b, struct write *w)
 
   lock_check_none_held ();
   w->ended = w->has_place = false;
+  w->came = now_ns ();
   atomic_init (&w->wake.set, 0);
 
   lock_take (&s->lock);
+  if (w->durable) {
+    s->durable++;
+    s->unwritten++;
+  }
   enqueue (s, w);
   pass_places (s);
   while (!w->has_place && !w->ended) {

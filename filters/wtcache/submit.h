@@ -6,6 +6,7 @@
 #define WTCACHE_SUBMIT_H
 
 #include "backend.h"
+#include "choice.h"
 #include "depth.h"
 #include "pagecache.h"
 
@@ -54,6 +55,7 @@ struct write {
   struct write *prev, *next; /* what waits, by offset */
   struct write *in_batch;    /* the next of the same batch */
   uint64_t arrival;
+  uint64_t came; /* ns */
   bool ended;
   bool has_place; /* counted in submit.in_flight */
   struct event wake;
@@ -81,6 +83,11 @@ struct submit {
   unsigned in_flight;
   uint64_t arrivals;
   struct depth depth;
+  struct choice choice; /* of who can do both ways */
+  unsigned unwritten;   /* durable writes whose write has not ended */
+  unsigned durable;     /* … that have not ended */
+  struct condition written;
+  uint64_t flush_latency; /* ns, a moving mean */
   struct open_op *oldest, *newest;
   uint64_t tickets;
   unsigned closing_waiters;
@@ -129,10 +136,11 @@ extern int submit_trim (struct submit *s, struct backend *b, uint64_t offset,
 /* Zeroes again what a failed flush may have lost. */
 extern int submit_redo_zeroes (struct submit *s, struct backend *b);
 
-/* A flush that begins after this call, shared with who else waits.  EAGAIN:
+/* A flush that begins after this call, shared with who else waits; COMPANY:
+ * it may wait a little for those that are about to want one.  EAGAIN:
  * it succeeded, but a FUA operation beside it failed, so it does not count.
  */
-extern int submit_flush (struct submit *s, struct backend *b);
+extern int submit_flush (struct submit *s, struct backend *b, bool company);
 
 /* Registers an operation that is about to take marks from blocks. */
 extern void submit_open (struct submit *s, struct open_op *op);
