@@ -1,0 +1,612 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* A backend in memory that watches its caller.
+ *
+ * It keeps two images: what reads see, and what is durable.  A write, zero or
+ * trim changes the first when it ends.  It becomes durable by the FUA flag, or
+ * by a flush that began after it had ended: the flush takes the bytes as they
+ * were when it began.  Each 512 bytes have a version, so that an older flush
+ * never puts back what a newer call made durable.
+ *
+ * Every call is checked against the rules of backend.h: inside the disk,
+ * aligned, not too long, allowed by the traits, no lock held.  Writes, zeroes
+ * and trims over one block never overlap in time, and the bytes of a write do
+ * not change before it has ended.  Whoever breaks a rule ends the program.
+ *
+ * Calls can be made to fail, and be stopped at a gate until the test opens it.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <sched.h>
+
+#include "array.h"
+#include "lock.h"
+#include "unit.h"
+
+#define UNIT 512
+
+/* A call that has begun; on its thread's stack. */
+struct array_in_flight {
+  struct array_in_flight *next;
+  uint64_t offset, end;
+  bool changes;
+  enum array_op op;
+  size_t logged;
+};
+
+static struct array *
+array_of (struct backend *b)
+{
+  return b->next;
+}
+
+static void
+lock (struct array *a)
+{
+  pthread_mutex_lock (&a->lock);
+}
+
+static void
+unlock (struct array *a)
+{
+  pthread_mutex_unlock (&a->lock);
+}
+
+static void
+check_range (const struct backend_traits *t, uint64_t offset, uint32_t len)
+{
+  must (len > 0 && len <= t->maximum);
+  must (offset < t->size && len <= t->size - offset);
+  must (offset % t->block == 0);
+  must (len % t->block == 0 || offset + len == t->size);
+}
+
+static void
+check_fua (const struct backend_traits *t, unsigned flags)
+{
+  must (!(flags & ZERO_FUA) || t->fua != FUA_NONE);
+}
+
+static void
+check_alone (struct array *a, uint64_t offset, uint64_t end)
+{
+  const uint64_t block = a->backend.traits.block;
+  const struct array_in_flight *f;
+
+  end = round_up (end, block);
+  for (f = a->in_flight; f; f = f->next)
+    must (!f->changes || f->offset >= end ||
+          round_up (f->end, block) <= offset);
+}
+
+static void
+log_call (struct array *a, const struct array_call *call)
+{
+  if (a->logged == a->log_room) {
+    a->log_room = a->log_room ? 2 * a->log_room : 64;
+    a->log = realloc (a->log, a->log_room * sizeof *a->log);
+    must (a->log != NULL);
+  }
+  a->log[a->logged++] = *call;
+}
+
+static int
+fault_of (struct array *a, enum array_op op, uint64_t offset, uint64_t end)
+{
+  struct array_fault *f;
+
+  for (f = a->faults; f < a->faults + a->nr_faults; ++f) {
+    if (f->op != op || f->count == 0 || offset >= f->end || end <= f->offset)
+      continue;
+    if (f->skip > 0)
+      f->skip--;
+    else {
+      f->count--;
+      return f->error;
+    }
+  }
+  return 0;
+}
+
+static void
+stop_at_gate (struct array *a, enum array_op op, enum array_gate where)
+{
+  if (a->gates[op] != where)
+    return;
+  a->at_gate[op]++;
+  pthread_cond_broadcast (&a->changed);
+  while (a->gates[op] == where && a->let_by[op] == 0)
+    pthread_cond_wait (&a->changed, &a->lock);
+  if (a->gates[op] == where)
+    a->let_by[op]--;
+  a->at_gate[op]--;
+  pthread_cond_broadcast (&a->changed);
+}
+
+/* A call begins: it is counted and may wait.  Returns what it fails with; the
+ * lock is held.
+ */
+static int
+begin (struct array *a, struct array_in_flight *f, enum array_op op,
+       uint64_t offset, uint64_t len, unsigned flags)
+{
+  struct array_call call = { .op = op, .flags = flags };
+
+  lock_check_none_held ();
+  lock (a);
+  f->op = op;
+  f->offset = offset;
+  f->end = offset + len;
+  f->changes = op == ARRAY_WRITE || op == ARRAY_ZERO || op == ARRAY_TRIM;
+  if (f->changes)
+    check_alone (a, f->offset, f->end);
+  f->next = a->in_flight;
+  a->in_flight = f;
+  a->calls[op]++;
+  a->bytes[op] += op == ARRAY_FLUSH ? 0 : len;
+  if (++a->now[op] > a->most_at_once[op])
+    a->most_at_once[op] = a->now[op];
+  call.offset = offset;
+  call.len = op == ARRAY_FLUSH ? 0 : len;
+  call.began = ++a->events;
+  call.in_flight = a->now[op];
+  f->logged = a->logged;
+  log_call (a, &call);
+  stop_at_gate (a, op, GATE_BEFORE);
+  if (a->unsteady && a->events % 3 != 0) {
+    unlock (a);
+    sched_yield ();
+    lock (a);
+  }
+  return fault_of (a, op, offset, offset + len);
+}
+
+static int
+end (struct array *a, struct array_in_flight *f, int error)
+{
+  struct array_in_flight **link = &a->in_flight;
+
+  stop_at_gate (a, f->op, GATE_AFTER);
+  while (*link != f)
+    link = &(*link)->next;
+  *link = f->next;
+  a->now[f->op]--;
+  a->failed[f->op] += error != 0;
+  a->log[f->logged].error = error;
+  a->log[f->logged].ended = ++a->events;
+  unlock (a);
+  return error;
+}
+
+static uint64_t
+units (const struct array *a)
+{
+  return (a->backend.traits.size + UNIT - 1) / UNIT;
+}
+
+static uint64_t
+unit_len (const struct array *a, uint64_t unit)
+{
+  return min_u64 (UNIT, a->backend.traits.size - unit * UNIT);
+}
+
+/* New bytes from OFFSET on, zeroes if BYTES is NULL. */
+static void
+change (struct array *a, struct backend *b, uint64_t offset, const void *bytes,
+        uint64_t len, bool fua)
+{
+  uint64_t u;
+
+  if (len == 0)
+    return;
+  if (bytes)
+    memcpy (a->seen + offset, bytes, len);
+  else
+    memset (a->seen + offset, 0, len);
+  a->versions++;
+  for (u = offset / UNIT; u * UNIT < offset + len; ++u) {
+    a->version[u] = a->versions;
+    a->writer[u] = b;
+    if (fua) {
+      a->durable_version[u] = a->versions;
+      memcpy (a->durable + u * UNIT, a->seen + u * UNIT, unit_len (a, u));
+    }
+  }
+}
+
+/* All that is not durable is lost. */
+static void
+lose (struct array *a)
+{
+  uint64_t u;
+
+  for (u = 0; u < units (a); ++u)
+    if (a->version[u] != a->durable_version[u]) {
+      memcpy (a->seen + u * UNIT, a->durable + u * UNIT, unit_len (a, u));
+      a->version[u] = a->durable_version[u];
+    }
+}
+
+static void
+note_failure (struct array *a, int error, bool fua)
+{
+  if (error != 0 && error != ENOTSUP && fua && a->forgets)
+    lose (a);
+}
+
+static int
+array_read (struct backend *b, void *buf, uint32_t len, uint64_t offset)
+{
+  struct array *a = array_of (b);
+  struct array_in_flight f;
+  int err;
+
+  check_range (&b->traits, offset, len);
+  err = begin (a, &f, ARRAY_READ, offset, len, 0);
+  if (err == 0)
+    memcpy (buf, a->seen + offset, len);
+  else
+    memset (buf, 0xee, len); /* whoever uses it will be noticed */
+  return end (a, &f, err);
+}
+
+static int
+array_write (struct backend *b, const void *buf, uint32_t len, uint64_t offset,
+             bool fua)
+{
+  struct array *a = array_of (b);
+  const unsigned flags = fua ? ZERO_FUA : 0;
+  struct array_in_flight f;
+  uint8_t *then = malloc (len);
+  int err;
+
+  must (then != NULL && b->traits.can_write);
+  check_range (&b->traits, offset, len);
+  check_fua (&b->traits, flags);
+  memcpy (then, buf, len);
+  err = begin (a, &f, ARRAY_WRITE, offset, len, flags);
+  must (memcmp (then, buf, len) == 0);
+  free (then);
+  if (err == 0)
+    change (a, b, offset, buf, len, fua);
+  else if (a->tears)
+    change (a, b, offset, buf, round_down (len / 2, UNIT), false);
+  note_failure (a, err, fua);
+  return end (a, &f, err);
+}
+
+static int
+array_zero (struct backend *b, uint32_t len, uint64_t offset, unsigned flags)
+{
+  struct array *a = array_of (b);
+  struct array_in_flight f;
+  int err;
+
+  must (b->traits.can_write && b->traits.can_zero);
+  must (!(flags & ZERO_FAST) || b->traits.can_fast_zero);
+  check_range (&b->traits, offset, len);
+  check_fua (&b->traits, flags);
+  err = begin (a, &f, ARRAY_ZERO, offset, len, flags);
+  if (err == 0)
+    change (a, b, offset, NULL, len, flags & ZERO_FUA);
+  note_failure (a, err, flags & ZERO_FUA);
+  return end (a, &f, err);
+}
+
+/* What was trimmed reads as ones: nobody may count on zeroes. */
+static int
+array_trim (struct backend *b, uint32_t len, uint64_t offset, bool fua)
+{
+  struct array *a = array_of (b);
+  const unsigned flags = fua ? ZERO_FUA : 0;
+  struct array_in_flight f;
+  uint8_t *ones = malloc (len);
+  int err;
+
+  must (ones != NULL && b->traits.can_write && b->traits.can_trim);
+  check_range (&b->traits, offset, len);
+  check_fua (&b->traits, flags);
+  memset (ones, 0xff, len);
+  err = begin (a, &f, ARRAY_TRIM, offset, len, flags);
+  if (err == 0)
+    change (a, b, offset, ones, len, fua);
+  free (ones);
+  note_failure (a, err, fua);
+  return end (a, &f, err);
+}
+
+/* What a flush makes durable, as it was when the flush began. */
+struct kept {
+  struct kept *next;
+  uint64_t unit;
+  uint32_t version;
+  uint8_t bytes[UNIT];
+};
+
+static struct kept *
+keep_all (struct array *a, struct backend *b)
+{
+  struct kept *all = NULL, *k;
+  uint64_t u;
+
+  for (u = 0; u < units (a); ++u) {
+    if (a->version[u] == a->durable_version[u] ||
+        (!b->traits.can_multi_conn && a->writer[u] != b))
+      continue;
+    k = malloc (sizeof *k);
+    must (k != NULL);
+    k->unit = u;
+    k->version = a->version[u];
+    memcpy (k->bytes, a->seen + u * UNIT, unit_len (a, u));
+    k->next = all;
+    all = k;
+  }
+  return all;
+}
+
+static void
+make_durable (struct array *a, struct kept *all, bool really)
+{
+  struct kept *k, *next;
+
+  for (k = all; k; k = next) {
+    next = k->next;
+    if (really && k->version > a->durable_version[k->unit]) {
+      memcpy (a->durable + k->unit * UNIT, k->bytes, unit_len (a, k->unit));
+      a->durable_version[k->unit] = k->version;
+    }
+    free (k);
+  }
+}
+
+static int
+array_flush (struct backend *b)
+{
+  struct array *a = array_of (b);
+  struct array_in_flight f;
+  struct kept *kept;
+  int err;
+
+  must (b->traits.can_flush);
+  lock (a);
+  kept = keep_all (a, b);
+  unlock (a);
+  err = begin (a, &f, ARRAY_FLUSH, 0, b->traits.size, 0);
+  make_durable (a, kept, err == 0);
+  note_failure (a, err, true);
+  return end (a, &f, err);
+}
+
+struct backend_traits
+array_traits (uint64_t size)
+{
+  return (struct backend_traits){
+    .size = size,
+    .block = 512,
+    .preferred = 4096,
+    .maximum = 64 * MiB,
+    .fua = FUA_NATIVE,
+    .can_write = true,
+    .can_flush = true,
+    .can_zero = true,
+    .can_fast_zero = true,
+    .can_trim = true,
+    .can_multi_conn = true,
+  };
+}
+
+void
+array_connect (struct array *a, struct backend *b)
+{
+  const struct backend_traits traits = a->backend.traits;
+
+  memset (b, 0, sizeof *b);
+  b->traits = traits;
+  b->next = a;
+  b->read = array_read;
+  b->write = array_write;
+  b->zero = array_zero;
+  b->trim = array_trim;
+  b->flush = array_flush;
+}
+
+struct array *
+array_new (const struct backend_traits *traits)
+{
+  struct array *a = calloc (1, sizeof *a);
+  uint64_t i;
+
+  must (a != NULL);
+  a->backend.traits = *traits;
+  array_connect (a, &a->backend);
+  pthread_mutex_init (&a->lock, NULL);
+  pthread_cond_init (&a->changed, NULL);
+  a->seen = malloc (traits->size + 1);
+  a->durable = malloc (traits->size + 1);
+  a->version = calloc (units (a) + 1, sizeof *a->version);
+  a->durable_version = calloc (units (a) + 1, sizeof *a->durable_version);
+  a->writer = calloc (units (a) + 1, sizeof *a->writer);
+  must (a->seen && a->durable && a->version && a->durable_version && a->writer);
+  for (i = 0; i < traits->size; ++i)
+    a->seen[i] = a->durable[i] = (i / UNIT * 7 + i) % 251;
+  return a;
+}
+
+void
+array_free (struct array *a)
+{
+  must (a->in_flight == NULL);
+  free (a->seen);
+  free (a->durable);
+  free (a->version);
+  free (a->durable_version);
+  free (a->writer);
+  free (a->log);
+  pthread_cond_destroy (&a->changed);
+  pthread_mutex_destroy (&a->lock);
+  free (a);
+}
+
+static void
+add_fault (struct array *a, const struct array_fault *f)
+{
+  lock (a);
+  must (a->nr_faults < ARRAY_FAULTS);
+  a->faults[a->nr_faults++] = *f;
+  unlock (a);
+}
+
+void
+array_fail (struct array *a, enum array_op op, unsigned skip, unsigned count,
+            int error)
+{
+  add_fault (a, &(struct array_fault){ .op = op,
+                                       .end = UINT64_MAX,
+                                       .skip = skip,
+                                       .count = count,
+                                       .error = error });
+}
+
+void
+array_fail_range (struct array *a, enum array_op op, uint64_t offset,
+                  uint64_t len, int error)
+{
+  add_fault (a, &(struct array_fault){ .op = op,
+                                       .offset = offset,
+                                       .end = offset + len,
+                                       .count = ~0U,
+                                       .error = error });
+}
+
+void
+array_heal (struct array *a)
+{
+  lock (a);
+  a->nr_faults = 0;
+  unlock (a);
+}
+
+void
+array_shut (struct array *a, enum array_op op, enum array_gate where)
+{
+  lock (a);
+  a->gates[op] = where;
+  a->let_by[op] = 0;
+  unlock (a);
+}
+
+void
+array_open (struct array *a, enum array_op op)
+{
+  lock (a);
+  a->gates[op] = GATE_OPEN;
+  pthread_cond_broadcast (&a->changed);
+  unlock (a);
+}
+
+void
+array_let_by (struct array *a, enum array_op op)
+{
+  lock (a);
+  a->let_by[op]++;
+  pthread_cond_broadcast (&a->changed);
+  unlock (a);
+}
+
+void
+array_wait_gate (struct array *a, enum array_op op, unsigned n)
+{
+  lock (a);
+  while (a->at_gate[op] - a->let_by[op] != n)
+    pthread_cond_wait (&a->changed, &a->lock);
+  unlock (a);
+}
+
+unsigned
+array_calls (struct array *a, enum array_op op)
+{
+  unsigned n;
+
+  lock (a);
+  n = a->calls[op];
+  unlock (a);
+  return n;
+}
+
+uint64_t
+array_bytes (struct array *a, enum array_op op)
+{
+  uint64_t n;
+
+  lock (a);
+  n = a->bytes[op];
+  unlock (a);
+  return n;
+}
+
+/* Nothing is in flight. */
+void
+array_forget_calls (struct array *a)
+{
+  lock (a);
+  must (a->in_flight == NULL);
+  memset (a->calls, 0, sizeof a->calls);
+  memset (a->failed, 0, sizeof a->failed);
+  memset (a->bytes, 0, sizeof a->bytes);
+  memset (a->most_at_once, 0, sizeof a->most_at_once);
+  a->logged = 0;
+  unlock (a);
+}
+
+struct array_call
+array_call (struct array *a, enum array_op op, unsigned n)
+{
+  struct array_call call = { 0 };
+  bool found = false;
+  size_t i;
+
+  lock (a);
+  for (i = 0; i < a->logged && !found; ++i)
+    if (a->log[i].op == op && n-- == 0) {
+      call = a->log[i];
+      found = true;
+    }
+  unlock (a);
+  must (found);
+  return call;
+}
+
+void
+array_crash (struct array *a)
+{
+  lock (a);
+  must (a->in_flight == NULL);
+  lose (a);
+  unlock (a);
+}
+
+static bool
+equal (struct array *a, const uint8_t *image, uint64_t offset,
+       const void *bytes, uint64_t len)
+{
+  bool same;
+
+  lock (a);
+  same = memcmp (image + offset, bytes, len) == 0;
+  unlock (a);
+  return same;
+}
+
+bool
+array_sees (struct array *a, uint64_t offset, const void *bytes, uint64_t len)
+{
+  return equal (a, a->seen, offset, bytes, len);
+}
+
+bool
+array_keeps (struct array *a, uint64_t offset, const void *bytes, uint64_t len)
+{
+  return equal (a, a->durable, offset, bytes, len);
+}
