@@ -451,26 +451,49 @@ copy_in (struct pagecache *pc, struct page *p, const struct part *part,
   evict_hit (pc->pool->evict, &p->evict);
 }
 
+static int
+write_locked (struct pagecache *pc, struct page *p, const struct part *part,
+              const void *from)
+{
+  struct amounts before;
+
+  if (is_excluded (pc, part))
+    return WRITE_EXCLUDED;
+  if (edge_is_missing (pc, p, part))
+    return WRITE_EDGE;
+  before = begin_change (pc, p);
+  copy_in (pc, p, part, from);
+  bits_set (map_of (pc, p, DIRTY), part_span (pc, part));
+  end_change (pc, p, before);
+  return 0;
+}
+
 int
 page_write (struct pagecache *pc, struct page *p, const struct part *part,
             const void *from)
 {
-  struct amounts before;
-  int why = 0;
+  int why;
 
   word_lock_take (&p->lock, RANK_PAGE);
-  if (is_excluded (pc, part))
-    why = WRITE_EXCLUDED;
-  else if (edge_is_missing (pc, p, part))
-    why = WRITE_EDGE;
-  else {
-    before = begin_change (pc, p);
-    copy_in (pc, p, part, from);
-    bits_set (map_of (pc, p, DIRTY), part_span (pc, part));
-    end_change (pc, p, before);
-  }
+  why = write_locked (pc, p, part, from);
   word_lock_drop (&p->lock);
   return why;
+}
+
+bool
+page_rewrite (struct pagecache *pc, const struct part *part, const void *from)
+{
+  const uint64_t key = key_of (pc, part->index);
+  struct page *p = pool_find (pc->pool, key);
+  bool done;
+
+  if (p == NULL)
+    return false;
+  word_lock_take (&p->lock, RANK_PAGE);
+  done = page_key (p) == key && (p->flags & PAGE_INDEXED) &&
+         write_locked (pc, p, part, from) == 0;
+  word_lock_drop (&p->lock);
+  return done;
 }
 
 int

@@ -156,6 +156,12 @@ enum {
 extern int page_write (struct pagecache *pc, struct page *p,
                        const struct part *part, const void *from);
 
+/* Does the same to a page that is there, without a pin; false: nothing has
+ * changed, for whatever reason.
+ */
+extern bool page_rewrite (struct pagecache *pc, const struct part *part,
+                          const void *from);
+
 /* Puts the blocks of a part in writeback before a writethrough.  0, or why
  * not.  The page is pinned.
  */

@@ -47,6 +47,12 @@ struct readahead {
   struct export *e;
   uint64_t most;
 
+  /* A bit for each stream that has a window, and where it is.  Relaxed, advice:
+   * written under the lock; a hit that is in none of them takes no lock.
+   */
+  _Atomic unsigned active;
+  _Atomic uint64_t position[STREAMS];
+
   struct lock lock; /* RANK_AHEAD */
   /* Guarded by lock. */
   struct stream streams[STREAMS];
@@ -208,17 +214,59 @@ new_stream (struct readahead *ra, uint64_t offset, uint64_t len)
   return oldest;
 }
 
+/* Whether a hit may belong to a stream.  Without the lock: a stale answer
+ * begins a window a request later.
+ */
+static bool
+is_near_a_stream (struct readahead *ra, uint64_t offset, uint64_t len)
+{
+  unsigned active = atomic_load_explicit (&ra->active, memory_order_relaxed);
+  uint64_t at;
+
+  for (; active != 0; active &= active - 1) {
+    at = atomic_load_explicit (&ra->position[__builtin_ctz (active)],
+                               memory_order_relaxed);
+    if (offset + (SLACK + 1) * len >= at && offset <= at + SLACK * len)
+      return true;
+  }
+  return false;
+}
+
+/* Publishes where a stream is for is_near_a_stream. */
+static void
+publish (struct readahead *ra, const struct stream *s)
+{
+  const unsigned i = s - ra->streams;
+  const unsigned active =
+      atomic_load_explicit (&ra->active, memory_order_relaxed);
+
+  assert_held (&ra->lock);
+  atomic_store_explicit (&ra->position[i], s->backward ? s->low : s->high,
+                         memory_order_relaxed);
+  atomic_store_explicit (&ra->active,
+                         s->window ? active | 1u << i : active & ~(1u << i),
+                         memory_order_relaxed);
+}
+
 void
 readahead_note (struct readahead *ra, uint64_t offset, uint64_t len,
                 bool missed)
 {
+  struct stream *s;
+
+  if (!missed && !is_near_a_stream (ra, offset, len))
+    return;
+
   LOCK_FOR_SCOPE (&ra->lock);
-  struct stream *s = find_stream (ra, offset, len);
+  s = find_stream (ra, offset, len);
 
   if (s == NULL) {
     /* What is cached already is no beginning of a stream. */
-    if (missed)
-      new_stream (ra, offset, len)->last_used = ++ra->clock;
+    if (missed) {
+      s = new_stream (ra, offset, len);
+      s->last_used = ++ra->clock;
+      publish (ra, s);
+    }
     return;
   }
   s->last_used = ++ra->clock;
@@ -228,5 +276,6 @@ readahead_note (struct readahead *ra, uint64_t offset, uint64_t len,
   }
   s->low = s->backward ? min_u64 (s->low, offset) : offset;
   s->high = s->backward ? offset + len : max_u64 (s->high, offset + len);
+  publish (ra, s);
   read_ahead (ra, s);
 }

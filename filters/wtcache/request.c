@@ -470,9 +470,18 @@ read_piece (struct client *c, uint8_t *buf, uint64_t offset, uint64_t len,
 int
 request_read (struct client *c, void *buf, uint32_t len, uint64_t offset)
 {
-  uint64_t n, done;
+  uint64_t n, done = offset, rest = len;
   bool missed = false;
+  struct part part;
   int err = 0;
+
+  /* Most requests are a hit in one page. */
+  if (next_part (&c->export->pc, &done, &rest, &part) && rest == 0 &&
+      page_read (&c->export->pc, &part, buf)) {
+    if (c->ahead)
+      readahead_note (c->ahead, offset, len, false);
+    return 0;
+  }
 
   for (done = 0; done < len && err == 0; done += n) {
     n = piece_len (c->export, offset + done, len - done);
@@ -791,6 +800,22 @@ choose_path (struct export *e, uint64_t len, bool durable)
                                                                 : PATH_THROUGH;
 }
 
+/* Most ordinary writes find their one page: that is all they need. */
+static bool
+rewrite (struct export *e, const void *buf, uint64_t offset, uint64_t len)
+{
+  uint64_t walk = offset, rest = len;
+  struct part part;
+  bool done;
+
+  if (!next_part (&e->pc, &walk, &rest, &part) || rest != 0 ||
+      e->settings->mode != MODE_WRITEBACK || !writeback_admit (e, len))
+    return false;
+  done = page_rewrite (&e->pc, &part, buf);
+  writeback_admitted (e, len);
+  return done;
+}
+
 static int
 write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
              uint64_t len, bool durable)
@@ -850,6 +875,10 @@ request_write (struct client *c, const void *buf, uint32_t len, uint64_t offset,
   uint64_t n, done;
   int err = 0;
 
+  if (!durable && rewrite (c->export, buf, offset, len)) {
+    writeback_poke (c->export, c->own);
+    return 0;
+  }
   for (done = 0; done < len && err == 0; done += n) {
     n = write_piece_len (c->export, offset + done, len - done, buf == NULL);
     err =

@@ -46,6 +46,9 @@ extern void stats_destroy (struct stats *s);
 
 /* Counts N, in the calling thread's line. */
 extern void stats_add (struct stats *s, enum counter which, uint64_t n);
+/* Counts a request of N bytes. */
+extern void stats_request (struct stats *s, enum counter requests,
+                           enum counter bytes, uint64_t n);
 /* The sum over all threads there were. */
 extern uint64_t stats_sum (struct stats *s, enum counter which);
 

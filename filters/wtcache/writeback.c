@@ -412,22 +412,36 @@ is_old (struct export *e, uint64_t now)
          now >= since + e->settings->dirty_age;
 }
 
-/* Whether there is something to do in the background. */
+/* Whether so much is held that work has to begin. */
 static bool
-is_due (struct export *e, uint64_t now)
+is_much (struct export *e)
 {
   const int64_t bound = writeback_bound (e);
   const struct amounts a = pagecache_amounts (&e->pc);
+
+  return (a.held > BEGIN_AT (bound) && a.dirty > 0) ||
+         a.unstable > FLUSH_AT (bound);
+}
+
+/* Whether there is something to do that is not for the amount. */
+static bool
+is_time (struct export *e, uint64_t now)
+{
+  if (pagecache_amounts (&e->pc).dirty == 0)
+    return false;
+  return is_old (e, now) ||
+         !atomic_load_explicit (&e->holds, memory_order_relaxed) ||
+         atomic_load_explicit (&e->writeback.refusing, memory_order_relaxed);
+}
+
+/* A backend that refuses is left alone for a while. */
+static bool
+may_try (struct export *e, uint64_t now)
+{
   const struct writeback *wb = &e->writeback;
 
-  if (atomic_load_explicit (&wb->refusing, memory_order_relaxed) &&
-      now < atomic_load_explicit (&wb->retry, memory_order_relaxed))
-    return false;
-  return (a.held > BEGIN_AT (bound) && a.dirty > 0) ||
-         a.unstable > FLUSH_AT (bound) || is_old (e, now) ||
-         (a.dirty > 0 &&
-          (!atomic_load_explicit (&e->holds, memory_order_relaxed) ||
-           atomic_load_explicit (&wb->refusing, memory_order_relaxed)));
+  return !atomic_load_explicit (&wb->refusing, memory_order_relaxed) ||
+         now >= atomic_load_explicit (&wb->retry, memory_order_relaxed);
 }
 
 /* Dirty data that is old goes whole; else as much as brings the amount down.
@@ -482,22 +496,15 @@ run_background (struct task *t)
     work (e, NULL);
   } while (atomic_load_explicit (&wb->wanted, memory_order_relaxed) &&
            atomic_load_explicit (&wb->passes, memory_order_relaxed) == 0 &&
-           is_due (e, now_ns ()));
+           is_much (e) && may_try (e, now_ns ()));
   atomic_store_explicit (&wb->running, false, memory_order_release);
 }
 
-void
-writeback_poke (struct export *e, struct backend *own)
+static void
+begin_work (struct export *e)
 {
   struct writeback *wb = &e->writeback;
 
-  if (!is_due (e, now_ns ()))
-    return;
-  if (!registry.parallel) {
-    if (own->traits.can_write)
-      work (e, own);
-    return;
-  }
   atomic_store_explicit (&wb->wanted, true, memory_order_relaxed);
   if (atomic_exchange_explicit (&wb->running, true, memory_order_acquire))
     return;
@@ -505,12 +512,29 @@ writeback_poke (struct export *e, struct backend *own)
   workers_run (&wb->task);
 }
 
+/* The clock sees to age where there are threads: a write looks at the amount
+ * alone.
+ */
+void
+writeback_poke (struct export *e, struct backend *own)
+{
+  if (registry.parallel) {
+    if (is_much (e) && may_try (e, now_ns ()))
+      begin_work (e);
+  }
+  else if (own->traits.can_write && (is_much (e) || is_time (e, now_ns ())) &&
+           may_try (e, now_ns ()))
+    work (e, own);
+}
+
 void
 writeback_tick (struct export *e, void *opaque)
 {
+  const uint64_t now = now_ns ();
+
   (void) opaque;
-  if (e->writers > 0)
-    writeback_poke (e, NULL);
+  if (e->writers > 0 && (is_much (e) || is_time (e, now)) && may_try (e, now))
+    begin_work (e);
 }
 
 static int

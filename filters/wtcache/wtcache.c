@@ -503,8 +503,7 @@ wtcache_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
   struct stats *s = &c->export->stats;
 
   (void) next;
-  stats_add (s, COUNT_READS, 1);
-  stats_add (s, COUNT_READ_BYTES, count);
+  stats_request (s, COUNT_READS, COUNT_READ_BYTES, count);
   return end (h, "read", count, offset, request_read (c, buf, count, offset),
               err);
 }
@@ -519,8 +518,7 @@ wtcache_pwrite (nbdkit_next *next, void *handle, const void *buf,
   const bool fua = flags & NBDKIT_FLAG_FUA;
 
   (void) next;
-  stats_add (s, COUNT_WRITES, 1);
-  stats_add (s, COUNT_WRITE_BYTES, count);
+  stats_request (s, COUNT_WRITES, COUNT_WRITE_BYTES, count);
   if (fua)
     stats_add (s, COUNT_FUA, 1);
   return end (h, fua ? "FUA write" : "write", count, offset,
