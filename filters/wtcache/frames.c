@@ -25,12 +25,14 @@
 #include "util.h"
 
 /* The share of the budget that becomes buffers: 1/16, at most 32 MiB, half of
- * it for write-back.
+ * it for write-back.  However small the budget, half of either holds the
+ * largest block that a backend may have.
  */
 #define BUFFERS_SHARE 16
 #define BUFFERS_MOST  (32 * MiB)
+#define BLOCK_MOST    (64 * KiB)
 #define BATCH_MOST    (1 * MiB)
-#define BATCH_LEAST   (16 * KiB)
+#define BATCH_LEAST   BLOCK_MOST
 #define SCRATCH_MOST  (64 * KiB)
 #define SCRATCH_LEAST (4 * KiB)
 
@@ -81,7 +83,8 @@ buffers_init (struct buffers *b, size_t bytes, size_t unit)
 int
 memory_init (struct memory *m, uint64_t limit)
 {
-  const uint64_t half = min_u64 (limit / BUFFERS_SHARE, BUFFERS_MOST) / 2;
+  const uint64_t half = max_u64 (
+      min_u64 (limit / BUFFERS_SHARE, BUFFERS_MOST) / 2, 2 * BLOCK_MOST);
   int err;
 
   memset (m, 0, sizeof *m);

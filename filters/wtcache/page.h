@@ -81,19 +81,16 @@ page_key (const struct page *p)
   return __atomic_load_n (&p->evict.key, __ATOMIC_RELAXED);
 }
 
-/* The bits of a byte of a bitmap that belong to blocks FIRST … END - 1;
- * I is the byte's number.
+/* The bits of byte I of a bitmap that belong to blocks FIRST … END - 1, at
+ * least one of which is in it.
  */
 static inline uint8_t
 byte_mask (uint32_t i, uint32_t first, uint32_t end)
 {
-  uint8_t mask = 0xff;
+  const uint32_t from = first > i * 8 ? first - i * 8 : 0;
+  const uint32_t to = end - i * 8 < 8 ? end - i * 8 : 8;
 
-  if (first > i * 8)
-    mask &= 0xff << (first - i * 8);
-  if (end < (i + 1) * 8)
-    mask &= 0xff >> ((i + 1) * 8 - end);
-  return mask;
+  return (0xff << from) & (0xff >> (8 - to));
 }
 
 /* for each byte I of the span S, with M its bits in the span. */
@@ -106,6 +103,10 @@ byte_mask (uint32_t i, uint32_t first, uint32_t end)
 static inline bool
 bits_all (const uint8_t *map, struct span s)
 {
+  /* A page of 4 KiB has one byte. */
+  if (s.first + s.count <= 8)
+    return !(~map[0] & byte_mask (0, s.first, s.first + s.count));
+
   FOR_EACH_BYTE (i, mask, s)
   if ((map[i] & mask) != mask)
     return false;

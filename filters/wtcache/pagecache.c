@@ -177,6 +177,17 @@ blocks_inside (const struct pagecache *pc, uint64_t index)
                   (pc->size - start + block_size (pc) - 1) >> pc->block_shift);
 }
 
+/* The number of bits in each byte of a word, in that byte (Warren, "Hacker's
+ * Delight", 5-1).
+ */
+static uint32_t
+count_in_bytes (uint32_t x)
+{
+  x -= (x >> 1) & 0x55555555;
+  x = (x & 0x33333333) + ((x >> 2) & 0x33333333);
+  return (x + (x >> 4)) & 0x0f0f0f0f;
+}
+
 /* Blocks of a span in each state. */
 static struct amounts
 tally (const struct pagecache *pc, struct page *p, struct span s)
@@ -185,14 +196,20 @@ tally (const struct pagecache *pc, struct page *p, struct span s)
   const uint8_t *writeback = map_of (pc, p, WRITEBACK);
   const uint8_t *unstable = map_of (pc, p, UNSTABLE);
   struct amounts n = { 0 };
+  uint32_t counts;
 
   FOR_EACH_BYTE (i, mask, s)
   {
-    n.dirty += __builtin_popcount (dirty[i] & mask);
-    n.writeback += __builtin_popcount (writeback[i] & mask);
-    n.unstable += __builtin_popcount (unstable[i] & mask);
-    n.held +=
-        __builtin_popcount ((dirty[i] | writeback[i] | unstable[i]) & mask);
+    counts = (dirty[i] & mask) | (writeback[i] & mask) << 8 |
+             (unstable[i] & mask) << 16 |
+             ((dirty[i] | writeback[i] | unstable[i]) & mask) << 24;
+    if (counts == 0)
+      continue;
+    counts = count_in_bytes (counts);
+    n.dirty += counts & 0xff;
+    n.writeback += counts >> 8 & 0xff;
+    n.unstable += counts >> 16 & 0xff;
+    n.held += counts >> 24;
   }
   return n;
 }

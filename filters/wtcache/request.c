@@ -73,7 +73,7 @@ try_scratch (struct scratch *s, struct export *e, uint64_t len)
 static void
 drop_scratch (struct scratch *s)
 {
-  if (s->bytes && s->bytes != s->small)
+  if (s->bytes && s->bytes != s->small && s->len > 0)
     scratch_put (s->e->memory, &s->e->pc.borrower, s->bytes, s->len);
 }
 
@@ -96,6 +96,16 @@ static uint64_t
 block_end (const struct export *e, uint64_t offset)
 {
   return min_u64 (round_up (offset, block_size (&e->pc)), e->pc.size);
+}
+
+/* Whether a range consists of whole blocks. */
+static bool
+is_aligned (const struct export *e, uint64_t offset, uint64_t len)
+{
+  const uint64_t block = block_size (&e->pc);
+
+  return offset % block == 0 &&
+         ((offset + len) % block == 0 || offset + len == e->pc.size);
 }
 
 /* ---- reads ---- */
@@ -122,7 +132,7 @@ read_missing (struct export *e, struct backend *b, uint8_t *buf,
     *done = n;
     return 0;
   }
-  if (start == offset && (n & (block_size (&e->pc) - 1)) == 0) {
+  if (is_aligned (e, offset, n)) {
     *done = n;
     return submit_read (&e->submit, b, buf, offset, n);
   }
@@ -532,15 +542,6 @@ struct piece {
   struct scratch gather; /* all blocks, if some are */
 };
 
-static bool
-is_aligned (const struct export *e, uint64_t offset, uint64_t len)
-{
-  const uint64_t block = block_size (&e->pc);
-
-  return offset % block == 0 &&
-         ((offset + len) % block == 0 || offset + len == e->pc.size);
-}
-
 static void
 unpin_pages (struct piece *p)
 {
@@ -822,6 +823,7 @@ write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
 {
   struct export *e = c->export;
   const bool aligned = is_aligned (e, offset, len);
+  const bool gathers = !aligned || buf == NULL;
   const uint64_t start = round_down (offset, block_size (&e->pc));
   const uint64_t blocks = block_end (e, offset + len) - start;
   const enum path path = choose_path (e, blocks, durable);
@@ -834,18 +836,26 @@ write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
   p.offset = offset;
   p.len = len;
   p.edge.bytes = p.gather.bytes = NULL;
-  if (!aligned)
-    take_scratch (&p.edge, e, block_size (&e->pc));
-  if ((!aligned || buf == NULL) && path != PATH_DIRTY)
-    take_scratch (&p.gather, e, blocks);
-  if (!pin_pages (&p)) {
-    if ((!aligned || buf == NULL) && path == PATH_DIRTY)
-      take_scratch (&p.gather, e, blocks);
-    err = write_past (&p);
+  /* Never one buffer while waiting for another: the edges are read before
+   * the blocks are gathered, so one serves both.
+   */
+  if (gathers && path != PATH_DIRTY) {
+    p.edge.bytes = take_scratch (&p.gather, e, blocks);
+    p.edge.len = 0;
   }
-  else
+  else if (!aligned)
+    take_scratch (&p.edge, e, block_size (&e->pc));
+  if (pin_pages (&p))
     err = path == PATH_DIRTY ? write_dirty (&p)
                              : write_through (&p, path == PATH_DURABLE);
+  else {
+    if (gathers && path == PATH_DIRTY) {
+      drop_scratch (&p.edge);
+      p.edge.bytes = NULL;
+      take_scratch (&p.gather, e, blocks);
+    }
+    err = write_past (&p);
+  }
   unpin_pages (&p);
   drop_scratch (&p.gather);
   drop_scratch (&p.edge);
