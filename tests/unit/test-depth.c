@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Unit tests of the depth: simulated backends, whose time is a number. */
+
+#include <config.h>
+
+#include "depth.h"
+#include "unit.h"
+
+#define MS UINT64_C (1000000)
+
+/* A backend that serves some batches at once, and queues the others. */
+struct simulation {
+  struct depth depth;
+  struct random random;
+  uint64_t now;
+  unsigned servers;
+  uint64_t service; /* ns of a batch, less or more by a tenth */
+  uint64_t bytes;
+  bool mixed; /* batches of many sizes, the large ones slower */
+
+  unsigned in_flight;
+  struct {
+    uint64_t began, ends, bytes;
+    unsigned in_flight; /* when it began */
+    bool served;
+  } batches[DEPTH_MOST];
+
+  double sum; /* of the limits outside of probes, as batches ended */
+  uint64_t nr_sum;
+};
+
+static void
+serve (struct simulation *s, unsigned i)
+{
+  uint64_t time = s->service;
+
+  if (s->mixed)
+    time = time / 2 + time * s->batches[i].bytes / (64 * KiB);
+  s->batches[i].served = true;
+  s->batches[i].ends =
+      s->now + time * (90 + random_below (&s->random, 21)) / 100;
+}
+
+/* The batch that waits longest is served next. */
+static void
+serve_waiting (struct simulation *s)
+{
+  unsigned i, served = 0, oldest;
+
+  for (i = 0; i < s->in_flight; ++i)
+    served += s->batches[i].served;
+  for (; served < s->servers; ++served) {
+    oldest = DEPTH_MOST;
+    for (i = 0; i < s->in_flight; ++i)
+      if (!s->batches[i].served &&
+          (oldest == DEPTH_MOST ||
+           s->batches[i].began < s->batches[oldest].began))
+        oldest = i;
+    if (oldest == DEPTH_MOST)
+      return;
+    serve (s, oldest);
+  }
+}
+
+static void
+begin_batches (struct simulation *s)
+{
+  unsigned i;
+
+  while (s->in_flight < depth_limit (&s->depth)) {
+    i = s->in_flight++;
+    s->batches[i].began = s->now;
+    s->batches[i].bytes =
+        s->mixed ? (UINT64_C (4) << random_below (&s->random, 7)) * KiB
+                 : s->bytes;
+    s->batches[i].in_flight = s->in_flight;
+    s->batches[i].served = false;
+  }
+  serve_waiting (s);
+}
+
+static void
+end_next (struct simulation *s)
+{
+  unsigned i, next = DEPTH_MOST;
+
+  for (i = 0; i < s->in_flight; ++i)
+    if (s->batches[i].served &&
+        (next == DEPTH_MOST || s->batches[i].ends < s->batches[next].ends))
+      next = i;
+  must (next < DEPTH_MOST);
+  s->now = s->batches[next].ends;
+  depth_sample (&s->depth, s->batches[next].bytes, false,
+                s->now - s->batches[next].began, s->batches[next].in_flight,
+                s->now);
+  s->batches[next] = s->batches[--s->in_flight];
+  if (!s->depth.probing) {
+    s->sum += depth_limit (&s->depth);
+    s->nr_sum++;
+  }
+}
+
+static void
+run_for (struct simulation *s, uint64_t ns)
+{
+  const uint64_t ends = s->now + ns;
+
+  s->sum = s->nr_sum = 0;
+  while (s->now < ends) {
+    begin_batches (s);
+    end_next (s);
+    must (depth_limit (&s->depth) >= 1);
+    must (depth_limit (&s->depth) <= DEPTH_MOST);
+  }
+}
+
+/* The mean limit while it runs for 5 s. */
+static double
+mean (struct simulation *s)
+{
+  run_for (s, 5000 * MS);
+  return s->sum / s->nr_sum;
+}
+
+static void
+begin (struct simulation *s, unsigned servers, uint64_t service, uint64_t seed)
+{
+  memset (s, 0, sizeof *s);
+  random_seed (&s->random, seed);
+  depth_init (&s->depth, 0);
+  s->now = 1;
+  s->servers = servers;
+  s->service = service;
+  s->bytes = 64 * KiB;
+}
+
+static void
+assert_settles (struct simulation *s, unsigned servers)
+{
+  double m;
+
+  run_for (s, 10000 * MS);
+  m = mean (s);
+  if (m < servers / 2.0 || m > servers * 2.0)
+    fail_msg ("%u at once, %lu ns: %.1f in flight", servers,
+              (unsigned long) s->service, m);
+}
+
+static void
+settles (unsigned servers)
+{
+  static const uint64_t services[] = { MS / 5, 2 * MS, 20 * MS };
+  struct simulation s;
+  size_t i;
+
+  for (i = 0; i < ARRAY_LEN (services); ++i) {
+    begin (&s, servers, services[i], i + 1);
+    assert_settles (&s, servers);
+  }
+}
+
+static void
+test_one_at_once (void **state)
+{
+  (void) state;
+  settles (1);
+}
+
+static void
+test_four_at_once (void **state)
+{
+  (void) state;
+  settles (4);
+}
+
+static void
+test_thirty_two_at_once (void **state)
+{
+  (void) state;
+  settles (32);
+}
+
+static void
+test_batches_of_many_sizes (void **state)
+{
+  static const unsigned servers[] = { 1, 4, 32 };
+  struct simulation s;
+  size_t i;
+
+  (void) state;
+  for (i = 0; i < ARRAY_LEN (servers); ++i) {
+    begin (&s, servers[i], 2 * MS, i + 1);
+    s.mixed = true;
+    assert_settles (&s, servers[i]);
+  }
+}
+
+static void
+test_backend_gets_slower_and_faster (void **state)
+{
+  struct simulation s;
+
+  (void) state;
+  begin (&s, 4, MS, 1);
+  assert_settles (&s, 4);
+  s.service = 10 * MS;
+  assert_settles (&s, 4);
+  s.service = MS / 2;
+  assert_settles (&s, 4);
+}
+
+static void
+test_backend_serves_more_and_fewer (void **state)
+{
+  struct simulation s;
+
+  (void) state;
+  begin (&s, 32, 2 * MS, 1);
+  assert_settles (&s, 32);
+  s.servers = 2;
+  assert_settles (&s, 2);
+  s.servers = 16;
+  assert_settles (&s, 16);
+}
+
+static void
+test_fixed_depth_stays (void **state)
+{
+  struct simulation s;
+
+  (void) state;
+  begin (&s, 1, MS, 1);
+  depth_init (&s.depth, 7);
+  run_for (&s, 3000 * MS);
+  assert_int_equal (depth_limit (&s.depth), 7);
+}
+
+/* A backend that serves any number never sees more than the bound. */
+static void
+test_most_in_flight (void **state)
+{
+  struct simulation s;
+
+  (void) state;
+  begin (&s, 1000, MS, 1);
+  run_for (&s, 10000 * MS);
+  assert_true (mean (&s) > DEPTH_MOST / 2);
+}
+
+/* Batches that come one by one do not make the limit grow. */
+static void
+test_little_load_does_not_grow (void **state)
+{
+  struct depth d;
+  uint64_t now = 1;
+  unsigned i, first;
+
+  (void) state;
+  depth_init (&d, 0);
+  first = depth_limit (&d);
+  for (i = 0; i < 10000; ++i)
+    depth_sample (&d, 4096, false, MS, 1, now += MS);
+  assert_true (depth_limit (&d) <= first);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (test_one_at_once),
+    cmocka_unit_test (test_four_at_once),
+    cmocka_unit_test (test_thirty_two_at_once),
+    cmocka_unit_test (test_batches_of_many_sizes),
+    cmocka_unit_test (test_backend_gets_slower_and_faster),
+    cmocka_unit_test (test_backend_serves_more_and_fewer),
+    cmocka_unit_test (test_fixed_depth_stays),
+    cmocka_unit_test (test_most_in_flight),
+    cmocka_unit_test (test_little_load_does_not_grow),
+  };
+
+  return cmocka_run_group_tests_name ("depth", tests, NULL, NULL);
+}
