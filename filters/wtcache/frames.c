@@ -32,7 +32,6 @@
 #define BUFFERS_MOST  (32 * MiB)
 #define BLOCK_MOST    (64 * KiB)
 #define BATCH_MOST    (1 * MiB)
-#define BATCH_LEAST   BLOCK_MOST
 #define SCRATCH_MOST  (64 * KiB)
 #define SCRATCH_LEAST (4 * KiB)
 
@@ -93,9 +92,9 @@ memory_init (struct memory *m, uint64_t limit)
   condition_init (&m->buffer_returned);
 
   /* Powers of two, so that batches stay aligned to any block. */
-  err = buffers_init (
-      &m->batches, half,
-      UINT64_C (1) << log2_u64 (clamp_u64 (half / 8, BATCH_LEAST, BATCH_MOST)));
+  m->batch_most = UINT64_C (1)
+                  << log2_u64 (clamp_u64 (half / 8, BLOCK_MOST, BATCH_MOST));
+  err = buffers_init (&m->batches, half, BLOCK_MOST);
   if (err == 0)
     err = buffers_init (&m->scratch, half,
                         UINT64_C (1) << log2_u64 (clamp_u64 (
@@ -207,49 +206,53 @@ give_back (struct memory *m, struct buffers *b, size_t *has, void *buffer,
   condition_wake_all (&m->buffer_returned);
 }
 
-void *
-batch_buffer_get (struct memory *m, struct borrower *who)
+static size_t
+units_of (const struct buffers *b, size_t bytes)
 {
-  lock_check_none_held ();
-  return borrow (m, &m->batches, &who->batch_units, 1, true);
+  return (bytes + b->unit - 1) / b->unit;
 }
 
 void *
-batch_buffer_try (struct memory *m, struct borrower *who)
+batch_buffer_get (struct memory *m, struct borrower *who, size_t bytes)
 {
-  return borrow (m, &m->batches, &who->batch_units, 1, false);
+  lock_check_none_held ();
+  return borrow (m, &m->batches, &who->batch_units,
+                 units_of (&m->batches, bytes), true);
+}
+
+void *
+batch_buffer_try (struct memory *m, struct borrower *who, size_t bytes)
+{
+  return borrow (m, &m->batches, &who->batch_units,
+                 units_of (&m->batches, bytes), false);
 }
 
 void
-batch_buffer_put (struct memory *m, struct borrower *who, void *buffer)
+batch_buffer_put (struct memory *m, struct borrower *who, void *buffer,
+                  size_t bytes)
 {
-  give_back (m, &m->batches, &who->batch_units, buffer, 1);
-}
-
-static size_t
-scratch_units (const struct memory *m, size_t bytes)
-{
-  return (bytes + m->scratch.unit - 1) / m->scratch.unit;
+  give_back (m, &m->batches, &who->batch_units, buffer,
+             units_of (&m->batches, bytes));
 }
 
 void *
 scratch_get (struct memory *m, struct borrower *who, size_t bytes)
 {
   lock_check_none_held ();
-  return borrow (m, &m->scratch, &who->scratch_units, scratch_units (m, bytes),
-                 true);
+  return borrow (m, &m->scratch, &who->scratch_units,
+                 units_of (&m->scratch, bytes), true);
 }
 
 void *
 scratch_try (struct memory *m, struct borrower *who, size_t bytes)
 {
-  return borrow (m, &m->scratch, &who->scratch_units, scratch_units (m, bytes),
-                 false);
+  return borrow (m, &m->scratch, &who->scratch_units,
+                 units_of (&m->scratch, bytes), false);
 }
 
 void
 scratch_put (struct memory *m, struct borrower *who, void *buffer, size_t bytes)
 {
   give_back (m, &m->scratch, &who->scratch_units, buffer,
-             scratch_units (m, bytes));
+             units_of (&m->scratch, bytes));
 }

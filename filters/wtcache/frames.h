@@ -32,13 +32,14 @@ struct borrower {
 };
 
 struct memory {
-  uint64_t limit; /* bytes, for everything */
+  uint64_t limit;    /* bytes, for everything */
+  size_t batch_most; /* bytes: the largest batch */
 
   /* Guarded by `lock`. */
   struct lock lock;
   uint64_t used; /* bytes taken from the budget */
   struct condition buffer_returned;
-  struct buffers batches; /* for write-back alone: one unit is one batch */
+  struct buffers batches; /* for write-back alone */
   struct buffers scratch; /* for misses and partial blocks */
 };
 
@@ -62,7 +63,7 @@ extern void memory_release (void *p, size_t bytes);
 static inline size_t
 memory_batch_size (const struct memory *m)
 {
-  return m->batches.unit;
+  return m->batch_most;
 }
 
 /* The most that a scratch buffer may hold, bytes. */
@@ -72,13 +73,15 @@ memory_scratch_max (const struct memory *m)
   return m->scratch.unit * (m->scratch.units / 2);
 }
 
-/* A buffer of memory_batch_size bytes.  Waits; the caller holds no lock and
- * no other buffer.
+/* A buffer of BYTES <= memory_batch_size.  _get waits; the caller holds no
+ * lock and no other buffer.  NULL: _try would have had to wait.
  */
-extern void *batch_buffer_get (struct memory *m, struct borrower *who);
-extern void *batch_buffer_try (struct memory *m, struct borrower *who);
+extern void *batch_buffer_get (struct memory *m, struct borrower *who,
+                               size_t bytes);
+extern void *batch_buffer_try (struct memory *m, struct borrower *who,
+                               size_t bytes);
 extern void batch_buffer_put (struct memory *m, struct borrower *who,
-                              void *buffer);
+                              void *buffer, size_t bytes);
 
 /* A buffer of BYTES <= memory_scratch_max.  _get waits, as above. */
 extern void *scratch_get (struct memory *m, struct borrower *who, size_t bytes);

@@ -36,6 +36,9 @@
 /* How often a durable operation is repeated when others' failures overlap. */
 #define MOST_REPEATS 8
 
+/* The most that is merged of several requests, bytes. */
+#define MERGED_MOST (256 * KiB)
+
 /* A flush waits for writes under way as long as this many flushes last. */
 #define COMPANY_WAIT 4
 
@@ -470,7 +473,8 @@ struct batch {
   struct write *writes; /* linked by in_batch, by offset */
   uint64_t offset, len;
   const uint8_t *bytes;
-  uint8_t *buffer; /* borrowed, if there is more than one write */
+  uint8_t *buffer; /* borrowed, if there may be more than one write */
+  uint64_t most;   /* the buffer's size, bytes */
   unsigned nr;
   bool has_place; /* counted in submit.in_flight */
   enum way way;
@@ -484,14 +488,15 @@ static void
 take_batch (struct submit *s, struct batch *batch, struct write *w)
 {
   struct write *next, **link = &batch->writes;
-  const uint64_t most =
-      min_u64 (memory_batch_size (s->memory), s->traits.maximum);
+  const uint64_t most = min_u64 (memory_batch_size (s->memory),
+                                 min_u64 (s->traits.maximum, MERGED_MOST));
 
   assert_held (&s->lock);
   memset (batch, 0, sizeof *batch);
   if (s->merge && ((w->prev && is_neighbour (w->prev, w)) ||
                    (w->next && is_neighbour (w, w->next))))
-    batch->buffer = batch_buffer_try (s->memory, &s->pc->borrower);
+    batch->buffer = batch_buffer_try (s->memory, &s->pc->borrower, most);
+  batch->most = most;
   batch->len = w->len;
   if (batch->buffer)
     while (w->prev && is_neighbour (w->prev, w) &&
@@ -656,7 +661,7 @@ run_batch (struct submit *s, struct backend *b, struct batch *batch)
   pagecache_end_write (s->pc, batch->offset, batch->len,
                        outcome_of (err, stable), epoch);
   if (batch->buffer)
-    batch_buffer_put (s->memory, &s->pc->borrower, batch->buffer);
+    batch_buffer_put (s->memory, &s->pc->borrower, batch->buffer, batch->most);
   end_batch (s, batch, err);
 }
 

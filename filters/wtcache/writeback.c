@@ -44,6 +44,12 @@ struct pass {
   /* Guarded by lock. */
   uint64_t index; /* the cursor: a page, and a block of it */
   uint32_t block;
+  uint64_t run; /* bytes of the last batch: the next is likely alike */
+  unsigned nr_helpers;
+  struct helper {
+    struct task task;
+    struct pass *pass;
+  } helpers[MOST_HELPERS];
   bool busy; /* blocks were passed over because they were in flight … */
   uint64_t busy_index; /* … first in this page */
 };
@@ -55,6 +61,7 @@ pass_init (struct pass *p, struct export *e, int64_t enough)
   p->e = e;
   p->number = held_begin_pass (&e->pc.held);
   p->enough = enough;
+  p->run = pagecache_amounts (&e->pc).dirty;
   lock_init (&p->lock, RANK_PASS);
   completion_init (&p->completion);
 }
@@ -84,17 +91,15 @@ gather_run (struct pass *p, uint32_t before, uint64_t most, uint8_t *to)
   return s;
 }
 
-/* The next batch at the cursor: copied to TO, its blocks in writeback.  Its
- * length in bytes, 0 if there is none.
+/* The next batch at the cursor, at most MOST bytes: copied to TO, its blocks in
+ * writeback.  Its length in bytes, 0 if there is none.
  */
 static uint64_t
-gather_batch (struct pass *p, uint8_t *to, uint64_t *offset)
+gather_batch (struct pass *p, uint8_t *to, uint64_t most, uint64_t *offset)
 {
   LOCK_FOR_SCOPE (&p->lock);
   struct pagecache *pc = &p->e->pc;
   const uint32_t blocks = page_size (pc) >> pc->block_shift;
-  const uint64_t most =
-      min_u64 (memory_batch_size (p->e->memory), p->e->traits.maximum);
   uint64_t index = p->index, len = 0;
   struct span s = { 0 };
   struct part part;
@@ -122,6 +127,7 @@ gather_batch (struct pass *p, uint8_t *to, uint64_t *offset)
     if (s.count == 0)
       break;
   }
+  p->run = len;
   return len;
 }
 
@@ -135,29 +141,6 @@ is_enough (struct pass *p)
       atomic_load_explicit (&p->e->writeback.passes, memory_order_relaxed) > 0)
     return true;
   return p->deadline != 0 && now_ns () >= p->deadline;
-}
-
-/* Writes one batch; false: none was left. */
-static bool
-write_batch (struct pass *p, struct backend *b, uint8_t *buffer)
-{
-  struct submit *s = &p->e->submit;
-  struct open_op open;
-  struct write w = { .bytes = buffer, .completion = &p->completion };
-  uint64_t len;
-
-  /* Open before a mark goes, so that a flush which no longer finds the mark
-   * finds this.
-   */
-  submit_open (s, &open);
-  atomic_store_explicit (&open.acknowledged, true, memory_order_release);
-  len = gather_batch (p, buffer, &w.offset);
-  if (len > 0) {
-    w.len = len;
-    submit_write (s, b, &w);
-  }
-  submit_close (s, &open);
-  return len > 0;
 }
 
 /* The caller's own backend, or for who has none (NULL) one that is borrowed
@@ -176,12 +159,91 @@ return_backend (struct export *e, struct backend *own, struct backend *b)
     export_return (e, b);
 }
 
+/* How large a buffer the next batch is worth: a small one where runs are
+ * short, so that many are in flight.
+ */
+static uint64_t
+buffer_size (struct pass *p)
+{
+  LOCK_FOR_SCOPE (&p->lock);
+  const uint64_t small = max_u64 (64 * KiB, block_size (&p->e->pc));
+  const uint64_t most =
+      min_u64 (memory_batch_size (p->e->memory), p->e->traits.maximum);
+
+  return p->run < small ? min_u64 (small, most) : most;
+}
+
+static void run_helper (struct task *t);
+
+/* There is more: one more thread may take it, as far as the backend takes
+ * batches.
+ */
+static void
+begin_helper (struct pass *p)
+{
+  struct helper *h = NULL;
+  unsigned limit;
+
+  if (!registry.parallel)
+    return;
+  lock_take (&p->e->submit.lock);
+  limit = depth_limit (&p->e->submit.depth);
+  lock_drop (&p->e->submit.lock);
+
+  lock_take (&p->lock);
+  if (p->nr_helpers < MOST_HELPERS && p->nr_helpers + 1 < limit) {
+    h = &p->helpers[p->nr_helpers++];
+    *h = (struct helper){ .task.run = run_helper, .pass = p };
+    completion_begin (&p->completion);
+  }
+  lock_drop (&p->lock);
+  /* A slot of one that found no thread is not used again: there is none. */
+  if (h && !workers_try (&h->task))
+    completion_end (&p->completion, 0);
+}
+
+static bool
+is_more (struct pass *p)
+{
+  LOCK_FOR_SCOPE (&p->lock);
+  uint64_t index = p->index + 1;
+
+  return pagecache_next_held (&p->e->pc, &index);
+}
+
+/* Writes one batch; false: none was left. */
+static bool
+write_batch (struct pass *p, struct backend *b)
+{
+  struct export *e = p->e;
+  const uint64_t size = buffer_size (p);
+  uint8_t *buffer = batch_buffer_get (e->memory, &e->pc.borrower, size);
+  struct write w = { .bytes = buffer, .completion = &p->completion };
+  struct open_op open;
+  uint64_t len;
+
+  /* Open before a mark goes, so that a flush which no longer finds the mark
+   * finds this.
+   */
+  submit_open (&e->submit, &open);
+  atomic_store_explicit (&open.acknowledged, true, memory_order_release);
+  len = gather_batch (p, buffer, size, &w.offset);
+  if (len > 0) {
+    if (is_more (p))
+      begin_helper (p);
+    w.len = len;
+    submit_write (&e->submit, b, &w);
+  }
+  submit_close (&e->submit, &open);
+  batch_buffer_put (e->memory, &e->pc.borrower, buffer, size);
+  return len > 0;
+}
+
 /* Takes batches until none is left. */
 static void
 run_pass (struct pass *p, struct backend *own)
 {
   struct export *e = p->e;
-  uint8_t *buffer = batch_buffer_get (e->memory, &e->pc.borrower);
   struct backend *b;
   bool more = true;
 
@@ -189,16 +251,10 @@ run_pass (struct pass *p, struct backend *own)
     b = take_backend (e, own);
     if (b == NULL)
       completion_fail (&p->completion, ENOTCONN);
-    more = b && write_batch (p, b, buffer);
+    more = b && write_batch (p, b);
     return_backend (e, own, b);
   }
-  batch_buffer_put (e->memory, &e->pc.borrower, buffer);
 }
-
-struct helper {
-  struct task task;
-  struct pass *pass;
-};
 
 static void
 run_helper (struct task *t)
@@ -209,32 +265,13 @@ run_helper (struct task *t)
   completion_end (&p->completion, 0);
 }
 
-/* Goes over the export once, from the cursor on, with as many threads as the
- * backend takes batches.
+/* Goes over the export once, from the cursor on, with as many threads as there
+ * is work for.
  */
 static int
 sweep (struct pass *p, struct backend *own)
 {
-  struct export *e = p->e;
-  struct helper helpers[MOST_HELPERS];
-  const uint64_t batches = pagecache_amounts (&e->pc).dirty /
-                           (int64_t) memory_batch_size (e->memory);
-  unsigned i, n = 0;
-
-  if (registry.parallel) {
-    lock_take (&e->submit.lock);
-    n = depth_limit (&e->submit.depth);
-    lock_drop (&e->submit.lock);
-    n = min_u64 (min_u64 (n - 1, MOST_HELPERS), batches);
-  }
-  for (i = 0; i < n; ++i) {
-    helpers[i] = (struct helper){ .task.run = run_helper, .pass = p };
-    completion_begin (&p->completion);
-    if (!workers_try (&helpers[i].task)) {
-      completion_end (&p->completion, 0);
-      break;
-    }
-  }
+  p->nr_helpers = 0;
   run_pass (p, own);
   return completion_wait (&p->completion);
 }
