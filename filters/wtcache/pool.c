@@ -115,6 +115,7 @@ pools_init (struct pools *ps, struct memory *m)
 {
   ps->memory = m;
   ps->first = NULL;
+  atomic_init (&ps->count, 0);
 }
 
 void
@@ -135,6 +136,14 @@ pools_first (struct pools *ps)
   LOCK_FOR_SCOPE (&ps->memory->lock);
 
   return ps->first;
+}
+
+static void
+set_capacity (struct pool *pool, uint64_t pages)
+{
+  assert_held (&pool->evict_lock);
+  pool->capacity = clamp_u64 (pages, 16, pool->most);
+  evict_resize (pool->evict, pool->capacity);
 }
 
 /* The caller holds the registry lock: nobody else makes a pool. */
@@ -158,11 +167,12 @@ pools_get (struct pools *ps, uint32_t page_size)
   lock_take (&ps->memory->lock);
   pool->next = ps->first;
   ps->first = pool;
+  atomic_fetch_add_explicit (&ps->count, 1, memory_order_relaxed);
   pages = (ps->memory->limit - ps->memory->used) / page_cost (pool);
   lock_drop (&ps->memory->lock);
 
   lock_take (&pool->evict_lock);
-  evict_resize (pool->evict, clamp_u64 (pages, 16, pool->most));
+  set_capacity (pool, pages);
   lock_drop (&pool->evict_lock);
   return pool;
 }
@@ -351,9 +361,23 @@ evict_one (struct pool *pool)
   return pool_number (pool, p);
 }
 
-/* A frame that belongs to no page, or 0. */
+/* One frame more or less has memory: the policy's shares follow. */
+static void
+change_owned (struct pool *pool, int by)
+{
+  assert_held (&pool->evict_lock);
+  pool->owned += by;
+  if (pool->owned > pool->capacity)
+    set_capacity (pool, pool->owned + (uint64_t) pool->owned / 8);
+  else if (by < 0 && pool->owned < pool->capacity / 8 * 7)
+    set_capacity (pool, pool->owned);
+}
+
+/* A frame that belongs to no page, or 0.  MAY_EVICT: at the cost of a page of
+ * this pool.
+ */
 static page_number
-take_frame (struct pool *pool)
+take_frame (struct pool *pool, bool may_evict)
 {
   page_number n;
 
@@ -363,10 +387,11 @@ take_frame (struct pool *pool)
     return n;
   if ((pool->empty != 0 || pool->fresh < pool->most) &&
       memory_take (pool->memory, page_cost (pool))) {
+    change_owned (pool, 1);
     n = pop (pool, &pool->empty);
     return n != 0 ? n : ++pool->fresh;
   }
-  return evict_one (pool);
+  return may_evict ? evict_one (pool) : 0;
 }
 
 /* Gives the memory of one frame of this pool back to the budget. */
@@ -383,6 +408,7 @@ shed_frame (struct pool *pool)
   memory_release (pool_frame (pool, pool_page (pool, n)), pool->page_size);
   memory_give (pool->memory, page_cost (pool));
   push (pool, &pool->empty, n);
+  change_owned (pool, -1);
   return true;
 }
 
@@ -410,10 +436,10 @@ pools_make_room (struct pools *ps, uint64_t bytes)
  * it.  It is not in the index yet.
  */
 static struct page *
-new_page (struct pool *pool, uint64_t key, enum admission why)
+new_page (struct pool *pool, uint64_t key, enum admission why, bool may_evict)
 {
   LOCK_FOR_SCOPE (&pool->evict_lock);
-  const page_number n = take_frame (pool);
+  const page_number n = take_frame (pool, may_evict);
   struct page *p;
 
   if (n == 0)
@@ -461,6 +487,33 @@ pin_existing (struct pool *pool, uint64_t key)
   return p;
 }
 
+/* A pool that has less than half of an even share takes from others before it
+ * evicts a page of its own.
+ */
+static bool
+is_poor (const struct pools *ps, struct pool *pool)
+{
+  const unsigned count =
+      atomic_load_explicit (&ps->count, memory_order_relaxed);
+
+  if (count < 2)
+    return false;
+
+  LOCK_FOR_SCOPE (&pool->evict_lock);
+  return pool->owned * page_cost (pool) < pool->memory->limit / count / 2;
+}
+
+static struct page *
+find_new_page (struct pools *ps, struct pool *pool, uint64_t key,
+               enum admission why)
+{
+  struct page *p = new_page (pool, key, why, !is_poor (ps, pool));
+
+  while (p == NULL && shed_from_others (ps, pool))
+    p = new_page (pool, key, why, false);
+  return p ? p : new_page (pool, key, why, true);
+}
+
 struct page *
 pool_pin_page (struct pools *ps, struct pool *pool, uint64_t key,
                enum admission why)
@@ -472,9 +525,9 @@ pool_pin_page (struct pools *ps, struct pool *pool, uint64_t key,
     p = pin_existing (pool, key);
     if (p)
       return p;
-    while ((p = new_page (pool, key, why)) == NULL)
-      if (!shed_from_others (ps, pool))
-        return NULL;
+    p = find_new_page (ps, pool, key, why);
+    if (p == NULL)
+      return NULL;
 
     word_lock_take (&p->lock, RANK_PAGE);
     inserted = insert (pool, p);

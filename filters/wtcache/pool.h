@@ -38,6 +38,8 @@ struct pool {
   page_number free;  /* frames with memory, of no page */
   page_number empty; /* frames whose memory was given back */
   page_number fresh; /* frames never used begin after this number */
+  uint32_t owned;    /* frames with memory */
+  uint32_t capacity; /* what the policy was told that fits */
   uint64_t evictions;
 };
 
@@ -45,6 +47,8 @@ struct pool {
 struct pools {
   struct memory *memory;
   struct pool *first; /* guarded by the memory lock */
+  /* Relaxed: written under the memory lock; a recent value is enough. */
+  _Atomic unsigned count;
 };
 
 extern void pools_init (struct pools *ps, struct memory *m);
