@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the live tests share: short words over wt.py, and questions to the
+disk's log."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                                "..", "lib"))
+
+import wt  # noqa: E402
+
+K = 1024
+M = K * K
+G = K * M
+
+
+def with_dashes(options):
+    return {key.replace("_", "-"): value for key, value in options.items()}
+
+
+def cached(disk=None, args=(), **options):
+    """A server with the filter over the disk; neither reads more than it is
+    asked for unless the options say so.
+
+    The options are the filter's, without "wtcache-" and with underscores;
+    disk has the disk's, as a dict with underscores.
+    """
+    given = {"size": "8M", "readahead": "off", "fill": 512}
+    given.update(options)
+    given = {"wtcache-" + key: value
+             for key, value in with_dashes(given).items()}
+    return wt.Server(given, with_dashes(disk or {}), args=args)
+
+
+def over(plugin, args=(), parameters=(), **options):
+    """A server with the filter over another plugin: [name, words...]."""
+    options.setdefault("size", "8M")
+    given = {"wtcache-" + key: value
+             for key, value in with_dashes(options).items()}
+    return wt.Server(given, plugin=plugin, args=args, parameters=parameters)
+
+
+def expect(found, wanted, what=""):
+    assert found == wanted, "%s%.2000r instead of %.2000r" % (
+        what and what + ": ", found, wanted)
+
+
+def put(h, offset, length, version, flags=0):
+    h.pwrite(wt.pattern(offset, length, version), offset, flags)
+
+
+def put_error(h, offset, length, version, flags=0):
+    """The errno of a write."""
+    return wt.errno_of(put, h, offset, length, version, flags)
+
+
+def begin_put(h, offset, length, version, flags=0):
+    return wt.start(h, "pwrite", wt.pattern(offset, length, version), offset,
+                    flags)
+
+
+def seen(h, offset, length):
+    """The versions of the blocks that a client reads."""
+    return wt.versions(h.pread(length, offset), offset)
+
+
+def durable(server, offset, length, export=None):
+    return wt.versions(server.durable(offset, length, export), offset)
+
+
+def ranges(server, *ops):
+    """(operation, offset, length) of the requests of some kinds."""
+    return [(r.op, r.offset, r.length) for r in server.log().of(*ops)]
+
+
+def fault(server, op, error="EIO", name="f", **more):
+    words = ["%s=%s" % item for item in more.items()]
+    server.control(" ".join(["fault", name, "op=" + op, "errno=" + error]
+                            + words))
+
+
+def gate(server, op, name="g", **more):
+    words = ["%s=%s" % item for item in more.items()]
+    server.control(" ".join(["gate", name, "op=" + op] + words))
+
+
+def gated(server, count=1, name="g"):
+    """Waits until so many requests stand at a gate."""
+    return wt.background(server.control,
+                         "gated %s %d" % (name, count)).result()
+
+
+def open_gate(server, name="g"):
+    server.control("open " + name)
+
+
+def ended(server, op, offset=0, length=1 << 62):
+    """Requests of a kind that touch a range and have ended well."""
+    return [r for r in server.log().of(op)
+            if r.errno == 0 and (op == "flush" or r.overlaps(offset, length))]
+
+
+def wait_ended(server, op, offset=0, length=1 << 62, more_than=0):
+    """Waits until such a request has ended well."""
+    return wt.wait_until(
+        lambda: len(ended(server, op, offset, length)) > more_than,
+        "a %s has ended at the disk" % op)
+
+
+def count(server, op, offset=0, length=1 << 62):
+    """How many requests of a kind touch a range."""
+    return len([r for r in server.log().of(op)
+                if op == "flush" or r.overlaps(offset, length)])
+
+
+def overlapping_in_time(requests):
+    """Pairs of requests of which one began before the other had ended."""
+    order = sorted(requests, key=lambda r: r.start)
+    return [(a, b) for i, a in enumerate(order) for b in order[i + 1:]
+            if a.end is None or b.start < a.end]
+
+
+def wait_closed(server):
+    """Waits until the disk has no connection left."""
+    wt.wait_until(lambda: server.stats()["connected"] == 0,
+                  "all connections are closed")
+
+
+def is_multi(server, h):
+    return bool(h.can_multi_conn())
