@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* What clients asked of a disk and what they were told, and whether the one
+ * explains the other.
+ *
+ * The disk is cut into cells, at the ends of all blocks of 512 bytes and, in
+ * some blocks, at odd bytes too.  Every request begins and ends where cells
+ * do.  A cell then is a register: it holds the number of the write that was
+ * the last over it, which its bytes tell, or zero.
+ */
+
+#ifndef MODEL_HISTORY_H
+#define MODEL_HISTORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define BLOCK_SIZE 512
+
+/* A stream of numbers that depend on nothing but the seed. */
+struct rng {
+  uint64_t state;
+};
+
+extern uint64_t rng_next (struct rng *rng);
+extern uint64_t rng_below (struct rng *rng, uint64_t n); /* 0 .. n-1 */
+extern bool rng_chance (struct rng *rng, unsigned percent);
+
+enum kind {
+  READ,
+  WRITE,
+  ZERO,
+  TRIM,
+  FLUSH,
+  CACHE,
+  STATUS,
+  NR_KINDS,
+};
+
+extern const char *const kind_names[NR_KINDS];
+
+enum outcome {
+  IN_FLIGHT, /* at the end: nobody knows whether it happened */
+  DONE,
+  FAILED,  /* may have happened or not */
+  REFUSED, /* has not happened */
+};
+
+#define NEVER UINT64_MAX
+
+struct op {
+  enum kind kind;
+  unsigned connection;
+  uint64_t offset, length;
+  uint32_t flags; /* as libnbd has them */
+  bool fua;
+  uint32_t version;    /* of a write: its number */
+  uint64_t start, end; /* on one clock for all; end: NEVER while in flight */
+  enum outcome outcome;
+  int error;
+  uint32_t *values; /* of a read, for each of its cells */
+};
+
+struct history {
+  uint64_t size;
+
+  uint64_t *cells; /* where each begins, and at the end SIZE */
+  size_t nr_cells;
+  size_t *first_cell; /* of each block, and at the end nr_cells */
+
+  struct op **ops;
+  size_t nr_ops, allocated;
+  struct op **writes; /* by version; the first is null */
+  uint32_t nr_versions;
+  uint64_t clock;
+
+  /* The disk forgets what is not durable when a flush fails.  What was read
+   * from a trimmed range may then change.
+   */
+  bool forgets;
+
+  char complaint[4096]; /* what a check found */
+};
+
+/* What a value may be besides the number of a write. */
+#define VALUE_ZERO    0U
+#define VALUE_UNKNOWN UINT32_MAX /* not looked at */
+
+extern void history_init (struct history *h, uint64_t size, struct rng *rng);
+extern void history_free (struct history *h);
+
+/* The cell at OFFSET, which begins there or is the end. */
+extern size_t history_cell (const struct history *h, uint64_t offset);
+
+extern struct op *history_start (struct history *h, enum kind kind,
+                                 unsigned connection, uint64_t offset,
+                                 uint64_t length);
+extern void history_end (struct history *h, struct op *op, enum outcome outcome,
+                         int error);
+
+/* The bytes that a write puts there. */
+extern void history_fill (const struct op *op, uint8_t *buf);
+
+/* Finds the values in the bytes of a read.  False if they are not those of
+ * any write there, or if a block is torn; h->complaint says where.
+ */
+extern bool history_values (struct history *h, struct op *op,
+                            const uint8_t *buf);
+
+/* A part of a STATUS that is told to be zeroes. */
+extern void history_is_zero (struct history *h, struct op *op, uint64_t offset,
+                             uint64_t length);
+
+/* Whether for each cell there is an order of all requests that respects real
+ * time and gives every read what it has seen.
+ */
+extern bool history_check (struct history *h);
+
+/* Whether IMAGE, found after the server died, has every durable write or one
+ * that is not older.
+ */
+extern bool history_check_durable (struct history *h, const uint8_t *image);
+
+#endif /* MODEL_HISTORY_H */

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* The server of a run: nbdkit with the filter over the tests' disk, in a
+ * folder of its own, and the disk's control socket.
+ */
+
+#ifndef MODEL_SERVER_H
+#define MODEL_SERVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define MAX_WORDS 64
+
+struct server {
+  char folder[64];
+  char socket[96], control[96], durable[96], log[96];
+  char *words[MAX_WORDS + 1]; /* the command */
+  unsigned nr_words;
+  pid_t pid; /* 0: does not run */
+  int channel;
+  char complaint[512];
+};
+
+/* Makes the folder.  Words are added to the command before it starts. */
+extern void server_init (struct server *s);
+extern void server_word (struct server *s, const char *format, ...)
+    __attribute__ ((format (printf, 2, 3)));
+
+/* Those that return bool say what is wrong in s->complaint. */
+extern bool server_start (struct server *s);
+extern bool server_lives (struct server *s);
+extern bool
+server_stop (struct server *s); /* asks it, and checks how it ends */
+extern void server_kill (struct server *s);
+extern bool server_control (struct server *s, const char *command);
+
+/* Reads the durable image. */
+extern bool server_durable (struct server *s, uint8_t *buf, uint64_t size);
+
+/* Whether the disk's log has no write over a block that another write in
+ * flight is over, and no request that breaks the block sizes.
+ */
+extern bool server_check_log (struct server *s);
+
+/* Whether no sanitizer and no assertion has spoken. */
+extern bool server_check_stderr (struct server *s);
+
+/* Prints the command and what the server said, as comments. */
+extern void server_report (const struct server *s);
+extern void server_stacks (const struct server *s);
+
+extern void server_free (struct server *s);
+
+/* How much slower than usual all may be. */
+extern double time_scale (void);
+extern double now (void); /* s */
+
+#endif /* MODEL_SERVER_H */
