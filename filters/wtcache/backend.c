@@ -55,10 +55,11 @@ static int
 call_read (struct backend *b, void *buf, uint32_t len, uint64_t offset)
 {
   nbdkit_next *next = b->next;
-  int err = 0;
+  int err = 0, r;
 
   errno = 0;
-  return result (next->pread (next, buf, len, offset, 0, &err), err);
+  r = next->pread (next, buf, len, offset, 0, &err);
+  return result (r, err);
 }
 
 static int
@@ -66,12 +67,11 @@ call_write (struct backend *b, const void *buf, uint32_t len, uint64_t offset,
             bool fua)
 {
   nbdkit_next *next = b->next;
-  int err = 0;
+  int err = 0, r;
 
   errno = 0;
-  return result (
-      next->pwrite (next, buf, len, offset, fua ? NBDKIT_FLAG_FUA : 0, &err),
-      err);
+  r = next->pwrite (next, buf, len, offset, fua ? NBDKIT_FLAG_FUA : 0, &err);
+  return result (r, err);
 }
 
 static int
@@ -79,7 +79,7 @@ call_zero (struct backend *b, uint32_t len, uint64_t offset, unsigned flags)
 {
   nbdkit_next *next = b->next;
   uint32_t f = 0;
-  int err = 0;
+  int err = 0, r;
 
   if (flags & ZERO_MAY_TRIM)
     f |= NBDKIT_FLAG_MAY_TRIM;
@@ -88,28 +88,30 @@ call_zero (struct backend *b, uint32_t len, uint64_t offset, unsigned flags)
   if ((flags & ZERO_FAST) && b->traits.can_fast_zero)
     f |= NBDKIT_FLAG_FAST_ZERO;
   errno = 0;
-  return result (next->zero (next, len, offset, f, &err), err);
+  r = next->zero (next, len, offset, f, &err);
+  return result (r, err);
 }
 
 static int
 call_trim (struct backend *b, uint32_t len, uint64_t offset, bool fua)
 {
   nbdkit_next *next = b->next;
-  int err = 0;
+  int err = 0, r;
 
   errno = 0;
-  return result (
-      next->trim (next, len, offset, fua ? NBDKIT_FLAG_FUA : 0, &err), err);
+  r = next->trim (next, len, offset, fua ? NBDKIT_FLAG_FUA : 0, &err);
+  return result (r, err);
 }
 
 static int
 call_flush (struct backend *b)
 {
   nbdkit_next *next = b->next;
-  int err = 0;
+  int err = 0, r;
 
   errno = 0;
-  return result (next->flush (next, 0, &err), err);
+  r = next->flush (next, 0, &err);
+  return result (r, err);
 }
 
 int
@@ -117,10 +119,11 @@ backend_extents (struct backend *b, uint32_t len, uint64_t offset,
                  uint32_t flags, struct nbdkit_extents *extents)
 {
   nbdkit_next *next = b->next;
-  int err = 0;
+  int err = 0, r;
 
   errno = 0;
-  return result (next->extents (next, len, offset, flags, extents, &err), err);
+  r = next->extents (next, len, offset, flags, extents, &err);
+  return result (r, err);
 }
 
 static int

@@ -14,12 +14,11 @@
 struct depth {
   bool automatic;
   double limit; /* outside of a probe */
-  uint64_t now; /* the time of the last sample, ns */
 
-  /* The least latency of each class, plain and with FUA, ns, in this period
-   * and the last.
+  /* The mean latency of a batch alone, for each class, plain and with FUA, ns;
+   * 0: not known.
    */
-  uint64_t least[2][2 * DEPTH_CLASSES];
+  double alone[2 * DEPTH_CLASSES];
   uint64_t period_ends, probe_ends;
   bool probing;
 

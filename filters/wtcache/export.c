@@ -80,7 +80,8 @@ registry_destroy (void)
 
   for (e = registry.first; e; e = next) {
     next = e->next;
-    free (e->name); /* what it holds goes with the pools */
+    stats_destroy (&e->stats); /* what it holds goes with the pools */
+    free (e->name);
     free (e);
   }
   pools_destroy (&registry.pools);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "lock.h"
+#include "util.h"
 
 #ifdef WTCACHE_ASSERTIONS
 
@@ -172,6 +173,19 @@ futex_wait (_Atomic uint32_t *word, uint32_t expected)
 }
 
 static void
+futex_wait_until (_Atomic uint32_t *word, uint32_t expected, uint64_t deadline)
+{
+  const struct timespec ts = {
+    .tv_sec = deadline / 1000000000,
+    .tv_nsec = deadline % 1000000000,
+  };
+
+  /* Unlike FUTEX_WAIT this takes an absolute time. */
+  syscall (SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, expected, &ts, NULL,
+           FUTEX_BITSET_MATCH_ANY);
+}
+
+static void
 futex_wake (_Atomic uint32_t *word)
 {
   syscall (SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
@@ -205,12 +219,16 @@ word_lock_wake (struct word_lock *l)
 /* Acquire pairs with the release in event_set: what the setter wrote before
  * is seen after the wait.
  */
-void
-event_wait (struct event *e)
+bool
+event_wait_until (struct event *e, uint64_t deadline)
 {
-  while (atomic_load_explicit (&e->set, memory_order_acquire) == 0)
-    futex_wait (&e->set, 0);
+  while (atomic_load_explicit (&e->set, memory_order_acquire) == 0) {
+    if (now_ns () >= deadline)
+      return false;
+    futex_wait_until (&e->set, 0, deadline);
+  }
   atomic_store_explicit (&e->set, 0, memory_order_relaxed);
+  return true;
 }
 
 /* The waiter may be gone as soon as the word is set: only the address is

@@ -142,7 +142,9 @@ struct event {
   _Atomic uint32_t set;
 };
 
-extern void event_wait (struct event *e);
+/* Waits until it is set; false: the monotonic time DEADLINE (ns) came first.
+ */
+extern bool event_wait_until (struct event *e, uint64_t deadline);
 extern void event_set (struct event *e);
 
 #endif /* WTCACHE_LOCK_H */

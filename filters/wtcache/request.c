@@ -741,6 +741,7 @@ write_through (struct piece *p, bool durable)
   w.len = block_end (p->e, p->offset + p->len) - start;
   w.bytes = p->gather.bytes ? p->gather.bytes : p->buf;
   w.durable = durable;
+  w.turn = 0;
   w.completion = &completion;
   submit_write (&p->e->submit, p->b, &w);
   submit_close (&p->e->submit, &open);

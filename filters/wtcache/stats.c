@@ -217,6 +217,14 @@ refusing (struct export *e)
   return atomic_load_explicit (&e->writeback.refusing, memory_order_relaxed);
 }
 
+static int64_t
+depth_now (struct export *e)
+{
+  LOCK_FOR_SCOPE (&e->submit.lock);
+
+  return depth_limit (&e->submit.depth);
+}
+
 static const struct metric metrics[] = {
   { "read_requests_total", "counter", "Reads that clients asked for.", NULL,
     COUNT_READS },
@@ -261,6 +269,8 @@ static const struct metric metrics[] = {
     unstable_bytes, 0 },
   { "dirty_bound_bytes", "gauge",
     "Bytes that may be dirty, in writeback or unstable.", bound_bytes, 0 },
+  { "depth", "gauge", "Batches that may be in flight at the backend.",
+    depth_now, 0 },
   { "refusing", "gauge", "1 while the backend refuses write-back.", refusing,
     0 },
 };

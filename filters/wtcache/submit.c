@@ -36,6 +36,8 @@
 /* How often a durable operation is repeated when others' failures overlap. */
 #define MOST_REPEATS 8
 
+#define LEAST_PATIENCE_NS 50000000
+
 /* The most that is merged of several requests, bytes. */
 #define MERGED_MOST (256 * KiB)
 
@@ -451,6 +453,7 @@ dequeue (struct submit *s, struct write *w)
   assert_held (&s->lock);
   *(w->prev ? &w->prev->next : &s->first) = w->next;
   *(w->next ? &w->next->prev : &s->last) = w->prev;
+  w->waits = false;
 }
 
 static void
@@ -465,7 +468,8 @@ enqueue (struct submit *s, struct write *w)
   w->next = after ? after->next : s->first;
   *(w->prev ? &w->prev->next : &s->first) = w;
   *(w->next ? &w->next->prev : &s->last) = w;
-  w->arrival = s->arrivals++;
+  w->waits = true;
+  w->arrival = w->turn ? w->turn : ++s->arrivals;
 }
 
 /* One write to the backend. */
@@ -618,7 +622,9 @@ call_batch (struct submit *s, struct backend *b, const struct operation *op,
   latency = now_ns () - began;
 
   lock_take (&s->lock);
+  s->last_ended = began + latency;
   if (err == 0) {
+    s->latency = s->latency ? (7 * s->latency + latency) / 8 : latency;
     depth_sample (&s->depth, op->len, fua, latency, in_flight, began + latency);
     note_speed (s, op->len * in_flight, latency);
   }
@@ -665,10 +671,38 @@ run_batch (struct submit *s, struct backend *b, struct batch *batch)
   end_batch (s, batch, err);
 }
 
+/* How long no batch may end before those that wait go on without, ns. */
+static uint64_t
+patience (const struct submit *s)
+{
+  return max_u64 (LEAST_PATIENCE_NS, 4 * s->latency);
+}
+
+/* Batches hang that have all the places: a write waits for its own blocks, not
+ * for those, so it goes beyond the limit.
+ */
+static bool
+is_stalled (const struct submit *s, const struct write *w)
+{
+  const uint64_t now = now_ns ();
+
+  return w->waits && now >= w->came + patience (s) &&
+         now >= s->last_ended + patience (s);
+}
+
+uint64_t
+submit_turn (struct submit *s)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+
+  return ++s->arrivals;
+}
+
 void
 submit_write (struct submit *s, struct backend *b, struct write *w)
 {
   struct batch batch;
+  uint64_t wait;
   bool mine;
 
   lock_check_none_held ();
@@ -684,8 +718,14 @@ submit_write (struct submit *s, struct backend *b, struct write *w)
   enqueue (s, w);
   pass_places (s);
   while (!w->has_place && !w->ended) {
+    if (is_stalled (s, w)) {
+      w->has_place = true;
+      s->in_flight++;
+      break;
+    }
+    wait = now_ns () + patience (s);
     lock_drop (&s->lock);
-    event_wait (&w->wake);
+    event_wait_until (&w->wake, wait);
     lock_take (&s->lock);
   }
   mine = w->has_place; /* else it went along with a neighbour */

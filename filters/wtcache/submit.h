@@ -49,6 +49,7 @@ struct write {
   uint32_t len;         /* bytes */
   const uint8_t *bytes; /* do not change until it has ended */
   bool durable;
+  uint64_t turn; /* from submit_turn; 0: after all that came before it */
   struct completion *completion;
 
   /* Guarded by submit.lock. */
@@ -56,6 +57,7 @@ struct write {
   struct write *in_batch;    /* the next of the same batch */
   uint64_t arrival;
   uint64_t came; /* ns */
+  bool waits;    /* in the queue */
   bool ended;
   bool has_place; /* counted in submit.in_flight */
   struct event wake;
@@ -88,6 +90,8 @@ struct submit {
   unsigned durable;     /* … that have not ended */
   struct condition written;
   uint64_t flush_latency; /* ns, a moving mean */
+  uint64_t latency;       /* ns, of batches, a moving mean */
+  uint64_t last_ended;    /* ns; when a batch ended last */
   struct open_op *oldest, *newest;
   uint64_t tickets;
   unsigned closing_waiters;
@@ -115,6 +119,9 @@ extern void submit_destroy (struct submit *s);
 /* Reads whole blocks, in calls of at most the backend's maximum. */
 extern int submit_read (struct submit *s, struct backend *b, void *buf,
                         uint64_t offset, uint64_t len);
+
+/* A turn for writes that begin later, before all that come from now on. */
+extern uint64_t submit_turn (struct submit *s);
 
 /* Writes claimed or gathered blocks and ends them in the pages: batches with
  * others that wait, and serves those meanwhile.  Returns when it has ended;

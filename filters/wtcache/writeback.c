@@ -38,6 +38,7 @@ struct pass {
   int64_t enough;    /* ends when so few bytes are dirty; -1: goes over all */
   bool background;   /* ends when a flush comes */
   uint64_t deadline; /* ns; 0: none */
+  uint64_t turn;     /* of a flush: before writes that came after it; or 0 */
   struct completion completion;
 
   struct lock lock; /* RANK_PASS */
@@ -191,7 +192,8 @@ begin_helper (struct pass *p)
   lock_drop (&p->e->submit.lock);
 
   lock_take (&p->lock);
-  if (p->nr_helpers < MOST_HELPERS && p->nr_helpers + 1 < limit) {
+  /* One beyond those in flight is ready when one of them ends. */
+  if (p->nr_helpers < MOST_HELPERS && p->nr_helpers < limit) {
     h = &p->helpers[p->nr_helpers++];
     *h = (struct helper){ .task.run = run_helper, .pass = p };
     completion_begin (&p->completion);
@@ -218,7 +220,9 @@ write_batch (struct pass *p, struct backend *b)
   struct export *e = p->e;
   const uint64_t size = buffer_size (p);
   uint8_t *buffer = batch_buffer_get (e->memory, &e->pc.borrower, size);
-  struct write w = { .bytes = buffer, .completion = &p->completion };
+  struct write w = { .bytes = buffer,
+                     .turn = p->turn,
+                     .completion = &p->completion };
   struct open_op open;
   uint64_t len;
 
@@ -304,6 +308,7 @@ pass_over_all (struct export *e, struct backend *own, uint64_t deadline)
 
   pass_init (&p, e, -1);
   p.deadline = deadline;
+  p.turn = submit_turn (&e->submit);
   for (;;) {
     err = sweep (&p, own);
     if (!p.busy || (deadline != 0 && now_ns () >= deadline))
