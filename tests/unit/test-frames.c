@@ -52,7 +52,7 @@ test_buffers_are_counted (void **state)
 
     assert_int_equal (m->used, m->batches.unit * m->batches.units +
                                    m->scratch.unit * m->scratch.units);
-    assert_in_range (m->used, 1, limits[i] / 8);
+    assert_in_range (m->used, 1, limits[i] / 4);
     assert_true (is_power_of_2 (memory_batch_size (m)));
     assert_in_range (memory_scratch_max (m), 4096, m->used);
     memory_free (m);
@@ -80,20 +80,41 @@ static void
 test_half_of_the_batches_each (void **state)
 {
   struct memory *m = memory_new (32 * MiB);
+  const size_t most = memory_batch_size (m), small = m->batches.unit;
   struct borrower one = { 0 }, other = { 0 };
-  void *buffers[64];
-  size_t n = 0, i;
+  void *buffers[512], *theirs;
+  size_t n = 0;
 
   (void) state;
-  while ((buffers[n] = batch_buffer_try (m, &one)) != NULL)
+  while ((buffers[n] = batch_buffer_try (m, &one, small)) != NULL)
     n++;
   assert_int_equal (n, m->batches.units / 2);
-  buffers[n] = batch_buffer_get (m, &other); /* does not wait */
-  assert_non_null (buffers[n]);
-  batch_buffer_put (m, &other, buffers[n]);
-  for (i = 0; i < n; ++i)
-    batch_buffer_put (m, &one, buffers[i]);
+  assert_null (batch_buffer_try (m, &one, 1));
+  theirs = batch_buffer_get (m, &other, most); /* does not wait */
+  assert_non_null (theirs);
+  batch_buffer_put (m, &other, theirs, most);
+  while (n > 0)
+    batch_buffer_put (m, &one, buffers[--n], small);
   assert_int_equal (one.batch_units, 0);
+  memory_free (m);
+}
+
+/* Half of the smallest budget's buffers hold the largest block. */
+static void
+test_largest_block_fits (void **state)
+{
+  struct memory *m = memory_new (1 * MiB);
+  struct borrower one = { 0 };
+  void *a, *b;
+
+  (void) state;
+  assert_in_range (memory_batch_size (m), 65536, 1 * MiB);
+  a = batch_buffer_get (m, &one, 65536);
+  b = scratch_get (m, &one, 65536);
+  assert_non_null (a);
+  assert_non_null (b);
+  batch_buffer_put (m, &one, a, 65536);
+  scratch_put (m, &one, b, 65536);
   memory_free (m);
 }
 
@@ -126,11 +147,11 @@ test_purposes_are_apart (void **state)
   const size_t most = memory_scratch_max (m);
   struct borrower one = { 0 }, other = { 0 };
   void *a = scratch_get (m, &one, most), *b = scratch_get (m, &other, most);
-  void *batch = batch_buffer_try (m, &one);
+  void *batch = batch_buffer_try (m, &one, 1);
 
   (void) state;
   assert_non_null (batch);
-  batch_buffer_put (m, &one, batch);
+  batch_buffer_put (m, &one, batch, 1);
   scratch_put (m, &one, a, most);
   scratch_put (m, &other, b, most);
   memory_free (m);
@@ -155,15 +176,15 @@ use_buffers (void *arg)
 
   for (step = 0; step < 500; ++step) {
     batch = random_chance (&r, 50);
-    bytes = batch ? memory_batch_size (u->m)
-                  : 1 + random_below (&r, memory_scratch_max (u->m));
-    p = batch ? batch_buffer_get (u->m, u->who)
+    bytes = 1 + random_below (&r, batch ? memory_batch_size (u->m)
+                                        : memory_scratch_max (u->m));
+    p = batch ? batch_buffer_get (u->m, u->who, bytes)
               : scratch_get (u->m, u->who, bytes);
     memset (p, u->seed, bytes);
     for (i = 0; i < bytes; ++i)
       must (p[i] == u->seed);
     if (batch)
-      batch_buffer_put (u->m, u->who, p);
+      batch_buffer_put (u->m, u->who, p, bytes);
     else
       scratch_put (u->m, u->who, p, bytes);
   }
@@ -198,6 +219,7 @@ main (void)
     cmocka_unit_test (test_buffers_are_counted),
     cmocka_unit_test (test_mapping_reads_as_zero_after_release),
     cmocka_unit_test (test_half_of_the_batches_each),
+    cmocka_unit_test (test_largest_block_fits),
     cmocka_unit_test (test_half_of_the_scratch_each),
     cmocka_unit_test (test_purposes_are_apart),
     cmocka_unit_test (test_buffers_of_threads_are_apart),

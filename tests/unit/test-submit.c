@@ -1,0 +1,1181 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Unit tests of submission: what makes a write durable, batches, flushes that
+ * are shared, and failures that overlap.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+
+#include "array.h"
+#include "submit.h"
+#include "unit.h"
+
+#define SIZE   (4 * MiB)
+#define MEMORY (16 * MiB)
+
+struct setup {
+  struct cache *cache;
+  struct array *array;
+  struct submit submit;
+};
+
+static struct setup *
+setup_traits (const struct backend_traits *traits, bool merge, unsigned depth)
+{
+  struct setup *s = calloc (1, sizeof *s);
+
+  must (s != NULL);
+  s->cache = cache_new (MEMORY, 4096, traits->block, traits->size);
+  s->array = array_new (traits);
+  submit_init (&s->submit, &s->cache->pc, &s->cache->memory, traits, merge,
+               depth);
+  return s;
+}
+
+static struct setup *
+setup_new (unsigned depth)
+{
+  const struct backend_traits traits = array_traits (SIZE);
+
+  return setup_traits (&traits, true, depth);
+}
+
+static void
+setup_free (struct setup *s)
+{
+  submit_destroy (&s->submit);
+  cache_free (s->cache);
+  array_free (s->array);
+  free (s);
+}
+
+/* A range of claimed blocks that is written. */
+struct writer {
+  struct setup *s;
+  uint64_t offset;
+  uint32_t len;
+  int value;
+  bool durable;
+
+  struct thread thread;
+  uint8_t *bytes;
+  int error;
+  unsigned ended;
+};
+
+static void
+claim (struct writer *w)
+{
+  struct pagecache *pc = &w->s->cache->pc;
+  uint64_t offset = w->offset, len = w->len;
+  _Atomic bool acknowledged = false;
+  struct part part;
+  struct page *p;
+
+  w->bytes = malloc (w->len);
+  must (w->bytes != NULL);
+  memset (w->bytes, w->value, w->len);
+  while (next_part (pc, &offset, &len, &part)) {
+    p = page_pin (pc, part.index, ADMIT_WRITE);
+    must (p != NULL);
+    must (page_claim (pc, p, &part) == 0);
+    page_write_claimed (pc, p, &part, w->bytes, &acknowledged);
+    page_unpin (pc, p);
+  }
+}
+
+static void
+run_writer (void *arg)
+{
+  struct writer *w = arg;
+  struct completion completion;
+  struct write write;
+
+  claim (w);
+  completion_init (&completion);
+  memset (&write, 0xa5, sizeof write); /* nothing has to be set before */
+  write.offset = w->offset;
+  write.len = w->len;
+  write.bytes = w->bytes;
+  write.durable = w->durable;
+  write.completion = &completion;
+  submit_write (&w->s->submit, &w->s->array->backend, &write);
+  w->error = completion_error (&completion);
+  completion_destroy (&completion);
+  must (++w->ended == 1);
+  free (w->bytes);
+}
+
+static int
+write_now (struct setup *s, uint64_t offset, uint32_t len, int value,
+           bool durable)
+{
+  struct writer w = { s, offset, len, value, durable, .error = 0 };
+
+  run_writer (&w);
+  return w.error;
+}
+
+static void
+start_writer (struct writer *w, struct setup *s, uint64_t offset, uint32_t len,
+              bool durable)
+{
+  *w = (struct writer){
+    s, offset, len, offset / 512 % 250, durable, .error = 0
+  };
+  thread_start (&w->thread, run_writer, w);
+}
+
+static int
+join_writer (struct writer *w)
+{
+  thread_join (&w->thread);
+  must (w->ended == 1);
+  return w->error;
+}
+
+/* How many writes wait for a place. */
+static unsigned
+waiting (struct setup *s)
+{
+  struct write *w;
+  unsigned n = 0;
+
+  lock_take (&s->submit.lock);
+  for (w = s->submit.first; w; w = w->next)
+    n++;
+  lock_drop (&s->submit.lock);
+  return n;
+}
+
+static bool
+array_has (struct setup *s, bool durable, uint64_t offset, uint32_t len,
+           int value)
+{
+  uint8_t *bytes = malloc (len);
+  bool has;
+
+  must (bytes != NULL);
+  memset (bytes, value, len);
+  has = durable ? array_keeps (s->array, offset, bytes, len)
+                : array_sees (s->array, offset, bytes, len);
+  free (bytes);
+  return has;
+}
+
+static struct amounts
+amounts (struct setup *s)
+{
+  return pagecache_amounts (&s->cache->pc);
+}
+
+/* ---- what makes a write durable ---- */
+
+static const struct {
+  enum fua_kind fua;
+  bool can_flush;
+  bool flag, flush; /* of a durable write */
+  bool plain_flag;  /* of an ordinary one */
+} matrix[] = {
+  { FUA_NATIVE, true, true, false, false },
+  { FUA_NATIVE, false, true, false, true },
+  { FUA_EMULATED, true, false, true, false },
+  { FUA_EMULATED, false, true, false, true },
+  { FUA_NONE, true, false, true, false },
+  { FUA_NONE, false, false, false, false },
+};
+
+static struct setup *
+setup_row (size_t i)
+{
+  struct backend_traits traits = array_traits (SIZE);
+
+  traits.fua = matrix[i].fua;
+  traits.can_flush = matrix[i].can_flush;
+  return setup_traits (&traits, true, 4);
+}
+
+static void
+test_durable_write (void **state)
+{
+  size_t i;
+
+  (void) state;
+  for (i = 0; i < ARRAY_LEN (matrix); ++i) {
+    struct setup *s = setup_row (i);
+
+    assert_int_equal (write_now (s, 512, 512, 7, true), 0);
+    assert_int_equal (array_calls (s->array, ARRAY_WRITE), 1);
+    assert_int_equal (array_bytes (s->array, ARRAY_WRITE), 512);
+    assert_int_equal (array_call (s->array, ARRAY_WRITE, 0).flags,
+                      matrix[i].flag ? ZERO_FUA : 0);
+    assert_int_equal (array_calls (s->array, ARRAY_FLUSH), matrix[i].flush);
+    if (matrix[i].flag || matrix[i].flush)
+      assert_true (array_has (s, true, 512, 512, 7));
+    assert_int_equal (amounts (s).held, 0); /* stable */
+    setup_free (s);
+  }
+}
+
+static void
+test_ordinary_write (void **state)
+{
+  size_t i;
+
+  (void) state;
+  for (i = 0; i < ARRAY_LEN (matrix); ++i) {
+    struct setup *s = setup_row (i);
+
+    assert_int_equal (write_now (s, 512, 512, 7, false), 0);
+    assert_int_equal (array_call (s->array, ARRAY_WRITE, 0).flags,
+                      matrix[i].plain_flag ? ZERO_FUA : 0);
+    assert_int_equal (array_calls (s->array, ARRAY_FLUSH), 0);
+    assert_int_equal (amounts (s).unstable, matrix[i].can_flush ? 512 : 0);
+    assert_int_equal (amounts (s).held, amounts (s).unstable);
+    setup_free (s);
+  }
+}
+
+static void
+test_durable_zero_and_trim (void **state)
+{
+  struct backend *b;
+  size_t i;
+
+  (void) state;
+  for (i = 0; i < ARRAY_LEN (matrix); ++i) {
+    struct setup *s = setup_row (i);
+
+    b = &s->array->backend;
+    assert_int_equal (submit_zero (&s->submit, b, 0, 4096, ZERO_FUA), 0);
+    assert_int_equal (submit_trim (&s->submit, b, 8192, 4096, true), 0);
+    assert_int_equal (array_call (s->array, ARRAY_ZERO, 0).flags,
+                      matrix[i].flag ? ZERO_FUA : 0);
+    assert_int_equal (array_call (s->array, ARRAY_TRIM, 0).flags,
+                      matrix[i].flag ? ZERO_FUA : 0);
+    assert_int_equal (array_calls (s->array, ARRAY_FLUSH), 2 * matrix[i].flush);
+    if (matrix[i].flag || matrix[i].flush)
+      assert_true (array_has (s, true, 0, 4096, 0));
+    assert_int_equal (zeroes_bytes (&s->cache->pc.zeroes), 0);
+    setup_free (s);
+  }
+}
+
+static void
+test_write_past_is_durable (void **state)
+{
+  uint8_t bytes[4096];
+  size_t i;
+
+  (void) state;
+  memset (bytes, 3, sizeof bytes);
+  for (i = 0; i < ARRAY_LEN (matrix); ++i) {
+    struct setup *s = setup_row (i);
+
+    assert_int_equal (submit_write_past (&s->submit, &s->array->backend, bytes,
+                                         512, sizeof bytes),
+                      0);
+    if (matrix[i].flag || matrix[i].flush)
+      assert_true (array_has (s, true, 512, sizeof bytes, 3));
+    setup_free (s);
+  }
+}
+
+/* ---- calls of the right size ---- */
+
+static void
+test_no_call_beyond_the_maximum (void **state)
+{
+  struct backend_traits traits = array_traits (SIZE);
+  struct setup *s;
+  uint8_t *bytes;
+
+  (void) state;
+  traits.maximum = 64 * KiB;
+  s = setup_traits (&traits, true, 4);
+  assert_int_equal (write_now (s, 0, 1 * MiB, 1, true), 0);
+  assert_int_equal (array_calls (s->array, ARRAY_WRITE), 16);
+  assert_true (array_has (s, true, 0, 1 * MiB, 1));
+  bytes = malloc (1 * MiB);
+  assert_int_equal (
+      submit_read (&s->submit, &s->array->backend, bytes, 512, 1 * MiB - 512),
+      0);
+  assert_int_equal (array_calls (s->array, ARRAY_READ), 16);
+  assert_int_equal (bytes[1 * MiB - 513], 1);
+  submit_zero (&s->submit, &s->array->backend, 0, 1 * MiB, 0);
+  assert_int_equal (array_calls (s->array, ARRAY_ZERO), 16);
+  submit_trim (&s->submit, &s->array->backend, 0, 1 * MiB, false);
+  assert_int_equal (array_calls (s->array, ARRAY_TRIM), 16);
+  free (bytes);
+  setup_free (s);
+}
+
+static void
+test_failed_read_stops (void **state)
+{
+  struct backend_traits traits = array_traits (SIZE);
+  uint8_t bytes[8192];
+  struct setup *s;
+
+  (void) state;
+  traits.maximum = 2048;
+  s = setup_traits (&traits, true, 4);
+  array_fail (s->array, ARRAY_READ, 1, 1, ENOSPC);
+  assert_int_equal (
+      submit_read (&s->submit, &s->array->backend, bytes, 0, sizeof bytes),
+      ENOSPC);
+  assert_int_equal (array_calls (s->array, ARRAY_READ), 2);
+  setup_free (s);
+}
+
+/* ---- batches ---- */
+
+#define MOST_WRITERS 32
+
+/* One write is in flight, and others wait: N neighbours of LEN bytes from
+ * OFFSET on, a gap of GAP bytes between them.
+ */
+struct crowd {
+  struct setup *s;
+  struct writer first, writers[MOST_WRITERS];
+  unsigned n;
+};
+
+static void
+gather_crowd (struct crowd *c, struct setup *s, unsigned n, uint64_t offset,
+              uint32_t len, uint32_t gap, bool durable)
+{
+  unsigned i;
+
+  c->s = s;
+  c->n = n;
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  start_writer (&c->first, s, 1 * MiB, 512, durable);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+  for (i = 0; i < n; ++i) {
+    /* Not in order: every other one first. */
+    const unsigned j = i < (n + 1) / 2 ? 2 * i : 2 * (i - (n + 1) / 2) + 1;
+
+    start_writer (&c->writers[j], s, offset + j * (uint64_t) (len + gap), len,
+                  durable);
+    wait_until (waiting (s) == i + 1);
+  }
+}
+
+/* Lets all end; the error that all but the first have. */
+static int
+end_crowd (struct crowd *c)
+{
+  unsigned i;
+  int err;
+
+  array_open (c->s->array, ARRAY_WRITE);
+  must (join_writer (&c->first) == 0);
+  err = join_writer (&c->writers[0]);
+  for (i = 1; i < c->n; ++i)
+    must (join_writer (&c->writers[i]) == err);
+  return err;
+}
+
+static void
+check_crowd (struct crowd *c, bool durable)
+{
+  unsigned i;
+
+  for (i = 0; i < c->n; ++i)
+    must (array_has (c->s, durable, c->writers[i].offset, c->writers[i].len,
+                     c->writers[i].value));
+}
+
+static void
+test_neighbours_are_one_write (void **state)
+{
+  struct setup *s = setup_new (1);
+  struct crowd c;
+
+  (void) state;
+  gather_crowd (&c, s, 20, 4096 - 512, 512, 0, true);
+  assert_int_equal (end_crowd (&c), 0);
+  assert_int_equal (array_calls (s->array, ARRAY_WRITE), 2);
+  assert_int_equal (array_call (s->array, ARRAY_WRITE, 1).offset, 4096 - 512);
+  assert_int_equal (array_call (s->array, ARRAY_WRITE, 1).len, 20 * 512);
+  check_crowd (&c, true);
+  assert_int_equal (s->submit.merged, 19);
+  assert_int_equal (amounts (s).held, 0);
+  setup_free (s);
+}
+
+static void
+test_gaps_are_not_bridged (void **state)
+{
+  struct setup *s = setup_new (1);
+  struct crowd c;
+
+  (void) state;
+  gather_crowd (&c, s, 5, 0, 512, 512, true);
+  assert_int_equal (end_crowd (&c), 0);
+  assert_int_equal (array_calls (s->array, ARRAY_WRITE), 6);
+  assert_int_equal (array_bytes (s->array, ARRAY_WRITE), 6 * 512);
+  check_crowd (&c, true);
+  setup_free (s);
+}
+
+static void
+test_batch_keeps_to_the_maximum (void **state)
+{
+  struct backend_traits traits = array_traits (SIZE);
+  struct setup *s;
+  struct crowd c;
+
+  (void) state;
+  traits.maximum = 8192;
+  s = setup_traits (&traits, true, 1);
+  gather_crowd (&c, s, 24, 0, 1024, 0, false);
+  assert_int_equal (end_crowd (&c), 0);
+  assert_in_range (array_calls (s->array, ARRAY_WRITE), 1 + 3, 1 + 5);
+  assert_int_equal (array_bytes (s->array, ARRAY_WRITE), 512 + 24 * 1024);
+  check_crowd (&c, false);
+  setup_free (s);
+}
+
+static void
+test_batch_keeps_to_its_buffer (void **state)
+{
+  struct setup *s = setup_new (1);
+  const uint32_t buffer =
+      min_u64 (memory_batch_size (&s->cache->memory), 128 * KiB);
+  struct crowd c;
+
+  (void) state;
+  gather_crowd (&c, s, 8, 0, buffer / 2, 0, false);
+  assert_int_equal (end_crowd (&c), 0);
+  assert_in_range (array_calls (s->array, ARRAY_WRITE), 1 + 4, 1 + 6);
+  check_crowd (&c, false);
+  setup_free (s);
+}
+
+static void
+test_ordinary_and_durable_are_apart (void **state)
+{
+  struct setup *s = setup_new (1);
+  struct writer ordinary, durable;
+  struct crowd c;
+  unsigned i;
+
+  (void) state;
+  gather_crowd (&c, s, 1, 64 * KiB, 512, 0, true);
+  start_writer (&ordinary, s, 0, 512, false);
+  wait_until (waiting (s) == 2);
+  start_writer (&durable, s, 512, 512, true);
+  wait_until (waiting (s) == 3);
+  assert_int_equal (end_crowd (&c), 0);
+  assert_int_equal (join_writer (&ordinary), 0);
+  assert_int_equal (join_writer (&durable), 0);
+  assert_int_equal (array_calls (s->array, ARRAY_WRITE), 4);
+  for (i = 0; i < 4; ++i)
+    if (array_call (s->array, ARRAY_WRITE, i).offset == 0)
+      assert_int_equal (array_call (s->array, ARRAY_WRITE, i).flags, 0);
+  setup_free (s);
+}
+
+/* Law 20: over a serial stack each writes in its own thread, its own. */
+static void
+test_no_merging_if_told_so (void **state)
+{
+  const struct backend_traits traits = array_traits (SIZE);
+  struct setup *s = setup_traits (&traits, false, 1);
+  struct crowd c;
+
+  (void) state;
+  gather_crowd (&c, s, 6, 0, 512, 0, true);
+  assert_int_equal (end_crowd (&c), 0);
+  assert_int_equal (array_calls (s->array, ARRAY_WRITE), 7);
+  setup_free (s);
+}
+
+/* Without a buffer to copy to, writes go one by one. */
+static void
+test_no_buffer_no_batch (void **state)
+{
+  struct setup *s = setup_new (1);
+  struct memory *m = &s->cache->memory;
+  struct borrower *who = &s->cache->pc.borrower;
+  void *taken[512];
+  size_t n = 0;
+  struct crowd c;
+
+  (void) state;
+  gather_crowd (&c, s, 4, 0, 512, 0, true);
+  while ((taken[n] = batch_buffer_try (m, who, 1)) != NULL)
+    n++;
+  assert_int_equal (end_crowd (&c), 0);
+  assert_int_equal (array_calls (s->array, ARRAY_WRITE), 5);
+  check_crowd (&c, true);
+  while (n > 0)
+    batch_buffer_put (m, who, taken[--n], 1);
+  setup_free (s);
+}
+
+/* Law 12. */
+static void
+test_error_goes_to_every_writer (void **state)
+{
+  struct setup *s = setup_new (1);
+  struct crowd c;
+
+  (void) state;
+  array_fail_range (s->array, ARRAY_WRITE, 0, 64 * KiB, ENOSPC);
+  gather_crowd (&c, s, 8, 0, 512, 0, true);
+  assert_int_equal (end_crowd (&c), ENOSPC);
+  assert_int_equal (array_calls (s->array, ARRAY_WRITE), 2);
+  assert_int_equal (amounts (s).held, 0); /* nothing was acknowledged */
+  assert_false (block_is (s->cache, 0, UPTODATE));
+  assert_true (block_is (s->cache, 1 * MiB, UPTODATE));
+  setup_free (s);
+}
+
+static void
+test_depth_is_kept (void **state)
+{
+  static const unsigned depths[] = { 1, 3, 8 };
+  struct writer writers[20];
+  struct setup *s;
+  unsigned d, i;
+
+  (void) state;
+  for (d = 0; d < ARRAY_LEN (depths); ++d) {
+    s = setup_new (depths[d]);
+    array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+    for (i = 0; i < ARRAY_LEN (writers); ++i)
+      start_writer (&writers[i], s, i * 4096, 512, true);
+    array_wait_gate (s->array, ARRAY_WRITE, depths[d]);
+    wait_until (waiting (s) == ARRAY_LEN (writers) - depths[d]);
+    array_open (s->array, ARRAY_WRITE);
+    for (i = 0; i < ARRAY_LEN (writers); ++i)
+      assert_int_equal (join_writer (&writers[i]), 0);
+    assert_int_equal (s->array->most_at_once[ARRAY_WRITE], depths[d]);
+    assert_int_equal (s->submit.in_flight, 0);
+    setup_free (s);
+  }
+}
+
+/* ---- flushes ---- */
+
+struct flusher {
+  struct setup *s;
+  struct thread thread;
+  int error;
+};
+
+static void
+run_flusher (void *arg)
+{
+  struct flusher *f = arg;
+
+  f->error = submit_flush (&f->s->submit, &f->s->array->backend, false);
+}
+
+static void
+start_flusher (struct flusher *f, struct setup *s)
+{
+  f->s = s;
+  thread_start (&f->thread, run_flusher, f);
+}
+
+static int
+join_flusher (struct flusher *f)
+{
+  thread_join (&f->thread);
+  return f->error;
+}
+
+static unsigned
+flush_waiters (struct setup *s)
+{
+  struct flush_waiter *w;
+  unsigned n = 0;
+
+  lock_take (&s->submit.lock);
+  for (w = s->submit.waiters; w; w = w->next)
+    n++;
+  lock_drop (&s->submit.lock);
+  return n;
+}
+
+static void
+test_flush_settles (void **state)
+{
+  struct setup *s = setup_new (4);
+
+  (void) state;
+  write_now (s, 0, 4096, 1, false);
+  assert_int_equal (amounts (s).unstable, 4096);
+  assert_int_equal (submit_flush (&s->submit, &s->array->backend, false), 0);
+  assert_int_equal (amounts (s).held, 0);
+  assert_true (array_has (s, true, 0, 4096, 1));
+  setup_free (s);
+}
+
+/* One in flight began too early for those that come then: a second serves all
+ * of them.
+ */
+static void
+share_flushes (int error, unsigned succeed)
+{
+  struct setup *s = setup_new (4);
+  struct flusher first, others[10];
+  unsigned i;
+
+  array_shut (s->array, ARRAY_FLUSH, GATE_BEFORE);
+  start_flusher (&first, s);
+  array_wait_gate (s->array, ARRAY_FLUSH, 1);
+  write_now (s, 0, 512, 1, false);
+  for (i = 0; i < ARRAY_LEN (others); ++i)
+    start_flusher (&others[i], s);
+  wait_until (flush_waiters (s) == ARRAY_LEN (others));
+  if (error)
+    array_fail (s->array, ARRAY_FLUSH, succeed, 1, error);
+  array_open (s->array, ARRAY_FLUSH);
+  assert_int_equal (join_flusher (&first), 0);
+  for (i = 0; i < ARRAY_LEN (others); ++i)
+    assert_int_equal (join_flusher (&others[i]), error);
+  assert_int_equal (array_calls (s->array, ARRAY_FLUSH), 2);
+  assert_int_equal (s->array->most_at_once[ARRAY_FLUSH], 1);
+  assert_int_equal (amounts (s).dirty, error ? 512 : 0);
+  assert_int_equal (amounts (s).unstable, 0);
+  setup_free (s);
+}
+
+static void
+test_waiters_share_a_flush (void **state)
+{
+  (void) state;
+  share_flushes (0, 0);
+}
+
+static void
+test_waiters_share_its_error (void **state)
+{
+  (void) state;
+  share_flushes (EIO, 1);
+}
+
+static void
+test_write_during_flush_stays_unstable (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct flusher f;
+
+  (void) state;
+  array_shut (s->array, ARRAY_FLUSH, GATE_BEFORE);
+  start_flusher (&f, s);
+  array_wait_gate (s->array, ARRAY_FLUSH, 1);
+  write_now (s, 0, 512, 1, false);
+  array_open (s->array, ARRAY_FLUSH);
+  assert_int_equal (join_flusher (&f), 0);
+  assert_int_equal (amounts (s).unstable, 512);
+  setup_free (s);
+}
+
+/* Durable writes by flush: N of them in one batch, or in flight together,
+ * share.
+ */
+static void
+test_durable_writes_share_a_flush (void **state)
+{
+  struct backend_traits traits = array_traits (SIZE);
+  struct writer writers[8];
+  struct flusher first;
+  struct setup *s;
+  unsigned i;
+
+  (void) state;
+  traits.fua = FUA_EMULATED;
+  s = setup_traits (&traits, true, 8);
+  array_shut (s->array, ARRAY_FLUSH, GATE_BEFORE);
+  start_flusher (&first, s);
+  array_wait_gate (s->array, ARRAY_FLUSH, 1);
+  for (i = 0; i < ARRAY_LEN (writers); ++i)
+    start_writer (&writers[i], s, i * 8192, 512, true);
+  wait_until (flush_waiters (s) == ARRAY_LEN (writers));
+  array_open (s->array, ARRAY_FLUSH);
+  assert_int_equal (join_flusher (&first), 0);
+  for (i = 0; i < ARRAY_LEN (writers); ++i) {
+    assert_int_equal (join_writer (&writers[i]), 0);
+    assert_true (array_has (s, true, writers[i].offset, 512, writers[i].value));
+  }
+  assert_int_equal (array_calls (s->array, ARRAY_FLUSH), 2);
+  setup_free (s);
+}
+
+/* ---- failures that overlap ---- */
+
+static void
+test_failed_flush_fails_durable_write (void **state)
+{
+  struct backend_traits traits = array_traits (SIZE);
+  struct setup *s;
+
+  (void) state;
+  traits.fua = FUA_EMULATED;
+  s = setup_traits (&traits, true, 4);
+  array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
+  assert_int_equal (write_now (s, 0, 512, 1, true), EIO);
+  assert_int_equal (amounts (s).held, 0);
+  assert_false (block_is (s->cache, 0, UPTODATE));
+  setup_free (s);
+}
+
+/* Law 4: any error of a FUA operation makes what is unstable dirty. */
+static void
+test_failed_fua_makes_dirty (void **state)
+{
+  struct backend *b;
+  struct setup *s = setup_new (4);
+
+  (void) state;
+  b = &s->array->backend;
+  write_now (s, 0, 512, 1, false);
+  array_fail (s->array, ARRAY_WRITE, 0, 1, EIO);
+  assert_int_equal (write_now (s, 4096, 512, 2, true), EIO);
+  assert_int_equal (amounts (s).dirty, 512);
+
+  write_now (s, 8192, 512, 1, false);
+  array_fail (s->array, ARRAY_ZERO, 0, 1, EIO);
+  assert_int_equal (submit_zero (&s->submit, b, 65536, 512, ZERO_FUA), EIO);
+  assert_int_equal (amounts (s).dirty, 1024);
+
+  write_now (s, 16384, 512, 1, false);
+  array_fail (s->array, ARRAY_TRIM, 0, 1, EIO);
+  assert_int_equal (submit_trim (&s->submit, b, 65536, 512, true), EIO);
+  assert_int_equal (amounts (s).dirty, 1536);
+  assert_int_equal (amounts (s).unstable, 0);
+  setup_free (s);
+}
+
+static void
+test_failed_ordinary_write_is_its_own_affair (void **state)
+{
+  struct setup *s = setup_new (4);
+
+  (void) state;
+  write_now (s, 0, 512, 1, false);
+  array_fail (s->array, ARRAY_WRITE, 0, 1, EIO);
+  assert_int_equal (write_now (s, 4096, 512, 2, false), EIO);
+  assert_int_equal (amounts (s).dirty, 0);
+  assert_int_equal (amounts (s).unstable, 512);
+  setup_free (s);
+}
+
+/* The error may have been told to the FUA operation alone. */
+static void
+test_flush_does_not_count_if_fua_beside_it_failed (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct flusher f;
+  struct writer w;
+
+  (void) state;
+  write_now (s, 0, 512, 1, false);
+  array_fail_range (s->array, ARRAY_WRITE, 4096, 512, EIO);
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  start_writer (&w, s, 4096, 512, true);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+  start_flusher (&f, s);
+  wait_until (array_calls (s->array, ARRAY_FLUSH) == 1);
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (join_writer (&w), EIO);
+  assert_int_equal (join_flusher (&f), EAGAIN);
+  assert_int_equal (amounts (s).dirty, 512);
+  setup_free (s);
+}
+
+static void
+test_flush_counts_if_fua_beside_it_succeeds (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct flusher f;
+  struct writer w;
+
+  (void) state;
+  write_now (s, 0, 512, 1, false);
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  start_writer (&w, s, 4096, 512, true);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+  start_flusher (&f, s);
+  wait_until (array_calls (s->array, ARRAY_FLUSH) == 1);
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (join_writer (&w), 0);
+  assert_int_equal (join_flusher (&f), 0);
+  assert_false (block_is (s->cache, 0, UNSTABLE));
+  setup_free (s);
+}
+
+/* A durable write that somebody else's failure overlapped is done again. */
+static void
+test_durable_write_is_repeated (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct flusher f;
+  struct writer w;
+
+  (void) state;
+  array_shut (s->array, ARRAY_WRITE, GATE_AFTER);
+  start_writer (&w, s, 4096, 512, true);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+  array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
+  start_flusher (&f, s);
+  assert_int_equal (join_flusher (&f), EIO);
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (join_writer (&w), 0);
+  assert_int_equal (array_calls (s->array, ARRAY_WRITE), 2);
+  assert_true (array_has (s, true, 4096, 512, w.value));
+  setup_free (s);
+}
+
+/* The same for one that is durable by a flush: the write itself as well, since
+ * the failed flush may have dropped it.
+ */
+static void
+test_write_and_flush_are_repeated (void **state)
+{
+  struct backend_traits traits = array_traits (SIZE);
+  struct flusher f;
+  struct setup *s;
+  struct writer w;
+
+  (void) state;
+  traits.fua = FUA_EMULATED;
+  s = setup_traits (&traits, true, 4);
+  s->array->forgets = true;
+  array_shut (s->array, ARRAY_WRITE, GATE_AFTER);
+  start_writer (&w, s, 4096, 512, true);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+  array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
+  start_flusher (&f, s);
+  assert_int_equal (join_flusher (&f), EIO);
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (join_writer (&w), 0);
+  assert_int_equal (array_calls (s->array, ARRAY_WRITE), 2);
+  assert_true (array_has (s, true, 4096, 512, w.value));
+  setup_free (s);
+}
+
+static void
+test_repeats_are_bounded (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct flusher f;
+  struct writer w;
+  unsigned i;
+
+  (void) state;
+  array_shut (s->array, ARRAY_WRITE, GATE_AFTER);
+  array_fail (s->array, ARRAY_FLUSH, 0, ~0U, EIO);
+  start_writer (&w, s, 4096, 512, true);
+  for (i = 0; i < 8; ++i) {
+    wait_until (array_calls (s->array, ARRAY_WRITE) == i + 1);
+    array_wait_gate (s->array, ARRAY_WRITE, 1);
+    start_flusher (&f, s);
+    assert_int_equal (join_flusher (&f), EIO);
+    array_let_by (s->array, ARRAY_WRITE);
+  }
+  assert_int_equal (join_writer (&w), EIO);
+  assert_int_equal (array_calls (s->array, ARRAY_WRITE), 8);
+  array_open (s->array, ARRAY_WRITE);
+  setup_free (s);
+}
+
+/* ---- zeroes ---- */
+
+static void
+test_zero_is_remembered_until_flushed (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct backend *b = &s->array->backend;
+
+  (void) state;
+  assert_int_equal (submit_zero (&s->submit, b, 0, 64 * KiB, 0), 0);
+  assert_int_equal (zeroes_bytes (&s->cache->pc.zeroes), 64 * KiB);
+  assert_int_equal (submit_flush (&s->submit, b, false), 0);
+  assert_int_equal (zeroes_bytes (&s->cache->pc.zeroes), 0);
+  assert_true (array_has (s, true, 0, 64 * KiB, 0));
+  setup_free (s);
+}
+
+static void
+test_zero_goes_durable_when_too_many_are_remembered (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct backend *b = &s->array->backend;
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < ZEROES_MOST + 3; ++i)
+    assert_int_equal (submit_zero (&s->submit, b, i * 8192, 512, 0), 0);
+  assert_int_equal (zeroes_bytes (&s->cache->pc.zeroes), 512 * ZEROES_MOST);
+  for (i = ZEROES_MOST; i < ZEROES_MOST + 3; ++i)
+    assert_true (array_has (s, true, i * 8192, 512, 0));
+  setup_free (s);
+}
+
+static void
+test_fast_zero_refused_changes_nothing (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct backend *b = &s->array->backend;
+
+  (void) state;
+  write_now (s, 0, 512, 1, false);
+  array_fail (s->array, ARRAY_ZERO, 0, 1, ENOTSUP);
+  assert_int_equal (submit_zero (&s->submit, b, 0, 4096, ZERO_FAST | ZERO_FUA),
+                    ENOTSUP);
+  assert_true (block_is (s->cache, 0, UPTODATE));
+  assert_int_equal (amounts (s).unstable, 512);
+  assert_int_equal (amounts (s).dirty, 0);
+  setup_free (s);
+}
+
+/* All round the blocks that are held: those are newer. */
+static void
+test_lost_zeroes_are_done_again (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct backend *b = &s->array->backend;
+
+  (void) state;
+  s->array->forgets = true;
+  submit_zero (&s->submit, b, 0, 64 * KiB, 0);
+  write_now (s, 4096 + 512, 1024, 7, true);
+  write_now (s, 64 * KiB - 512, 512, 8, true);
+  array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
+  assert_int_equal (submit_flush (&s->submit, b, false), EIO);
+  assert_false (array_has (s, false, 0, 4096, 0)); /* the disk forgot */
+  assert_int_equal (submit_redo_zeroes (&s->submit, b), 0);
+  assert_int_equal (submit_flush (&s->submit, b, false), 0);
+  assert_true (array_has (s, true, 0, 4096 + 512, 0));
+  assert_true (array_has (s, true, 4096 + 512, 1024, 7));
+  assert_true (array_has (s, true, 4096 + 1536, 64 * KiB - 512 - 5632, 0));
+  assert_true (array_has (s, true, 64 * KiB - 512, 512, 8));
+  assert_int_equal (zeroes_bytes (&s->cache->pc.zeroes), 0);
+  setup_free (s);
+}
+
+static void
+test_failed_redo_is_told_and_tried_again (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct backend *b = &s->array->backend;
+  uint64_t offset, len;
+
+  (void) state;
+  submit_zero (&s->submit, b, 0, 4096, 0);
+  zeroes_lose (&s->cache->pc.zeroes);
+  array_fail (s->array, ARRAY_ZERO, 0, 1, ENOSPC);
+  assert_int_equal (submit_redo_zeroes (&s->submit, b), ENOSPC);
+  assert_true (zeroes_first_lost (&s->cache->pc.zeroes, &offset, &len));
+  assert_int_equal (submit_redo_zeroes (&s->submit, b), 0);
+  assert_false (zeroes_first_lost (&s->cache->pc.zeroes, &offset, &len));
+  setup_free (s);
+}
+
+/* ---- completions and open operations ---- */
+
+static void
+test_first_error_wins (void **state)
+{
+  struct completion c;
+
+  (void) state;
+  completion_init (&c);
+  completion_begin (&c);
+  completion_begin (&c);
+  completion_end (&c, ENOSPC);
+  completion_end (&c, EIO);
+  assert_int_equal (completion_wait (&c), ENOSPC);
+  completion_destroy (&c);
+}
+
+static void
+end_one (void *arg)
+{
+  completion_end (arg, 0);
+}
+
+static void
+test_completion_waits_for_all (void **state)
+{
+  struct thread threads[8];
+  struct completion c;
+  unsigned i;
+
+  (void) state;
+  completion_init (&c);
+  for (i = 0; i < ARRAY_LEN (threads); ++i) {
+    completion_begin (&c);
+    thread_start (&threads[i], end_one, &c);
+  }
+  assert_int_equal (completion_wait (&c), 0);
+  assert_int_equal (c.outstanding, 0);
+  for (i = 0; i < ARRAY_LEN (threads); ++i)
+    thread_join (&threads[i]);
+  completion_destroy (&c);
+}
+
+struct open_waiter {
+  struct setup *s;
+  _Atomic bool ended;
+};
+
+static void
+wait_acknowledged (void *arg)
+{
+  struct open_waiter *w = arg;
+
+  submit_wait_acknowledged (&w->s->submit);
+  w->ended = true;
+}
+
+static void
+test_flush_waits_for_open_operations_before_it (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct open_waiter w = { s, false };
+  struct open_op plain, before, after;
+  struct thread t;
+
+  (void) state;
+  submit_open (&s->submit, &plain);
+  submit_wait_acknowledged (&s->submit); /* that one took nothing */
+  submit_open (&s->submit, &before);
+  before.acknowledged = true;
+  thread_start (&t, wait_acknowledged, &w);
+  wait_until (__atomic_load_n (&s->submit.closing_waiters, __ATOMIC_RELAXED));
+  submit_open (&s->submit, &after);
+  after.acknowledged = true;
+  assert_false (w.ended);
+  submit_close (&s->submit, &before);
+  thread_join (&t); /* though another is open, that came later */
+  submit_close (&s->submit, &after);
+  submit_close (&s->submit, &plain);
+  setup_free (s);
+}
+
+/* ---- many at once ---- */
+
+#define LOADERS 6
+
+struct loader {
+  struct setup *s;
+  unsigned number, steps;
+  _Atomic unsigned *ended, *failed;
+};
+
+/* Blocks are divided among threads in turn, so that neighbours meet. */
+static void
+run_loader (void *arg)
+{
+  struct loader *l = arg;
+  struct random r = { l->number + 1 };
+  const unsigned blocks = SIZE / 512 / LOADERS;
+  uint64_t offset;
+  unsigned i;
+  int err;
+
+  for (i = 0; i < l->steps; ++i) {
+    offset = (random_below (&r, blocks) % 64 * LOADERS + l->number) * 512;
+    if (random_chance (&r, 5))
+      err = submit_flush (&l->s->submit, &l->s->array->backend, false);
+    else
+      err = write_now (l->s, offset, 512, i % 250, random_chance (&r, 60));
+    atomic_fetch_add (l->ended, 1);
+    if (err != 0)
+      atomic_fetch_add (l->failed, 1);
+  }
+}
+
+static void
+test_random_load (void **state)
+{
+  static const enum fua_kind kinds[] = { FUA_NATIVE, FUA_EMULATED };
+  struct backend_traits traits = array_traits (SIZE);
+  _Atomic unsigned ended, failed;
+  struct loader loaders[LOADERS];
+  struct thread threads[LOADERS];
+  struct setup *s;
+  unsigned i, round;
+
+  (void) state;
+  for (round = 0; round < 8; ++round) {
+    traits.fua = kinds[round % 2];
+    s = setup_traits (&traits, true, round % 3); /* 0: automatic */
+    s->array->unsteady = true;
+    s->array->forgets = round >= 4;
+    ended = failed = 0;
+    if (round >= 4) {
+      array_fail (s->array, ARRAY_WRITE, 50, 3, EIO);
+      array_fail (s->array, ARRAY_FLUSH, 3, 2, EIO);
+    }
+    for (i = 0; i < LOADERS; ++i) {
+      loaders[i] = (struct loader){ s, i, 200, &ended, &failed };
+      thread_start (&threads[i], run_loader, &loaders[i]);
+    }
+    for (i = 0; i < LOADERS; ++i)
+      thread_join (&threads[i]);
+    must (ended == LOADERS * 200);
+    must (round >= 4 || failed == 0);
+    must (amounts (s).writeback == 0);
+    must (s->submit.in_flight == 0 && s->submit.first == NULL);
+    must (s->submit.oldest == NULL && s->submit.unwritten == 0);
+    must (s->array->most_at_once[ARRAY_FLUSH] <= 1);
+    setup_free (s);
+  }
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (test_durable_write),
+    cmocka_unit_test (test_ordinary_write),
+    cmocka_unit_test (test_durable_zero_and_trim),
+    cmocka_unit_test (test_write_past_is_durable),
+    cmocka_unit_test (test_no_call_beyond_the_maximum),
+    cmocka_unit_test (test_failed_read_stops),
+    cmocka_unit_test (test_neighbours_are_one_write),
+    cmocka_unit_test (test_gaps_are_not_bridged),
+    cmocka_unit_test (test_batch_keeps_to_the_maximum),
+    cmocka_unit_test (test_batch_keeps_to_its_buffer),
+    cmocka_unit_test (test_ordinary_and_durable_are_apart),
+    cmocka_unit_test (test_no_merging_if_told_so),
+    cmocka_unit_test (test_no_buffer_no_batch),
+    cmocka_unit_test (test_error_goes_to_every_writer),
+    cmocka_unit_test (test_depth_is_kept),
+    cmocka_unit_test (test_flush_settles),
+    cmocka_unit_test (test_waiters_share_a_flush),
+    cmocka_unit_test (test_waiters_share_its_error),
+    cmocka_unit_test (test_write_during_flush_stays_unstable),
+    cmocka_unit_test (test_durable_writes_share_a_flush),
+    cmocka_unit_test (test_failed_flush_fails_durable_write),
+    cmocka_unit_test (test_failed_fua_makes_dirty),
+    cmocka_unit_test (test_failed_ordinary_write_is_its_own_affair),
+    cmocka_unit_test (test_flush_does_not_count_if_fua_beside_it_failed),
+    cmocka_unit_test (test_flush_counts_if_fua_beside_it_succeeds),
+    cmocka_unit_test (test_durable_write_is_repeated),
+    cmocka_unit_test (test_write_and_flush_are_repeated),
+    cmocka_unit_test (test_repeats_are_bounded),
+    cmocka_unit_test (test_zero_is_remembered_until_flushed),
+    cmocka_unit_test (test_zero_goes_durable_when_too_many_are_remembered),
+    cmocka_unit_test (test_fast_zero_refused_changes_nothing),
+    cmocka_unit_test (test_lost_zeroes_are_done_again),
+    cmocka_unit_test (test_failed_redo_is_told_and_tried_again),
+    cmocka_unit_test (test_first_error_wins),
+    cmocka_unit_test (test_completion_waits_for_all),
+    cmocka_unit_test (test_flush_waits_for_open_operations_before_it),
+    cmocka_unit_test (test_random_load),
+  };
+
+  return cmocka_run_group_tests_name ("submit", tests, NULL, NULL);
+}
