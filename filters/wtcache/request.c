@@ -196,7 +196,8 @@ struct fetch {
   struct export *e;
   struct backend *b;
   enum admission why;
-  uint8_t *buf; /* the client's; NULL: he wants no copy */
+  uint8_t *buf;   /* the client's; NULL: he wants no copy */
+  uint8_t *spare; /* instead of it, to read into */
   uint64_t offset, end;
   unsigned nr;
   struct miss misses[PIECE_PAGES];
@@ -284,14 +285,15 @@ read_run (struct fetch *f, struct miss *m, unsigned n)
   const struct part last = ours_part (f, &m[n - 1]);
   const uint64_t offset = part_offset (pc, &first);
   const uint64_t end = part_offset (pc, &last) + last.len;
-  const bool direct = f->buf && offset >= f->offset && end <= f->end;
+  uint8_t *base = f->buf ? f->buf : f->spare;
+  const bool direct = base && offset >= f->offset && end <= f->end;
   struct scratch scratch;
   uint64_t from, to;
   uint8_t *bytes;
   int err;
 
   scratch.bytes = NULL;
-  bytes = direct ? f->buf + (offset - f->offset)
+  bytes = direct ? base + (offset - f->offset)
                  : try_scratch (&scratch, f->e, end - offset);
   if (bytes == NULL) { /* who asked reads it alone, with nothing pinned */
     end_run (f, m, n, NULL, EAGAIN);
@@ -454,6 +456,7 @@ read_piece_slowly (struct client *c, uint8_t *buf, uint64_t offset,
   f.b = c->own;
   f.why = ADMIT_READ;
   f.buf = buf;
+  f.spare = NULL;
   f.offset = offset;
   f.end = offset + len;
   return fetch_window (&f, from, to - from);
@@ -506,7 +509,9 @@ int
 request_prefetch (struct export *e, struct backend *b, uint64_t offset,
                   uint64_t len, enum admission why)
 {
-  const uint64_t scratch = memory_scratch_max (e->memory);
+  const uint64_t most = memory_scratch_max (e->memory) / 2;
+  const uint64_t end = block_end (e, offset + len);
+  struct scratch scratch;
   struct fetch f;
   uint64_t n;
   int err = 0;
@@ -515,13 +520,14 @@ request_prefetch (struct export *e, struct backend *b, uint64_t offset,
   f.b = b;
   f.why = why;
   f.buf = NULL;
-  for (; len > 0 && err == 0; offset += n, len -= n) {
-    n = min_u64 (piece_len (e, offset, len), scratch);
-    f.offset = offset; /* all of it is asked for: its errors count */
+  for (offset = round_down (offset, block_size (&e->pc));
+       offset < end && err == 0; offset += n) {
+    n = min_u64 (piece_len (e, offset, end - offset), most);
+    f.spare = take_scratch (&scratch, e, n); /* before a page is pinned */
+    f.offset = offset;
     f.end = offset + n;
-    err = fetch_window (&f, round_down (offset, block_size (&e->pc)),
-                        block_end (e, offset + n) -
-                            round_down (offset, block_size (&e->pc)));
+    err = fetch_window (&f, offset, n);
+    drop_scratch (&scratch);
   }
   return err;
 }
