@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* The whole filter but for nbdkit, over the backend in an array. */
+
+#ifndef STACK_H
+#define STACK_H
+
+#include "array.h"
+#include "request.h"
+#include "unit.h"
+#include "writeback.h"
+
+#define MOST_CLIENTS 8
+
+struct stack_options {
+  struct backend_traits traits;
+  struct settings settings;
+  uint64_t memory; /* bytes */
+  bool serial;     /* no thread of the filter calls the backend */
+  unsigned clients;
+};
+
+struct stack {
+  struct array *array;
+  struct export *export;
+  unsigned nr_clients;
+  struct backend backends[MOST_CLIENTS];
+  struct client clients[MOST_CLIENTS];
+  struct client *client; /* the first */
+};
+
+/* Everything is allowed, mode writeback, one client, 4 MiB of memory; ordinary
+ * writes stay dirty until they are flushed or the bound comes near.
+ */
+extern struct stack_options stack_options (uint64_t size);
+extern struct stack *stack_new (const struct stack_options *o);
+/* Nothing is flushed: what is dirty is forgotten. */
+extern void stack_free (struct stack *s);
+
+/* Waits until nothing is done in the background. */
+extern void stack_wait_idle (struct stack *s);
+
+/* With the first client, bytes of one value.  0 or an errno. */
+extern int stack_write (struct stack *s, uint64_t offset, uint32_t len,
+                        int value, bool durable);
+/* The value of all bytes of a range; less than 0: the errno, negated. */
+extern int stack_read (struct stack *s, uint64_t offset, uint32_t len);
+extern struct amounts stack_amounts (struct stack *s);
+
+/* Whether the backend has one value in a range, as seen or durable. */
+extern bool stack_sees (struct stack *s, uint64_t offset, uint32_t len,
+                        int value);
+extern bool stack_keeps (struct stack *s, uint64_t offset, uint32_t len,
+                         int value);
+
+/* A request of another thread, on bytes of one value. */
+struct request {
+  struct stack *s;
+  struct client *client;
+  enum { DO_READ, DO_WRITE, DO_FUA, DO_FLUSH, DO_ZERO, DO_TRIM } what;
+  uint64_t offset;
+  uint32_t len;
+  int value; /* to write, or as read */
+
+  int error;
+  _Atomic bool ended;
+  struct thread thread;
+};
+
+extern void request_start (struct request *r);
+extern int request_join (struct request *r);
+
+#endif /* STACK_H */
