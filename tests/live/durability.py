@@ -288,18 +288,6 @@ def test_drain_at_the_last_close():
             expect(durable(server, M, 4096), [1] * 8, leave)
 
 
-def test_drain_when_only_readers_stay():
-    """Law 3: the last connection that can write is what counts."""
-    with cached() as server:
-        a = server.connect()
-        put(a, 0, 4096, 1)
-        server.drop(a)
-        b = server.connect()
-        expect(seen(b, 0, 4096), [1] * 8)
-        wt.wait_until(lambda: durable(server, 0, 4096) == [1] * 8,
-                      "it is durable")
-
-
 def test_sigterm_with_a_client():
     """Law 3: all is written from the moment the server is told to stop,
     without waiting for clients."""

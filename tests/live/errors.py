@@ -56,15 +56,16 @@ def test_errors_of_reads_and_writes_as_nbd_has_them():
     }
     with cached() as server:
         h = server.connect()
-        for name, number in wanted.items():
+        for i, (name, number) in enumerate(wanted.items(), 1):
+            at = i * M
             fault(server, "any", name)
-            calls = [(h.pread, 512, M), (h.zero, 4096, M),
-                     (h.trim, 4096, M), (h.zero, 4096, M, wt.FUA),
-                     (put, h, M, 4096, 1, wt.FUA), (put, h, M + 1, 5, 1)]
+            calls = [(h.pread, 512, at), (h.zero, 4096, at),
+                     (h.trim, 4096, at), (h.zero, 4096, at, wt.FUA),
+                     (put, h, at, 4096, 1, wt.FUA), (put, h, at + 1, 5, 1)]
             for call, *args in calls:
                 expect(wt.errno_of(call, *args), number, name)
             server.control("unfault all")
-            expect(seen(h, M, 4096), [0] * 8)
+            expect(seen(h, at, 4096), [0] * 8)
 
 
 def test_error_of_a_flush():
