@@ -1,0 +1,328 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Modes, ages and bounds of what is held back, and the file of counters."""
+
+import os
+import re
+import sys
+
+sys.dont_write_bytecode = True
+
+from live import (  # noqa: E402
+    K, M, cached, count, durable, ended, expect, fault, gate, gated,
+    open_gate, put, seen, wait_ended, wt)
+
+
+def test_writeback():
+    """An ordinary write stays dirty until a flush."""
+    with cached(mode="writeback") as server:
+        h = server.connect()
+        put(h, 0, 64 * K, 1)
+        expect(seen(h, 0, 64 * K), [1] * 128)
+        expect(list(server.log()), [])
+        h.flush()
+        expect(durable(server, 0, 64 * K), [1] * 128)
+
+
+def test_adjacent_dirty_blocks_go_together():
+    """Small sequential writes become large ones at the backend."""
+    with cached(mode="writeback", size="64M") as server:
+        h = server.connect()
+        for i in range(512):
+            put(h, i * 4096, 4096, 1)
+        h.flush()
+        writes = server.log().of("write")
+        expect(sum(r.length for r in writes), 2 * M)
+        assert len(writes) <= 8, len(writes)
+        assert durable(server, 0, 2 * M) == [1] * 4096
+
+
+def test_writethrough():
+    """An ordinary write goes through at once and stays cached."""
+    with cached(mode="writethrough") as server:
+        h = server.connect()
+        put(h, 0, 64 * K, 1)
+        expect(sum(r.length for r in server.log().of("write")), 64 * K)
+        expect(seen(h, 0, 64 * K), [1] * 128)
+        h.pwrite(b"x" * 100, 5000)
+        h.zero(5000, 20000)
+        reads = count(server, "read")
+        expect(h.pread(100, 5000), b"x" * 100)
+        expect(count(server, "read"), reads)
+        h.flush()
+        expect(server.durable(5000, 100), b"x" * 100)
+        expect(server.durable(20000, 5000), bytes(5000))
+
+
+def test_writethrough_reaches_the_backend_before_the_reply():
+    """The write is not answered before it has ended at the backend."""
+    for mode in "writethrough", "writearound":
+        with cached(mode=mode) as server:
+            a, b = server.connect(), server.connect()
+            gate(server, "write")
+            write = wt.start(a, "pwrite", wt.pattern(0, 4096, 1), 0)
+            gated(server)
+            expect(seen(b, M, 4096), [0] * 8)
+            assert not write.done()
+            open_gate(server)
+            expect(write.wait(), 0)
+            expect(ended(server, "write", 0, 4096)[0].length, 4096)
+
+
+def test_writearound():
+    """It goes through, and leaves the cache once it is stable."""
+    with cached(mode="writearound") as server:
+        h = server.connect()
+        put(h, 0, 64 * K, 1)
+        put(h, 64 * K, 64 * K, 2, wt.FUA)
+        expect(seen(h, 0, 128 * K), [1] * 128 + [2] * 128)
+        h.flush()
+        reads = count(server, "read", 0, 128 * K)
+        expect(seen(h, 0, 128 * K), [1] * 128 + [2] * 128)
+        assert count(server, "read", 0, 64 * K) > 0, reads
+        expect(durable(server, 0, 128 * K), [1] * 128 + [2] * 128)
+
+
+def test_writearound_survives_a_failed_flush():
+    """What is not stable yet does not leave the cache."""
+    with cached({"forget": "yes"}, mode="writearound") as server:
+        h = server.connect()
+        put(h, 0, 64 * K, 1)
+        fault(server, "flush", count=1)
+        assert wt.errno_of(h.flush) != 0
+        expect(seen(h, 0, 64 * K), [1] * 128)
+        h.flush()
+        expect(durable(server, 0, 64 * K), [1] * 128)
+        expect(seen(h, 0, 64 * K), [1] * 128)
+
+
+def test_fua_in_every_mode():
+    """FUA goes through in every mode."""
+    for mode in "writeback", "writethrough", "writearound":
+        with cached(mode=mode) as server:
+            h = server.connect()
+            put(h, 4096, 4096, 1, wt.FUA)
+            expect(durable(server, 4096, 4096), [1] * 8, mode)
+            h.pwrite(b"x" * 700, 100, wt.FUA)
+            expect(server.durable(100, 700), b"x" * 700, mode)
+            expect(h.pread(700, 100), b"x" * 700, mode)
+
+
+def test_dirty_age():
+    """Dirty blocks are written back at their age, without any request."""
+    with cached(dirty_age="50ms") as server:
+        h = server.connect()
+        put(h, 0, 4096, 1)
+        wait_ended(server, "write", 0, 4096)
+        put(h, M, 4096, 2)
+        wait_ended(server, "write", M, 4096)
+        expect(server.log().of("write")[0].length, 4096)
+        expect(seen(h, 0, 4096), [1] * 8)
+
+
+def test_dirty_age_after_an_error():
+    """What the backend refused is tried again by itself."""
+    with cached(dirty_age="20ms") as server:
+        h = server.connect()
+        fault(server, "write", count=2)
+        put(h, 0, 4096, 1)
+        server.control("hits f 2")
+        wait_ended(server, "write", 0, 4096)
+        h.flush()
+        expect(durable(server, 0, 4096), [1] * 8)
+
+
+def test_dirty_max():
+    """The bound as a size and as a part of wtcache-size."""
+    for bound in "512K", "25%":
+        with cached(size="2M", dirty_max=bound) as server:
+            h = server.connect()
+            gate(server, "write")
+            writes = [wt.start(h, "pwrite", wt.pattern(i * 8192, 4096, 1),
+                               i * 8192) for i in range(112)]
+            wt.wait_all(writes)
+            writes = [wt.start(h, "pwrite", wt.pattern(i * 8192, 4096, 1),
+                               i * 8192) for i in range(112, 128)]
+            wt.wait_until(
+                lambda: sum(w.done() for w in writes) >= 15,
+                "all but what the bound leaves")
+            late = wt.start(h, "pwrite", wt.pattern(4 * M, 8192, 1), 4 * M)
+            expect(h.pread(512, 0), wt.pattern(0, 512, 1))
+            assert not late.done()
+            open_gate(server)
+            wt.wait_all(writes + [late])
+
+
+def test_depth():
+    """No more batches than wtcache-depth are in flight at the backend."""
+    with cached({"write_latency": "2ms"}, depth=2) as server:
+        clients = [server.connect() for _ in range(2)]
+        wt.wait_all([wt.start(h, "pwrite",
+                              wt.pattern(i * 64 * K, 4096, 1), i * 64 * K,
+                              wt.FUA)
+                     for i, h in enumerate(clients * 16)])
+        log = server.log()
+        expect(len(log.of("write")) > 2, True)
+        assert max(r.in_flight for r in log.of("write")) <= 2
+
+
+def test_fill():
+    """The least that a miss asks of the backend."""
+    for fill, length in ("512", 512), ("4K", 4096), ("64K", 64 * K), (
+            "auto", 16 * K):
+        with cached({"block_min": 512, "block_preferred": "16K"},
+                    fill=fill) as server:
+            server.connect().pread(512, M + 4096)
+            read, = server.log().of("read")
+            expect(read.length, length, fill)
+            expect(read.offset % length, 0)
+
+
+def test_readahead():
+    """Sequential reads are read ahead, and not with off; never more is read
+    than there is."""
+    for readahead in "1M", "off":
+        with cached({"size": "4M"}, readahead=readahead) as server:
+            put(server.connect(), 0, 4 * M, 1, wt.FUA)
+            server.restart()
+            h = server.connect()
+            for i in range(16):
+                expect(seen(h, i * 16 * K, 16 * K), [1] * 32)
+            if readahead == "off":
+                assert all(r.offset < 256 * K for r in server.log())
+            else:
+                wt.wait_until(
+                    lambda: any(r.offset >= 256 * K
+                                for r in server.log().of("read")),
+                    "something is read ahead")
+            for i in range(16, 256):
+                expect(seen(h, i * 16 * K, 16 * K), [1] * 32)
+            expect(sum(r.length for r in server.log().of("read")), 4 * M)
+
+
+# The file of counters.
+
+SAMPLE = re.compile(
+    r'^([a-z_][a-z0-9_]*)(\{[a-z]+="(?:[^"\\\n]|\\["\\n])*"'
+    r'(?:,[a-z]+="(?:[^"\\\n]|\\["\\n])*")*\})? (-?[0-9.e+]+)$')
+
+
+def parse_stats(text):
+    """The samples as {name: {labels: value}}; raises unless all of it is
+    valid Prometheus text."""
+    assert text.endswith("\n")
+    types, samples = {}, {}
+    for line in text.splitlines():
+        words = line.split(None, 3)
+        if line.startswith("# HELP "):
+            assert words[2] not in types and len(words) == 4, line
+        elif line.startswith("# TYPE "):
+            assert words[3] in ("counter", "gauge"), line
+            assert words[2] not in types, line
+            types[words[2]] = words[3]
+        else:
+            match = SAMPLE.match(line)
+            assert match, line
+            name, labels, value = match.groups()
+            assert name in types, line
+            assert labels not in samples.setdefault(name, {}), line
+            samples[name][labels] = float(value)
+            if types[name] == "counter":
+                assert name.endswith("_total"), line
+    return samples
+
+
+def wait_stats(path, name, predicate):
+    """Waits until the sum of a metric is as wanted; all samples."""
+    def look():
+        if not os.path.exists(path):
+            return None
+        with open(path, encoding="utf-8") as f:
+            samples = parse_stats(f.read())
+        if predicate(sum(samples.get(name, {}).values())):
+            return samples
+        return None
+    return wt.wait_until(look, name + " is as wanted")
+
+
+def test_stats_file():
+    """It is valid, counts what was done, and is replaced as a whole."""
+    with cached() as server:
+        server.stop()
+        path = server.path("stats.prom")
+        server.filter_options["wtcache-stats"] = path
+        server.start()
+        h = server.connect()
+        put(h, 0, 64 * K, 1)
+        put(h, M, 4096, 1, wt.FUA)
+        h.pread(4096, 0)
+        h.pread(4096, 4 * M)
+        h.zero(4096, 8192)
+        h.trim(4096, 16 * K)
+        h.flush()
+        fault(server, "read")
+        wt.errno_of(h.pread, 512, 8 * M)
+        server.control("unfault all")
+        samples = wait_stats(path, "wtcache_failed_requests_total",
+                             lambda n: n == 1)
+
+        def value(name):
+            expect(len(samples["wtcache_" + name]), 1)
+            return list(samples["wtcache_" + name].values())[0]
+        expect([value(name) for name in (
+            "read_requests_total", "write_requests_total",
+            "write_bytes_total", "fua_requests_total",
+            "flush_requests_total", "zero_requests_total",
+            "trim_requests_total")], [3, 2, 68 * K, 1, 1, 1, 1])
+        expect(value("backend_written_bytes_total"),
+               sum(r.length for r in server.log().of("write")))
+        expect(value("dirty_bytes"), 0)
+        expect(value("size_bytes"), 8 * M)
+        assert 0 < value("memory_bytes") <= 8 * M
+        expect([name for name in os.listdir(server.folder)
+                if name.startswith("stats") and name != "stats.prom"], [])
+        put(h, 2 * M, 4096, 1)
+        wait_stats(path, "wtcache_dirty_bytes", lambda n: n == 4096)
+        h.flush()
+        wait_stats(path, "wtcache_dirty_bytes", lambda n: n == 0)
+
+
+def test_stats_counts_misses_and_degraded_writes():
+    """What the help text says is counted, is."""
+    with cached() as server:
+        server.stop()
+        path = server.path("stats.prom")
+        server.filter_options["wtcache-stats"] = path
+        server.start()
+        h = server.connect()
+        h.pread(4096, 0)
+        h.pread(4096, 0)
+        put(h, M, 4096, 1)
+        fault(server, "write", count=1)
+        assert wt.errno_of(h.flush) != 0
+        put(h, 2 * M, 4096, 1)
+        h.flush()
+        samples = wait_stats(path, "wtcache_flush_requests_total",
+                             lambda n: n == 2)
+        for name in "read_missed_requests_total", "degraded_writes_total":
+            expect(list(samples["wtcache_" + name].values()), [1.0], name)
+
+
+def test_stats_of_many_exports():
+    """Names with quotes and backslashes do not break the text."""
+    with cached() as server:
+        server.stop()
+        path = server.path("stats.prom")
+        server.filter_options["wtcache-stats"] = path
+        server.start()
+        names = ["", "a b", 'q"uote', "back\\slash", "line\nend", "é"]
+        clients = [server.connect(name) for name in names]
+        for h in clients:
+            h.pread(512, 0)
+        samples = wait_stats(path, "wtcache_read_requests_total",
+                             lambda n: n == len(names))
+        expect(len(samples["wtcache_read_requests_total"]), len(names))
+
+
+if __name__ == "__main__":
+    wt.main()
