@@ -306,8 +306,10 @@ read_run (struct fetch *f, struct miss *m, unsigned n)
   if (err == 0 && f->buf && !direct && from < to)
     memcpy (f->buf + (from - f->offset), bytes + (from - offset), to - from);
   drop_scratch (&scratch);
-  /* An error outside of what the client asked for is none of his. */
-  return from < to ? err : 0;
+  /* An error of more than what the client asked for may be none of his: he
+   * reads that alone.
+   */
+  return direct ? err : 0;
 }
 
 /* How many misses from this one on can be read in one go. */

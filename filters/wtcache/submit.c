@@ -423,6 +423,28 @@ outcome_of (int err, bool stable)
   return err != 0 ? OUTCOME_FAILED : stable ? OUTCOME_STABLE : OUTCOME_UNSTABLE;
 }
 
+/* The backend has something else now in a range that may be remembered as
+ * zero; or, if ERR, nobody knows, so that it is to be zeroed again.  The
+ * caller has it exclusively.
+ */
+static int
+forget_zeroes (struct submit *s, struct backend *b, uint64_t offset,
+               uint64_t len, int err)
+{
+  if (err != 0) {
+    if (zeroes_any (&s->pc->zeroes, offset, len))
+      zeroes_lose (&s->pc->zeroes);
+    return err;
+  }
+  while (!zeroes_forget (&s->pc->zeroes, offset, len)) {
+    /* None can be split: a flush makes an end of them all. */
+    err = submit_flush (s, b, false);
+    if (err != 0 && err != EAGAIN)
+      return err;
+  }
+  return 0;
+}
+
 int
 submit_write_past (struct submit *s, struct backend *b, const void *bytes,
                    uint64_t offset, uint64_t len)
@@ -437,6 +459,7 @@ submit_write_past (struct submit *s, struct backend *b, const void *bytes,
   int err;
 
   err = perform (s, b, &op, &epoch, &stable);
+  err = forget_zeroes (s, b, offset, len, err);
   pagecache_clear (s->pc, offset, len, err ? CLEAR_FAILED : CLEAR_UNKNOWN);
   return err;
 }
@@ -767,6 +790,8 @@ clear_part (struct submit *s, struct backend *b, struct operation *op,
     op->durable = true;
     err = perform (s, b, op, &epoch, &stable);
   }
+  if (how == CLEAR_UNKNOWN || (err != 0 && err != ENOTSUP))
+    err = forget_zeroes (s, b, op->offset, op->len, err);
   if (err != ENOTSUP || !(op->flags & ZERO_FAST))
     pagecache_clear (s->pc, op->offset, op->len, err ? CLEAR_FAILED : how);
   return err;
@@ -809,44 +834,69 @@ submit_trim (struct submit *s, struct backend *b, uint64_t offset, uint64_t len,
   return err;
 }
 
-/* Zeroes the blocks of a range that are not held; the caller has the range
- * exclusively, so that none becomes held meanwhile.
+/* The first run of held blocks from OFFSET on: where it begins, and its length
+ * in *LEN; UINT64_MAX: none.
+ */
+static uint64_t
+next_held_run (struct pagecache *pc, uint64_t offset, uint64_t *len)
+{
+  uint64_t index = offset >> pc->page_shift;
+  struct span run = page_held_run (
+      pc, index, (offset & (page_size (pc) - 1)) >> pc->block_shift);
+  struct part part;
+
+  while (run.count == 0) {
+    index++;
+    if (!pagecache_next_held (pc, &index))
+      return UINT64_MAX;
+    run = page_held_run (pc, index, 0);
+  }
+  part = span_part (pc, index, run);
+  *len = part.len;
+  return (index << pc->page_shift) + part.offset;
+}
+
+/* The first blocks of a range that are remembered as zero and not held: *OFFSET
+ * moves up to them.  Their length, 0 if there are none.
+ */
+static uint64_t
+next_gap (struct pagecache *pc, uint64_t *offset, uint64_t end)
+{
+  uint64_t n, held, len;
+  bool zeroed;
+
+  while (*offset < end) {
+    n = zeroes_prefix (&pc->zeroes, *offset, end - *offset, &zeroed);
+    if (!zeroed)
+      *offset += n;
+    else {
+      held = next_held_run (pc, *offset, &len);
+      if (held > *offset)
+        return min_u64 (n, held - *offset);
+      *offset = held + len;
+    }
+  }
+  return 0;
+}
+
+/* Zeroes what of a range is still remembered and not held; the caller has the
+ * range exclusively, so that none becomes held meanwhile.
  */
 static int
 zero_gaps (struct submit *s, struct backend *b, uint64_t offset, uint64_t end)
 {
+  const uint64_t most = min_u64 (CLEAR_PART, s->traits.maximum);
   struct operation op = { .call = call_zero, .flags = ZERO_MAY_TRIM };
-  uint64_t index, gap_end = end, at;
-  struct span run = { 0 };
-  struct part part;
+  uint64_t len;
   uint32_t epoch;
   bool stable;
   int err = 0;
 
-  while (offset < end && err == 0) {
-    index = offset >> s->pc->page_shift;
-    at = index << s->pc->page_shift;
-    gap_end = end;
-    if (pagecache_next_held (s->pc, &index)) {
-      run = page_held_run (s->pc, index,
-                           index << s->pc->page_shift == at
-                               ? (offset - at) >> s->pc->block_shift
-                               : 0);
-      part = span_part (s->pc, index, run);
-      if (run.count > 0)
-        gap_end = (index << s->pc->page_shift) + part.offset;
-      else
-        gap_end = (index + 1) << s->pc->page_shift;
-    }
+  while (err == 0 && (len = next_gap (s->pc, &offset, end)) > 0) {
     op.offset = offset;
-    op.len = min_u64 (min_u64 (gap_end, end) - offset,
-                      min_u64 (CLEAR_PART, s->traits.maximum));
-    if (op.len > 0)
-      err = perform (s, b, &op, &epoch, &stable);
+    op.len = min_u64 (len, most);
+    err = perform (s, b, &op, &epoch, &stable);
     offset += op.len;
-    if (offset == gap_end && run.count > 0)
-      offset += part.len;
-    run.count = 0;
   }
   return err;
 }

@@ -43,6 +43,9 @@ static bool clock_runs; /* main thread only */
  */
 static _Atomic bool serving;
 
+/* The log says once that connections do not share.  Relaxed: an exchange. */
+static _Atomic bool told_unshared;
+
 /* One connection. */
 struct handle {
   char *name;
@@ -153,42 +156,55 @@ wtcache_after_fork (nbdkit_backend *nxdata)
   return 0;
 }
 
-/* Logs what of an export the backend has not got: its first ranges. */
+/* Room for the ranges that a line of the log tells. */
+#define RANGES_BYTES 512
+
+/* The held ranges of an export from byte FROM on, as text, as far as there is
+ * room.
+ */
+static void
+format_held (struct export *e, uint64_t from, char *text)
+{
+  struct pagecache *pc = &e->pc;
+  uint64_t index = from >> pc->page_shift, at;
+  uint32_t b = (from & (page_size (pc) - 1)) >> pc->block_shift;
+  struct span s;
+  size_t used = 0;
+  int n;
+
+  text[0] = '\0';
+  for (; pagecache_next_held (pc, &index); ++index, b = 0) {
+    if (index != from >> pc->page_shift)
+      b = 0;
+    for (; (s = page_held_run (pc, index, b)).count > 0;
+         b = s.first + s.count) {
+      at = (index << pc->page_shift) + ((uint64_t) s.first << pc->block_shift);
+      n = snprintf (text + used, RANGES_BYTES - used, " %" PRIu64 "+%" PRIu32,
+                    at, s.count << pc->block_shift);
+      if (n < 0 || used + n >= RANGES_BYTES - sizeof " ...") {
+        strcpy (text + used, " ...");
+        return;
+      }
+      used += n;
+    }
+  }
+}
+
+/* Logs what of an export the backend has not got. */
 static void
 log_left (struct export *e, void *opaque)
 {
-  struct pagecache *pc = &e->pc;
-  const struct amounts a = pagecache_amounts (pc);
-  char ranges[512] = "";
-  uint64_t index = 0, at;
-  struct part part;
-  struct span s;
-  size_t used = 0;
-  uint32_t b;
-  int n;
+  const struct amounts a = pagecache_amounts (&e->pc);
+  char ranges[RANGES_BYTES];
 
   (void) opaque;
   if (a.dirty + a.unstable == 0)
     return;
-  for (; pagecache_next_held (pc, &index); ++index)
-    for (b = 0; (s = page_held_run (pc, index, b)).count > 0;
-         b = s.first + s.count) {
-      part = span_part (pc, index, s);
-      at = (index << pc->page_shift) + part.offset;
-      n = snprintf (ranges + used, sizeof ranges - used,
-                    " %" PRIu64 "+%" PRIu32, at, s.count << pc->block_shift);
-      if (n < 0 || (size_t) n >= sizeof ranges - used) {
-        ranges[used] = '\0';
-        goto full;
-      }
-      used += n;
-    }
-full:
+  format_held (e, 0, ranges);
   nbdkit_error ("wtcache: export \"%s\"%s: LOST: %" PRId64 " bytes were "
                 "acknowledged and could not be made durable before the "
-                "server's end (offset+length):%s%s",
-                e->name, e->tls ? " (TLS)" : "", a.dirty + a.unstable, ranges,
-                pagecache_next_held (pc, &index) ? " ..." : "");
+                "server's end (offset+length):%s",
+                e->name, e->tls ? " (TLS)" : "", a.dirty + a.unstable, ranges);
 }
 
 static void
@@ -258,8 +274,9 @@ tell_not_held (struct handle *h, const struct export *sibling)
     nbdkit_error ("wtcache: export \"%s\" is open with TLS and without, "
                   "in two caches: ordinary writes go through at once",
                   h->name);
-  else if (!h->shared)
-    nbdkit_debug ("wtcache: export \"%s\": connections may be over one disk "
+  else if (!h->shared && !atomic_exchange_explicit (&told_unshared, true,
+                                                    memory_order_relaxed))
+    nbdkit_error ("wtcache: export \"%s\": connections may be over one disk "
                   "without seeing each other's writes, so each has a cache "
                   "of its own and ordinary writes go through at once",
                   h->name);
@@ -269,6 +286,7 @@ static int
 join_export (struct handle *h)
 {
   const struct backend_traits *t = &h->backend.traits;
+  char ranges[RANGES_BYTES];
   struct open_result r;
   int err;
 
@@ -287,10 +305,13 @@ join_export (struct handle *h)
                   h->name, options.size);
     return -1;
   }
-  if (r.unsavable > 0)
+  if (r.unsavable > 0) {
+    format_held (r.export, t->size, ranges);
     nbdkit_error ("wtcache: export \"%s\" has shrunk to %" PRIu64 " bytes: "
-                  "%" PRId64 " dirty bytes past its end cannot be saved",
-                  h->name, t->size, r.unsavable);
+                  "%" PRId64 " dirty bytes past its end cannot be saved "
+                  "(offset+length):%s",
+                  h->name, t->size, r.unsavable, ranges);
+  }
   h->client.export = r.export;
   tell_not_held (h, r.sibling);
   /* What the sibling held back may be what this connection reads. */

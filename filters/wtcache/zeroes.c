@@ -200,6 +200,40 @@ zeroes_any (struct zeroes *z, uint64_t offset, uint64_t len)
   return zeroes_prefix (z, offset, len, &zeroed) < len || zeroed;
 }
 
+bool
+zeroes_forget (struct zeroes *z, uint64_t offset, uint64_t len)
+{
+  const uint64_t end = offset + len;
+  struct zeroed ends[2];
+  unsigned i, j, n, kept = 0;
+
+  if (nr_zeroed (z) == 0)
+    return true;
+
+  LOCK_FOR_SCOPE (&z->lock);
+  n = nr_zeroed (z);
+  i = find_zeroed (z, offset);
+  for (j = i; j < n && z->zeroed[j].offset < end; ++j)
+    ;
+  if (i == j)
+    return true;
+  if (z->zeroed[i].offset < offset) {
+    ends[kept] = z->zeroed[i];
+    ends[kept++].end = offset;
+  }
+  if (z->zeroed[j - 1].end > end) {
+    ends[kept] = z->zeroed[j - 1];
+    ends[kept++].offset = end;
+  }
+  if (n - (j - i) + kept > ZEROES_MOST)
+    return false;
+  memmove (&z->zeroed[i + kept], &z->zeroed[j], (n - j) * sizeof z->zeroed[0]);
+  memcpy (&z->zeroed[i], ends, kept * sizeof ends[0]);
+  atomic_store_explicit (&z->nr_zeroed, n - (j - i) + kept,
+                         memory_order_relaxed);
+  return true;
+}
+
 void
 zeroes_settle (struct zeroes *z, uint16_t flush)
 {

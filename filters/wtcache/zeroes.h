@@ -70,6 +70,11 @@ extern bool zeroes_any (struct zeroes *z, uint64_t offset, uint64_t len);
 extern void zeroes_settle (struct zeroes *z, uint16_t flush);
 /* A flush or FUA operation failed: all that is remembered is lost. */
 extern void zeroes_lose (struct zeroes *z);
+/* A range was trimmed, or written without staying cached: it is no longer
+ * known to be zero.  False, and nothing has changed: too many are remembered to
+ * split one.
+ */
+extern bool zeroes_forget (struct zeroes *z, uint64_t offset, uint64_t len);
 /* The first lost range; false: none. */
 extern bool zeroes_first_lost (struct zeroes *z, uint64_t *offset,
                                uint64_t *len);

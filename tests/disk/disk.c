@@ -365,8 +365,9 @@ static int
 act_or_fail (const struct request *request, union payload payload,
              uint64_t began)
 {
-  const bool durable = request->fua || (options.can_fua == NBDKIT_FUA_NONE &&
-                                        !options.can_flush);
+  /* A disk that can do neither keeps whatever it takes. */
+  const bool keeps = options.can_fua == NBDKIT_FUA_NONE && !options.can_flush;
+  const bool durable = request->fua || keeps;
   uint64_t partial = 0;
   int err = fault_hit (request, &partial);
 
@@ -376,7 +377,7 @@ act_or_fail (const struct request *request, union payload payload,
     if (partial > request->length)
       partial = request->length;
     log_partial (request, partial);
-    act (request, payload, partial, false, began);
+    act (request, payload, partial, keeps, began);
   }
   if (err && options.forgets && (request->op == OP_FLUSH || request->fua)) {
     image_forget (request->export->image);
