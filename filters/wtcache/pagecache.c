@@ -846,9 +846,13 @@ page_held_run (struct pagecache *pc, uint64_t index, uint32_t from)
 bool
 pagecache_next_held (struct pagecache *pc, uint64_t *index)
 {
-  const uint64_t key = held_next (&pc->held, key_of (pc, *index));
+  uint64_t key;
 
-  if (key == 0)
+  /* Past the last page that any export can have there is none. */
+  if (*index >> KEY_INDEX_BITS != 0)
+    return false;
+  key = held_next (&pc->held, key_of (pc, *index));
+  if (key == 0 || key >> KEY_INDEX_BITS != pc->key_base >> KEY_INDEX_BITS)
     return false;
   *index = key & ~pc->key_base;
   return true;

@@ -358,26 +358,28 @@ flush_backend (struct export *e, struct backend *own)
 }
 
 /* One attempt of a flush.  EAGAIN: blocks became dirty again by no fault of
- * this one.
+ * this one, because another's write, flush or FUA operation failed.
  */
 static int
 flush_once (struct export *e, struct backend *own, uint64_t deadline)
 {
   const uint64_t failures =
       atomic_load_explicit (&e->pc.failures, memory_order_relaxed);
-  int err, flush_err = 0;
+  const uint32_t epoch = held_epoch (&e->pc.held);
+  int err, pass_err, flush_err;
 
   err = redo_zeroes (e, own);
-  flush_err = pass_over_all (e, own, deadline);
-  err = err ? err : flush_err;
+  pass_err = pass_over_all (e, own, deadline);
+  err = err ? err : pass_err;
   submit_wait_acknowledged (&e->submit);
   note_result (e, err);
-  if (err == 0 &&
-      atomic_load_explicit (&e->pc.failures, memory_order_relaxed) != failures)
-    return EAGAIN;
-
   flush_err = flush_backend (e, own);
-  return err ? err : flush_err;
+  err = err ? err : flush_err;
+  if (err == 0 && (held_epoch (&e->pc.held) != epoch ||
+                   atomic_load_explicit (&e->pc.failures,
+                                         memory_order_relaxed) != failures))
+    return EAGAIN;
+  return err;
 }
 
 static int

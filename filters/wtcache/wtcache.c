@@ -81,6 +81,18 @@ wtcache_config_complete (nbdkit_next_config_complete *next,
 }
 
 static int
+write_stats (void)
+{
+  const int err = options.stats ? stats_write (options.stats) : 0;
+
+  if (err == 0)
+    return 0;
+  errno = err;
+  nbdkit_error ("wtcache-stats=%s: cannot write: %m", options.stats);
+  return -1;
+}
+
+static int
 wtcache_get_ready (int thread_model)
 {
   const bool parallel = thread_model == NBDKIT_THREAD_MODEL_PARALLEL;
@@ -98,19 +110,10 @@ wtcache_get_ready (int thread_model)
                   options.size);
     return -1;
   }
+  if (write_stats () == -1)
+    return -1;
   atomic_store_explicit (&serving, true, memory_order_release);
   return 0;
-}
-
-static void
-write_stats (void)
-{
-  const int err = options.stats ? stats_write (options.stats) : 0;
-
-  if (err != 0) {
-    errno = err;
-    nbdkit_error ("wtcache-stats=%s: cannot write: %m", options.stats);
-  }
 }
 
 /* Over a serial stack it only writes statistics: no thread of ours calls the
