@@ -52,9 +52,9 @@ test_buffers_are_counted (void **state)
 
     assert_int_equal (m->used, m->batches.unit * m->batches.units +
                                    m->scratch.unit * m->scratch.units);
-    assert_in_range (m->used, 1, limits[i] / 4);
+    assert_between (m->used, 1, limits[i] / 4);
     assert_true (is_power_of_2 (memory_batch_size (m)));
-    assert_in_range (memory_scratch_max (m), 4096, m->used);
+    assert_between (memory_scratch_max (m), 4096, m->used);
     memory_free (m);
   }
 }
@@ -108,7 +108,7 @@ test_largest_block_fits (void **state)
   void *a, *b;
 
   (void) state;
-  assert_in_range (memory_batch_size (m), 65536, 1 * MiB);
+  assert_between (memory_batch_size (m), 65536, 1 * MiB);
   a = batch_buffer_get (m, &one, 65536);
   b = scratch_get (m, &one, 65536);
   assert_non_null (a);

@@ -1365,7 +1365,7 @@ test_no_frame (void **state)
   while (n < ARRAY_LEN (pages) &&
          (pages[n] = page_pin (&c->pc, n, ADMIT_READ)) != NULL)
     n++;
-  assert_in_range (n, 16, 256);
+  assert_between (n, 16, 256);
   page_unpin (&c->pc, pages[--n]);
   pages[n] = page_pin (&c->pc, 1000, ADMIT_READ);
   assert_non_null (pages[n]);

@@ -229,7 +229,7 @@ test_all_pinned_is_no_page (void **state)
     last = p;
     key++;
   }
-  assert_in_range (key, 100, 256);
+  assert_between (key, 100, 256);
   assert_false (is_there (pool, key));
   unpin (last);
   assert_non_null (pin (s, pool, key));

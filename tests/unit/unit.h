@@ -25,6 +25,13 @@
   ((condition) ? (void) 0 : must_fail (#condition, __FILE__, __LINE__))
 extern _Noreturn void must_fail (const char *what, const char *file, int line);
 
+/* cmocka's own has other names from 2.0 on. */
+#define assert_between(n, least, most)                                         \
+  do {                                                                         \
+    assert_true ((n) >= (least));                                              \
+    assert_true ((n) <= (most));                                               \
+  } while (0)
+
 /* Random numbers of one thread. */
 struct random {
   uint64_t state;
