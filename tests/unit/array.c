@@ -216,12 +216,14 @@ change (struct array *a, struct backend *b, uint64_t offset, const void *bytes,
   }
 }
 
-/* All that is not durable is lost. */
+/* All that is not durable is lost; a flush that is under way does not save it.
+ */
 static void
 lose (struct array *a)
 {
   uint64_t u;
 
+  a->losses++;
   for (u = 0; u < units (a); ++u)
     if (a->version[u] != a->durable_version[u]) {
       memcpy (a->seen + u * UNIT, a->durable + u * UNIT, unit_len (a, u));
@@ -367,14 +369,16 @@ array_flush (struct backend *b)
   struct array *a = array_of (b);
   struct array_in_flight f;
   struct kept *kept;
+  uint32_t losses;
   int err;
 
   must (b->traits.can_flush);
   lock (a);
   kept = keep_all (a, b);
+  losses = a->losses;
   unlock (a);
   err = begin (a, &f, ARRAY_FLUSH, 0, b->traits.size, 0);
-  make_durable (a, kept, err == 0);
+  make_durable (a, kept, err == 0 && losses == a->losses);
   note_failure (a, err, true);
   return end (a, &f, err);
 }

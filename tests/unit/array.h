@@ -58,7 +58,7 @@ struct array {
   uint8_t *durable;                    /* what a power cut leaves */
   uint32_t *version, *durable_version; /* of each 512 bytes of both */
   struct backend **writer;             /* of each 512 bytes, the last */
-  uint32_t versions;
+  uint32_t versions, losses;
   bool forgets;  /* what a failed flush or FUA call may lose is lost */
   bool tears;    /* a failed write has written its first half */
   bool unsteady; /* calls give way to other threads now and then */

@@ -1,0 +1,715 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Unit tests of write-back: flushes and what makes them fail, the bound, a
+ * backend that refuses, age, and drains.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <sched.h>
+
+#include "stack.h"
+
+#define SIZE (8 * MiB)
+
+static struct stack *
+stack (void)
+{
+  const struct stack_options o = stack_options (SIZE);
+
+  return stack_new (&o);
+}
+
+static unsigned
+calls (struct stack *s, enum array_op op)
+{
+  return array_calls (s->array, op);
+}
+
+static uint64_t
+bytes (struct stack *s, enum array_op op)
+{
+  return array_bytes (s->array, op);
+}
+
+static int
+flush (struct stack *s)
+{
+  return request_flush (s->client);
+}
+
+/* ---- flush ---- */
+
+static void
+test_flush_makes_all_durable (void **state)
+{
+  struct stack *s = stack ();
+
+  (void) state;
+  stack_write (s, 100, 10000, 1, false);
+  stack_write (s, 1 * MiB, 512, 2, false);
+  assert_int_equal (flush (s), 0);
+  assert_true (stack_keeps (s, 100, 10000, 1));
+  assert_true (stack_keeps (s, 1 * MiB, 512, 2));
+  assert_int_equal (stack_amounts (s).held, 0);
+  assert_int_equal (calls (s, ARRAY_FLUSH), 1);
+  stack_free (s);
+}
+
+static void
+test_flush_of_nothing_flushes_the_backend (void **state)
+{
+  struct stack *s = stack ();
+
+  (void) state;
+  assert_int_equal (flush (s), 0);
+  assert_int_equal (calls (s, ARRAY_FLUSH), 1);
+  assert_int_equal (calls (s, ARRAY_WRITE), 0);
+  stack_free (s);
+}
+
+/* Many small writes become few large ones, each byte once. */
+static void
+test_flush_writes_in_batches (void **state)
+{
+  struct stack *s = stack ();
+  const uint64_t batch = memory_batch_size (&registry.memory);
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < 256; ++i)
+    stack_write (s, (i * 37 % 256) * 2048, 2048, i, false);
+  assert_int_equal (flush (s), 0);
+  assert_int_equal (bytes (s, ARRAY_WRITE), 512 * KiB);
+  assert_true (calls (s, ARRAY_WRITE) <= 2 * (512 * KiB / batch) + 2);
+  stack_free (s);
+}
+
+static void
+test_flush_writes_dirty_blocks_only (void **state)
+{
+  struct stack *s = stack ();
+
+  (void) state;
+  stack_read (s, 0, 1);
+  stack_write (s, 512, 512, 1, false);
+  stack_write (s, 2048, 1024, 1, false);
+  stack_write (s, 64 * KiB, 512, 1, false);
+  assert_int_equal (flush (s), 0);
+  assert_int_equal (bytes (s, ARRAY_WRITE), 2048);
+  stack_free (s);
+}
+
+static void
+test_batches_keep_to_the_maximum (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct stack *s;
+
+  (void) state;
+  o.traits.maximum = 5 * 512; /* the array checks */
+  s = stack_new (&o);
+  stack_write (s, 512, 100 * KiB, 1, false);
+  assert_int_equal (flush (s), 0);
+  assert_true (stack_keeps (s, 512, 100 * KiB, 1));
+  stack_free (s);
+}
+
+static void
+test_short_last_block_is_written_to_its_end (void **state)
+{
+  struct stack_options o = stack_options (SIZE + 300);
+  struct stack *s = stack_new (&o);
+
+  (void) state;
+  stack_write (s, SIZE - 1000, 1300, 1, false);
+  assert_int_equal (flush (s), 0);
+  assert_true (stack_keeps (s, SIZE - 1000, 1300, 1));
+  stack_free (s);
+}
+
+/* Law 2: it tries every block, and reports the first error. */
+static void
+test_flush_goes_on_after_an_error (void **state)
+{
+  struct stack *s = stack ();
+
+  (void) state;
+  stack_write (s, 0, 4096, 1, false);
+  stack_write (s, 1 * MiB, 4096, 2, false);
+  stack_write (s, 2 * MiB, 4096, 3, false);
+  array_fail_range (s->array, ARRAY_WRITE, 1 * MiB, 512, ENOSPC);
+  assert_int_equal (flush (s), ENOSPC);
+  assert_true (stack_sees (s, 0, 4096, 1));
+  assert_true (stack_sees (s, 2 * MiB, 4096, 3));
+  assert_int_equal (stack_amounts (s).dirty, 4096);
+  assert_int_equal (stack_read (s, 1 * MiB, 4096), 2); /* law 3 */
+  assert_int_equal (flush (s), ENOSPC); /* as long as it is not durable */
+  array_heal (s->array);
+  assert_int_equal (flush (s), 0);
+  assert_true (stack_keeps (s, 0, 4096, 1));
+  assert_true (stack_keeps (s, 1 * MiB, 4096, 2));
+  stack_free (s);
+}
+
+/* Law 4: an error is told once only, and the disk has forgotten. */
+static void
+test_failed_flush_is_made_good (void **state)
+{
+  struct stack *s = stack ();
+
+  (void) state;
+  s->array->forgets = true;
+  stack_write (s, 0, 64 * KiB, 1, false);
+  array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
+  assert_int_equal (flush (s), EIO);
+  assert_false (stack_sees (s, 0, 4096, 1));
+  assert_int_equal (stack_amounts (s).dirty, 64 * KiB);
+  assert_int_equal (stack_read (s, 0, 64 * KiB), 1);
+  assert_int_equal (flush (s), 0);
+  assert_true (stack_keeps (s, 0, 64 * KiB, 1));
+  stack_free (s);
+}
+
+static void
+test_lost_zeroes_are_made_good (void **state)
+{
+  struct stack *s = stack ();
+
+  (void) state;
+  s->array->forgets = true;
+  assert_int_equal (request_zero (s->client, 64 * KiB, 0, 0), 0);
+  stack_write (s, 8192, 512, 1, false);
+  array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
+  assert_int_equal (flush (s), EIO);
+  assert_int_equal (stack_read (s, 0, 8192), 0);
+  assert_int_equal (flush (s), 0);
+  assert_true (stack_keeps (s, 0, 8192, 0));
+  assert_true (stack_keeps (s, 8192, 512, 1));
+  assert_true (stack_keeps (s, 9216, 64 * KiB - 9216, 0));
+  stack_free (s);
+}
+
+/* While a failed flush is under way another client's waits for the next: that
+ * one succeeds, but does not bring back what the first has lost.
+ */
+static void
+test_flush_after_the_failure_of_another (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct request a = { .what = DO_FLUSH }, b = { .what = DO_FLUSH };
+  struct stack *s;
+
+  (void) state;
+  o.settings.mode = MODE_WRITETHROUGH;
+  s = stack_new (&o);
+  a.s = b.s = s;
+  s->array->forgets = true;
+  stack_write (s, 0, 4096, 1, false); /* unstable */
+  array_shut (s->array, ARRAY_FLUSH, GATE_BEFORE);
+  array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
+  request_start (&a);
+  array_wait_gate (s->array, ARRAY_FLUSH, 1);
+  request_start (&b);
+  wait_until (__atomic_load_n (&s->export->submit.waiters, __ATOMIC_RELAXED));
+  array_open (s->array, ARRAY_FLUSH);
+  assert_int_equal (request_join (&a), EIO);
+  if (request_join (&b) == 0)
+    assert_true (stack_keeps (s, 0, 4096, 1));
+  assert_int_equal (flush (s), 0);
+  assert_true (stack_keeps (s, 0, 4096, 1));
+  stack_free (s);
+}
+
+/* Law 2: those in writeback included. */
+static void
+test_flush_covers_what_is_in_flight (void **state)
+{
+  struct stack *s = stack ();
+  struct request fua = {
+    .s = s, .what = DO_FUA, .offset = 0, .len = 100, .value = 2
+  };
+  struct request f = { .s = s, .what = DO_FLUSH };
+
+  (void) state;
+  stack_write (s, 0, 512, 1, false); /* acknowledged; the FUA write takes it */
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  request_start (&fua);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+  request_start (&f);
+  wait_until (
+      __atomic_load_n (&s->export->submit.closing_waiters, __ATOMIC_RELAXED));
+  assert_int_equal (calls (s, ARRAY_FLUSH), 0);
+  assert_false (f.ended);
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (request_join (&fua), 0);
+  assert_int_equal (request_join (&f), 0);
+  assert_true (stack_keeps (s, 100, 412, 1));
+  stack_free (s);
+}
+
+/* … and if that fails, the flush writes it itself. */
+static void
+test_flush_writes_what_failed_in_flight (void **state)
+{
+  struct stack *s = stack ();
+  struct request fua = {
+    .s = s, .what = DO_FUA, .offset = 0, .len = 100, .value = 2
+  };
+  struct request f = { .s = s, .what = DO_FLUSH };
+
+  (void) state;
+  stack_write (s, 0, 512, 1, false);
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  array_fail (s->array, ARRAY_WRITE, 0, 1, EIO);
+  request_start (&fua);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+  request_start (&f);
+  wait_until (
+      __atomic_load_n (&s->export->submit.closing_waiters, __ATOMIC_RELAXED));
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (request_join (&fua), EIO);
+  assert_int_equal (request_join (&f), 0);
+  assert_true (stack_keeps (s, 100, 412, 1));
+  stack_free (s);
+}
+
+/* Law 2: it does not wait for later writes: nothing of theirs was replied to.
+ * The backend's flush has to wait for a FUA call, so this one goes without.
+ */
+static void
+test_flush_does_not_wait_for_unanswered_writes (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct request write = {
+    .what = DO_WRITE, .offset = 0, .len = 512, .value = 2
+  };
+  struct stack *s;
+
+  (void) state;
+  o.settings.mode = MODE_WRITETHROUGH;
+  s = stack_new (&o);
+  write.s = s;
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  request_start (&write);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+  assert_int_equal (flush (s), 0);
+  assert_false (write.ended);
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (request_join (&write), 0);
+  stack_free (s);
+}
+
+/* Written again while write-back has it: the newer bytes are covered too if
+ * they came before the flush, and never overtaken by the older ones.
+ */
+static void
+test_rewrite_during_writeback (void **state)
+{
+  struct stack *s = stack ();
+  struct request f = { .s = s, .what = DO_FLUSH };
+
+  (void) state;
+  stack_write (s, 0, 4096, 1, false);
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  request_start (&f);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+  assert_int_equal (stack_write (s, 0, 4096, 2, false), 0); /* no waiting */
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (request_join (&f), 0);
+  assert_int_equal (stack_read (s, 0, 4096), 2);
+  assert_int_equal (flush (s), 0);
+  assert_true (stack_keeps (s, 0, 4096, 2));
+  stack_free (s);
+}
+
+/* Law 17: a flush of one covers what others wrote. */
+static void
+test_flush_of_every_connection_that_wrote (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  uint8_t buf[4096];
+  struct stack *s;
+
+  (void) state;
+  o.traits.can_multi_conn = false;
+  o.settings.mode = MODE_WRITETHROUGH;
+  o.clients = 4;
+  s = stack_new (&o);
+  memset (buf, 1, sizeof buf);
+  request_write (&s->clients[1], buf, sizeof buf, 0, false);
+  request_write (&s->clients[2], buf, sizeof buf, 8192, false);
+  assert_int_equal (request_flush (&s->clients[0]), 0);
+  assert_int_equal (calls (s, ARRAY_FLUSH), 3); /* its own among them */
+  assert_true (stack_keeps (s, 0, 4096, 1));
+  assert_true (stack_keeps (s, 8192, 4096, 1));
+  assert_int_equal (request_flush (&s->clients[3]), 0);
+  assert_int_equal (calls (s, ARRAY_FLUSH), 4);
+  stack_free (s);
+}
+
+/* ---- the bound ---- */
+
+static struct stack *
+stack_with_bound (uint64_t bound)
+{
+  struct stack_options o = stack_options (SIZE);
+
+  o.settings.dirty_max = bound;
+  return stack_new (&o);
+}
+
+/* Law 6: nobody waits for all of the cache. */
+static void
+test_at_the_bound_writes_are_durable (void **state)
+{
+  struct stack *s = stack_with_bound (256 * KiB);
+  struct request write = {
+    .s = s, .what = DO_WRITE, .offset = 2 * MiB, .len = 4096, .value = 9
+  };
+
+  (void) state;
+  /* What is in the background stops at the gate. */
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  assert_int_equal (stack_write (s, 0, 256 * KiB, 1, false), 0);
+  request_start (&write);
+  wait_until (calls (s, ARRAY_WRITE) >= 1);
+  assert_true (stack_amounts (s).held <= (int64_t) (256 + 4) * 1024);
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (request_join (&write), 0);
+  assert_true (stack_keeps (s, 2 * MiB, 4096, 9));
+  stack_wait_idle (s);
+  assert_int_equal (stack_read (s, 0, 256 * KiB), 1);
+  stack_free (s);
+}
+
+static void
+test_bound_is_kept (void **state)
+{
+  struct stack *s = stack_with_bound (128 * KiB);
+  struct amounts a;
+  struct random r;
+  unsigned i;
+
+  (void) state;
+  random_seed (&r, 1);
+  for (i = 0; i < 3000; ++i) {
+    must (stack_write (s, random_below (&r, SIZE / 4096) * 4096, 4096, i,
+                       false) == 0);
+    a = stack_amounts (s);
+    must (a.dirty <= 128 * 1024);
+    must (a.held <= 2 * 128 * 1024);
+  }
+  assert_int_equal (flush (s), 0);
+  stack_free (s);
+}
+
+struct durable_writer {
+  struct stack *s;
+  _Atomic unsigned ended;
+};
+
+static void
+write_durable (void *arg)
+{
+  struct durable_writer *w = arg;
+  unsigned i;
+
+  for (i = 0; i < 100; ++i) {
+    must (stack_write (w->s, 4096 * i, 4096, i, true) == 0);
+    must (stack_keeps (w->s, 4096 * i, 4096, i));
+    w->ended++;
+  }
+}
+
+/* A write that ends while a flush is under way may stay unstable after it: but
+ * not any number of them.  They may wait for the flush.
+ */
+static void
+test_durable_writes_during_a_flush_are_bounded (void **state)
+{
+  struct stack *s = stack_with_bound (128 * KiB);
+  struct request f = { .s = s, .what = DO_FLUSH };
+  struct durable_writer w = { s, 0 };
+  unsigned ended = 0, idle;
+  struct thread t;
+
+  (void) state;
+  array_shut (s->array, ARRAY_FLUSH, GATE_BEFORE);
+  request_start (&f);
+  array_wait_gate (s->array, ARRAY_FLUSH, 1);
+  thread_start (&t, write_durable, &w);
+  /* Until it has ended, or gets no further. */
+  for (idle = 0; w.ended < 100 && idle < 100000; ++idle) {
+    if (w.ended != ended)
+      idle = 0;
+    ended = w.ended;
+    sched_yield ();
+  }
+  assert_true (stack_amounts (s).held <= 2 * 128 * 1024);
+  array_open (s->array, ARRAY_FLUSH);
+  assert_int_equal (request_join (&f), 0);
+  thread_join (&t);
+  stack_wait_idle (s);
+  stack_free (s);
+}
+
+/* Unstable data is bounded as well: a flush is begun. */
+static void
+test_unstable_data_is_flushed_in_time (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct stack *s;
+  unsigned i;
+
+  (void) state;
+  o.settings.dirty_max = 128 * KiB;
+  o.settings.mode = MODE_WRITETHROUGH;
+  s = stack_new (&o);
+  for (i = 0; i < 512; ++i)
+    must (stack_write (s, i * 4096, 4096, i, false) == 0);
+  stack_wait_idle (s);
+  assert_true (calls (s, ARRAY_FLUSH) >= 1);
+  assert_true (stack_amounts (s).unstable <= 128 * 1024);
+  stack_free (s);
+}
+
+static void
+test_background_brings_the_amount_down (void **state)
+{
+  struct stack *s = stack_with_bound (1 * MiB);
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < 160; ++i) /* more than half of it */
+    must (stack_write (s, i * 4096, 4096, i, false) == 0);
+  stack_wait_idle (s);
+  assert_true (stack_amounts (s).dirty <= 512 * 1024);
+  assert_true (calls (s, ARRAY_WRITE) >= 1);
+  stack_free (s);
+}
+
+/* ---- a backend that refuses ---- */
+
+/* Laws 3 and 6: what was acknowledged waits; who comes now gets his own
+ * error.
+ */
+static void
+test_refused_writeback (void **state)
+{
+  struct stack *s = stack_with_bound (256 * KiB);
+
+  (void) state;
+  array_fail_range (s->array, ARRAY_WRITE, 0, 1 * MiB, ENOSPC);
+  /* Three quarters of the bound: work begins in the background. */
+  assert_int_equal (stack_write (s, 0, 48 * 4096, 1, false), 0);
+  stack_wait_idle (s);
+  assert_true (atomic_load (&s->export->writeback.refusing));
+  assert_int_equal (stack_amounts (s).dirty, 48 * 4096);
+  assert_int_equal (stack_write (s, 512 * KiB, 4096, 2, false), ENOSPC);
+  assert_int_equal (stack_write (s, 2 * MiB, 4096, 2, false), 0);
+  assert_true (stack_keeps (s, 2 * MiB, 4096, 2));
+  assert_int_equal (stack_read (s, 0, 48 * 4096), 1);
+  assert_int_equal (flush (s), ENOSPC);
+  array_heal (s->array);
+  assert_int_equal (flush (s), 0);
+  assert_true (stack_keeps (s, 0, 48 * 4096, 1));
+  assert_int_equal (stack_write (s, 512 * KiB, 4096, 2, false), 0);
+  assert_int_equal (stack_amounts (s).dirty, 4096); /* as before */
+  stack_free (s);
+}
+
+static void
+test_without_a_connection_data_waits (void **state)
+{
+  struct stack *s = stack_with_bound (256 * KiB);
+
+  (void) state;
+  stack_write (s, 0, 64 * KiB, 1, false);
+  export_withdraw (s->export, &s->backends[0]);
+  assert_int_equal (writeback_drain (s->export, NULL), ENOTCONN);
+  assert_int_equal (stack_amounts (s).dirty, 64 * KiB);
+  assert_false (atomic_load (&s->export->writeback.refusing));
+  export_attach (s->export, &s->backends[0]);
+  export_lend (s->export, &s->backends[0]);
+  assert_int_equal (writeback_drain (s->export, NULL), 0);
+  assert_true (stack_keeps (s, 0, 64 * KiB, 1));
+  stack_free (s);
+}
+
+/* ---- age ---- */
+
+static void
+test_old_data_is_written (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct stack *s;
+
+  (void) state;
+  o.settings.dirty_age = 1;
+  s = stack_new (&o);
+  stack_write (s, 0, 64 * KiB, 1, false);
+  writeback_tick (s->export, NULL);
+  stack_wait_idle (s);
+  assert_int_equal (stack_amounts (s).dirty, 0);
+  assert_true (stack_sees (s, 0, 64 * KiB, 1));
+  stack_free (s);
+}
+
+static void
+test_young_data_stays (void **state)
+{
+  struct stack *s = stack ();
+
+  (void) state;
+  stack_write (s, 0, 64 * KiB, 1, false);
+  writeback_tick (s->export, NULL);
+  stack_wait_idle (s);
+  assert_int_equal (stack_amounts (s).dirty, 64 * KiB);
+  stack_free (s);
+}
+
+/* Law 20: over a serial stack it acts at the next request, in its thread. */
+static void
+test_old_data_is_written_at_the_next_request (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct stack *s;
+
+  (void) state;
+  o.settings.dirty_age = 1;
+  o.serial = true;
+  s = stack_new (&o);
+  stack_write (s, 0, 4096, 1, false);
+  stack_write (s, 1 * MiB, 4096, 1, false);
+  assert_true (stack_sees (s, 0, 4096, 1));
+  stack_free (s);
+}
+
+/* ---- drains ---- */
+
+static void
+test_drain (void **state)
+{
+  bool serial;
+
+  (void) state;
+  for (serial = false;; serial = true) {
+    struct stack_options o = stack_options (SIZE);
+    struct stack *s;
+
+    o.serial = serial;
+    s = stack_new (&o);
+    stack_write (s, 0, 512 * KiB, 1, false);
+    assert_int_equal (writeback_drain (s->export, &s->backends[0]), 0);
+    assert_true (stack_keeps (s, 0, 512 * KiB, 1));
+    assert_false (export_holds_data (s->export));
+    stack_free (s);
+    if (serial)
+      break;
+  }
+}
+
+static void
+test_drain_tries_again (void **state)
+{
+  struct stack *s = stack ();
+
+  (void) state;
+  stack_write (s, 0, 64 * KiB, 1, false);
+  array_fail (s->array, ARRAY_WRITE, 0, 1, EIO);
+  array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
+  assert_int_equal (writeback_drain (s->export, &s->backends[0]), 0);
+  assert_true (stack_keeps (s, 0, 64 * KiB, 1));
+  stack_free (s);
+}
+
+static void
+test_drain_gives_up_in_time (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct stack *s;
+
+  (void) state;
+  o.settings.drain = 300000000;
+  s = stack_new (&o);
+  stack_write (s, 0, 64 * KiB, 1, false);
+  array_fail_range (s->array, ARRAY_WRITE, 0, SIZE, ENOSPC);
+  assert_int_equal (writeback_drain (s->export, &s->backends[0]), ENOSPC);
+  assert_int_equal (stack_amounts (s).dirty, 64 * KiB); /* it waits */
+  assert_true (export_holds_data (s->export));
+  array_heal (s->array);
+  assert_int_equal (writeback_drain (s->export, &s->backends[0]), 0);
+  stack_free (s);
+}
+
+/* Law 3: from then on helpers write, and nothing more is held back. */
+static void
+test_drain_at_the_request_to_stop (void **state)
+{
+  struct stack *s = stack ();
+
+  (void) state;
+  stack_write (s, 0, 64 * KiB, 1, false);
+  atomic_store (&registry.stopping, true);
+  exports_for_each (writeback_begin_drain, NULL);
+  stack_wait_idle (s);
+  assert_true (stack_keeps (s, 0, 64 * KiB, 1));
+  stack_write (s, 1 * MiB, 4096, 2, false);
+  assert_true (stack_keeps (s, 1 * MiB, 4096, 2));
+  stack_free (s);
+}
+
+/* Where two caches may be over one disk nothing is held back. */
+static void
+test_nothing_is_held_if_told_so (void **state)
+{
+  struct stack *s = stack ();
+
+  (void) state;
+  atomic_store (&s->export->holds, false);
+  stack_write (s, 0, 4096, 1, false);
+  assert_true (stack_sees (s, 0, 4096, 1));
+  assert_int_equal (stack_amounts (s).dirty, 0);
+  stack_free (s);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (test_flush_makes_all_durable),
+    cmocka_unit_test (test_flush_of_nothing_flushes_the_backend),
+    cmocka_unit_test (test_flush_writes_in_batches),
+    cmocka_unit_test (test_flush_writes_dirty_blocks_only),
+    cmocka_unit_test (test_batches_keep_to_the_maximum),
+    cmocka_unit_test (test_short_last_block_is_written_to_its_end),
+    cmocka_unit_test (test_flush_goes_on_after_an_error),
+    cmocka_unit_test (test_failed_flush_is_made_good),
+    cmocka_unit_test (test_lost_zeroes_are_made_good),
+    cmocka_unit_test (test_flush_after_the_failure_of_another),
+    cmocka_unit_test (test_flush_covers_what_is_in_flight),
+    cmocka_unit_test (test_flush_writes_what_failed_in_flight),
+    cmocka_unit_test (test_flush_does_not_wait_for_unanswered_writes),
+    cmocka_unit_test (test_rewrite_during_writeback),
+    cmocka_unit_test (test_flush_of_every_connection_that_wrote),
+    cmocka_unit_test (test_at_the_bound_writes_are_durable),
+    cmocka_unit_test (test_bound_is_kept),
+    cmocka_unit_test (test_durable_writes_during_a_flush_are_bounded),
+    cmocka_unit_test (test_unstable_data_is_flushed_in_time),
+    cmocka_unit_test (test_background_brings_the_amount_down),
+    cmocka_unit_test (test_refused_writeback),
+    cmocka_unit_test (test_without_a_connection_data_waits),
+    cmocka_unit_test (test_old_data_is_written),
+    cmocka_unit_test (test_young_data_stays),
+    cmocka_unit_test (test_old_data_is_written_at_the_next_request),
+    cmocka_unit_test (test_drain),
+    cmocka_unit_test (test_drain_tries_again),
+    cmocka_unit_test (test_drain_gives_up_in_time),
+    cmocka_unit_test (test_drain_at_the_request_to_stop),
+    cmocka_unit_test (test_nothing_is_held_if_told_so),
+  };
+
+  return cmocka_run_group_tests_name ("writeback", tests, NULL, NULL);
+}
