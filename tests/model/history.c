@@ -352,6 +352,24 @@ history_values (struct history *h, struct op *op, const uint8_t *buf)
 }
 
 void
+history_overlook_uncertain (const struct history *h, struct op *read)
+{
+  const size_t first = first_cell_of (h, read), end = end_cell_of (h, read);
+
+  for (size_t i = 0; i < h->nr_ops; ++i) {
+    const struct op *op = h->ops[i];
+    size_t cell = first_cell_of (h, op);
+
+    if (op->kind != TRIM && (op->outcome == DONE || op->outcome == REFUSED ||
+                             (op->kind != WRITE && op->kind != ZERO)))
+      continue;
+    for (; cell < end_cell_of (h, op); ++cell)
+      if (cell >= first && cell < end)
+        read->values[cell - first] = VALUE_UNKNOWN;
+  }
+}
+
+void
 history_is_zero (struct history *h, struct op *op, uint64_t offset,
                  uint64_t length)
 {

@@ -108,6 +108,12 @@ extern void history_fill (const struct op *op, uint8_t *buf);
 extern bool history_values (struct history *h, struct op *op,
                             const uint8_t *buf);
 
+/* Takes away the values of cells that a failed or unanswered request was over,
+ * or a trim.
+ */
+extern void history_overlook_uncertain (const struct history *h,
+                                        struct op *read);
+
 /* A part of a STATUS that is told to be zeroes. */
 extern void history_is_zero (struct history *h, struct op *op, uint64_t offset,
                              uint64_t length);

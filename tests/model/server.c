@@ -416,18 +416,19 @@ server_stacks (const struct server *s)
 }
 
 void
-server_free (struct server *s)
+server_free (struct server *s, bool keep)
 {
   static const char *const files[] = { "nbd", "control", "durable",
                                        "log", "pid",     "stderr" };
   char path[128];
 
   server_kill (s);
-  for (size_t i = 0; i < sizeof files / sizeof files[0]; ++i) {
+  for (size_t i = 0; i < sizeof files / sizeof files[0] && !keep; ++i) {
     snprintf (path, sizeof path, "%s/%s", s->folder, files[i]);
     unlink (path);
   }
-  rmdir (s->folder);
+  if (!keep)
+    rmdir (s->folder);
   for (unsigned i = 0; i < s->nr_words; ++i)
     free (s->words[i]);
 }

@@ -51,7 +51,8 @@ extern bool server_check_stderr (struct server *s);
 extern void server_report (const struct server *s);
 extern void server_stacks (const struct server *s);
 
-extern void server_free (struct server *s);
+/* Ends it, and removes its folder unless it is to be kept. */
+extern void server_free (struct server *s, bool keep);
 
 /* How much slower than usual all may be. */
 extern double time_scale (void);
