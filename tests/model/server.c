@@ -297,7 +297,7 @@ server_durable (struct server *s, uint8_t *buf, uint64_t size)
 
 /* What the server leaves. */
 
-#define MAX_IN_FLIGHT 1024
+#define MAX_IN_FLIGHT 512
 
 struct writing {
   uint64_t id, offset, length;
