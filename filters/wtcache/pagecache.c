@@ -704,8 +704,10 @@ become_unstable (struct pagecache *pc, struct page *p, struct span s,
 {
   if (held_list_unstable (&pc->held, p, epoch))
     bits_set (map_of (pc, p, UNSTABLE), s);
-  else
+  else {
     bits_set (map_of (pc, p, DIRTY), s);
+    atomic_fetch_add_explicit (&pc->failures, 1, memory_order_relaxed);
+  }
 }
 
 static void

@@ -502,6 +502,8 @@ request_read (struct client *c, void *buf, uint32_t len, uint64_t offset)
     n = piece_len (c->export, offset + done, len - done);
     err = read_piece (c, (uint8_t *) buf + done, offset + done, n, &missed);
   }
+  if (missed)
+    stats_add (&c->export->stats, COUNT_MISSED_READS, 1);
   if (c->ahead && err == 0)
     readahead_note (c->ahead, offset, len, missed);
   return err;
@@ -806,6 +808,7 @@ choose_path (struct export *e, uint64_t len, bool durable)
    */
   if (writeback_admit (e, len))
     return PATH_DIRTY;
+  stats_add (&e->stats, COUNT_DEGRADED, 1);
   return atomic_load_explicit (&e->holds, memory_order_relaxed) ? PATH_DURABLE
                                                                 : PATH_THROUGH;
 }

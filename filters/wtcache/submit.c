@@ -273,6 +273,7 @@ lead_flush (struct submit *s, struct backend *b, bool company)
 
   lock_take (&s->lock);
   s->flushing = false;
+  s->nr_flushes++;
   for (w = served; w; w = next) {
     next = w->next;
     w->error = err;
@@ -318,6 +319,8 @@ durable_by_flag (const struct submit *s, enum way way)
 struct operation {
   int (*call) (struct submit *s, struct backend *b, const struct operation *op,
                bool fua);
+  /* The call has ended, not yet the flush that may follow; or NULL. */
+  void (*ended) (struct submit *s, const struct operation *op);
   uint64_t offset, len;
   const uint8_t *bytes;
   unsigned flags;
@@ -387,6 +390,28 @@ call_with_fua (struct submit *s, struct backend *b, const struct operation *op,
   return err;
 }
 
+/* What overlapped a durable write may take it back only by failing; where more
+ * is held than may be, its end is waited for instead of holding one more.
+ */
+static bool
+may_stay_unstable (struct submit *s)
+{
+  return pagecache_amounts (s->pc).held <=
+         atomic_load_explicit (&s->pc->bound, memory_order_relaxed);
+}
+
+static void
+wait_overlapping (struct submit *s)
+{
+  uint64_t flushes;
+
+  LOCK_FOR_SCOPE (&s->lock);
+  flushes = s->nr_flushes;
+  while (s->flushing && s->nr_flushes == flushes)
+    condition_wait (&s->flushed, &s->lock);
+  wait_open (s, is_fua);
+}
+
 /* One operation with all that its durability asks for.  *EPOCH is the epoch
  * when it began, *STABLE whether nothing can take it back.
  */
@@ -406,8 +431,14 @@ perform (struct submit *s, struct backend *b, const struct operation *op,
     err = flag ? call_with_fua (s, b, op, &overlapped)
                : op->call (s, b, op, false);
     atomic_store_explicit (&b->unflushed, true, memory_order_release);
+    if (op->ended)
+      op->ended (s, op);
     if (err == 0 && flush)
       err = submit_flush (s, b, true);
+    if (err == 0 && op->durable && overlapped && !may_stay_unstable (s)) {
+      wait_overlapping (s);
+      overlapped = false;
+    }
     *stable = !s->traits.can_flush || flush || (flag && !overlapped);
     if (err != 0 && err != EAGAIN)
       return err;
@@ -623,15 +654,32 @@ pass_places (struct submit *s)
   }
 }
 
-/* One attempt of a batch.  The place in flight is given up when the write has
- * ended, before the flush that may follow: others write meanwhile, and share
- * that flush or the next.
+/* The place in flight is given up when the write has ended, before the flush
+ * that may follow: others write meanwhile, and share that flush or the next.
  */
+static void
+give_place_up (struct submit *s, const struct operation *op)
+{
+  struct batch *batch = container_of (op, struct batch, op);
+
+  LOCK_FOR_SCOPE (&s->lock);
+  if (!batch->has_place)
+    return; /* a repeat: it has none any more */
+  batch->has_place = false;
+  s->in_flight--;
+  pass_places (s);
+  if (op->durable) {
+    s->unwritten -= batch->nr;
+    if (s->unwritten == 0)
+      condition_wake_all (&s->written);
+  }
+}
+
+/* One attempt of a batch. */
 static int
 call_batch (struct submit *s, struct backend *b, const struct operation *op,
             bool fua)
 {
-  struct batch *batch = container_of (op, struct batch, op);
   uint64_t began, latency;
   unsigned in_flight;
   int err;
@@ -650,16 +698,6 @@ call_batch (struct submit *s, struct backend *b, const struct operation *op,
     s->latency = s->latency ? (7 * s->latency + latency) / 8 : latency;
     depth_sample (&s->depth, op->len, fua, latency, in_flight, began + latency);
     note_speed (s, op->len * in_flight, latency);
-  }
-  if (batch->has_place) {
-    batch->has_place = false;
-    s->in_flight--;
-    pass_places (s);
-    if (op->durable) {
-      s->unwritten -= batch->nr;
-      if (s->unwritten == 0)
-        condition_wake_all (&s->written);
-    }
   }
   lock_drop (&s->lock);
   atomic_fetch_add_explicit (&s->writes, 1, memory_order_relaxed);
@@ -680,6 +718,7 @@ run_batch (struct submit *s, struct backend *b, struct batch *batch)
   }
   batch->op = (struct operation){
     .call = call_batch,
+    .ended = give_place_up,
     .offset = batch->offset,
     .len = batch->len,
     .bytes = batch->bytes,

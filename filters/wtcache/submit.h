@@ -97,6 +97,7 @@ struct submit {
   unsigned closing_waiters;
   struct condition closed;
   struct flush_waiter *waiters; /* for the next flush */
+  uint64_t nr_flushes;          /* that have ended */
   bool flushing;
   struct condition flushed;
 

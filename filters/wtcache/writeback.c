@@ -419,7 +419,9 @@ writeback_bound (struct export *e)
     bound = max_u64 (bound, least);
   }
   sharers = atomic_load_explicit (&registry.holding, memory_order_relaxed);
-  return bound / max_u64 (sharers, 1);
+  bound /= max_u64 (sharers, 1);
+  atomic_store_explicit (&e->pc.bound, bound, memory_order_relaxed);
+  return bound;
 }
 
 bool
