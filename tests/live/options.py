@@ -3,6 +3,8 @@
 """Options: wrong ones are refused at start in one line, good ones at their
 bounds are taken, and what is there is told by --help."""
 
+import os
+import shlex
 import subprocess
 import sys
 
@@ -46,10 +48,15 @@ OPTIONS = {
 
 def nbdkit(*words):
     """Runs nbdkit to its end; the result with its text."""
+    command = shlex.split(os.environ.get("WT_NBDKIT_WRAPPER", ""))
+    command += shlex.split(os.environ.get("WT_NBDKIT", "nbdkit"))
+    env = dict(os.environ)
+    if env.get("WT_LD_PRELOAD"):
+        env["LD_PRELOAD"] = env["WT_LD_PRELOAD"]
     return subprocess.run(
-        ["nbdkit", "--filter=" + wt.filter_path(), *words],
+        command + ["--filter=" + wt.filter_path(), *words],
         stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=60, check=False)
+        timeout=100, check=False, env=env)
 
 
 def run_with(*options):
