@@ -6,6 +6,11 @@
  * whatever the backend says of it.  Held blocks are found before the backend
  * is asked: one that ceases to be held meanwhile was data then, and one that
  * becomes held was written by a request that this one races with.
+ *
+ * A zero, a trim or a write past the cache that is under way may be done at the
+ * backend, while reads still see what is cached: its range is data too.  That
+ * is looked at after the backend was asked: one that has ended by then is seen
+ * by all later reads, and one that begins later did not change the answer.
  */
 
 #include <config.h>
@@ -56,24 +61,66 @@ find_held (struct pagecache *pc, uint64_t offset, uint64_t *end,
   return n;
 }
 
-/* Adds what the backend said of a range, with the held runs as data. */
+/* Ranges that operations have exclusively now; how many.  MOST_RUNS: there may
+ * be more.
+ */
+static unsigned
+find_exclusive (struct zeroes *z, uint64_t offset, uint64_t end,
+                struct run *runs)
+{
+  uint64_t len;
+  unsigned n;
+
+  for (n = 0; n < MOST_RUNS && (len = exclusive_next (z, &offset, end)) > 0;
+       ++n) {
+    runs[n] = (struct run){ offset, offset + len };
+    offset += len;
+  }
+  return n;
+}
+
+/* Whether a byte is in one of the runs, which are in order; *UPTO moves back to
+ * where that changes.
+ */
+static bool
+is_in_runs (const struct run *runs, unsigned n, uint64_t at, uint64_t *upto)
+{
+  unsigned i = 0;
+
+  while (i < n && runs[i].end <= at)
+    i++;
+  if (i == n)
+    return false;
+  if (runs[i].offset > at) {
+    *upto = min_u64 (*upto, runs[i].offset);
+    return false;
+  }
+  *upto = min_u64 (*upto, runs[i].end);
+  return true;
+}
+
+/* Runs that are data whatever the backend says. */
+struct data {
+  struct run held[MOST_RUNS], exclusive[MOST_RUNS];
+  unsigned nr_held, nr_exclusive;
+};
+
+/* Adds what the backend said of a range, with the data in it. */
 static int
 add (struct nbdkit_extents *to, struct nbdkit_extent said, uint64_t offset,
-     uint64_t end, const struct run *runs, unsigned n)
+     uint64_t end, const struct data *data)
 {
-  uint64_t from = max_u64 (said.offset, offset), upto, stop;
-  unsigned i = 0;
-  bool held;
+  uint64_t from = max_u64 (said.offset, offset), upto;
+  const uint64_t stop = min_u64 (said.offset + said.length, end);
+  bool held, exclusive;
 
-  stop = min_u64 (said.offset + said.length, end);
-  while (from < stop) {
-    while (i < n && runs[i].end <= from)
-      i++;
-    held = i < n && runs[i].offset <= from;
-    upto = i == n ? stop : min_u64 (stop, held ? runs[i].end : runs[i].offset);
-    if (nbdkit_add_extent (to, from, upto - from, held ? 0 : said.type) == -1)
+  for (; from < stop; from = upto) {
+    upto = stop;
+    held = is_in_runs (data->held, data->nr_held, from, &upto);
+    exclusive = is_in_runs (data->exclusive, data->nr_exclusive, from, &upto);
+    if (nbdkit_add_extent (to, from, upto - from,
+                           held || exclusive ? 0 : said.type) == -1)
       return errno ? errno : ENOMEM;
-    from = upto;
   }
   return 0;
 }
@@ -93,12 +140,11 @@ extents_get (struct client *c, uint32_t len, uint64_t offset, uint32_t flags,
   const uint64_t block = block_size (pc);
   CLEANUP (free_extents) struct nbdkit_extents *below = NULL;
   uint64_t end = offset + len, from, to;
-  struct run runs[MOST_RUNS];
-  unsigned n;
+  struct data data;
   size_t i;
   int err;
 
-  n = find_held (pc, offset, &end, runs);
+  data.nr_held = find_held (pc, offset, &end, data.held);
 
   /* Whole blocks, no more than one request can ask for. */
   from = round_down (offset, block);
@@ -109,7 +155,10 @@ extents_get (struct client *c, uint32_t len, uint64_t offset, uint32_t flags,
   if (below == NULL)
     return ENOMEM;
   err = backend_extents (c->own, to - from, from, flags, below);
+  data.nr_exclusive = find_exclusive (&pc->zeroes, offset, end, data.exclusive);
+  if (data.nr_exclusive == MOST_RUNS)
+    end = data.exclusive[MOST_RUNS - 1].end;
   for (i = 0; err == 0 && i < nbdkit_extents_count (below); ++i)
-    err = add (extents, nbdkit_get_extent (below, i), offset, end, runs, n);
+    err = add (extents, nbdkit_get_extent (below, i), offset, end, &data);
   return err;
 }

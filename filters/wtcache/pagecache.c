@@ -658,10 +658,10 @@ page_gather (struct pagecache *pc, uint64_t index, uint32_t from,
   return s;
 }
 
-/* A write that took marks away has failed, or cannot be relied on: what was
- * acknowledged is dirty, the rest is what the backend says.
+/* A write that took marks away has failed: what was acknowledged is dirty, the
+ * rest is what the backend says.  True: something is dirty again.
  */
-static void
+static bool
 restore (struct pagecache *pc, struct page *p, struct span s)
 {
   const uint8_t *pending = map_of (pc, p, PENDING);
@@ -669,13 +669,12 @@ restore (struct pagecache *pc, struct page *p, struct span s)
   uint8_t *uptodate = map_of (pc, p, UPTODATE);
   uint32_t b;
 
-  if (!bits_all (pending, s))
-    atomic_fetch_add_explicit (&pc->failures, 1, memory_order_relaxed);
   for (b = s.first; b < s.first + s.count; ++b)
     if (!bit_get (pending, b))
       bits_set (dirty, one_block (b));
     else if (!bit_get (dirty, b))
       bits_clear (uptodate, one_block (b));
+  return !bits_all (pending, s);
 }
 
 /* In mode writearound a block leaves once it is stable. */
@@ -695,19 +694,29 @@ leave_if_around (struct pagecache *pc, struct page *p, struct span s)
 }
 
 /* Blocks that the backend took become unstable; if a flush or FUA operation
- * failed since the write began, dirty.  One that was written meanwhile is dirty
- * anyway, and stays.
+ * failed since the write began, dirty, and true is returned.  One that was
+ * written meanwhile is dirty anyway, and stays.
  */
-static void
+static bool
 become_unstable (struct pagecache *pc, struct page *p, struct span s,
                  uint32_t epoch)
 {
-  if (held_list_unstable (&pc->held, p, epoch))
+  if (held_list_unstable (&pc->held, p, epoch)) {
     bits_set (map_of (pc, p, UNSTABLE), s);
-  else {
-    bits_set (map_of (pc, p, DIRTY), s);
-    atomic_fetch_add_explicit (&pc->failures, 1, memory_order_relaxed);
+    return false;
   }
+  bits_set (map_of (pc, p, DIRTY), s);
+  return true;
+}
+
+/* A flush that is under way has to come again: blocks that it may have found
+ * in flight or unstable are dirty.  Counted after they are: who sees the new
+ * count finds them with a pass number that his next pass takes.
+ */
+static void
+count_failure (struct pagecache *pc)
+{
+  atomic_fetch_add_explicit (&pc->failures, 1, memory_order_release);
 }
 
 static void
@@ -716,20 +725,23 @@ end_write (struct pagecache *pc, struct page *p, const struct part *part,
 {
   const struct span s = part_span (pc, part);
   const struct amounts before = begin_change (pc, p);
+  bool again = false;
 
   assert (bits_all (map_of (pc, p, WRITEBACK), s));
   bits_clear (map_of (pc, p, WRITEBACK), s);
   if (outcome == OUTCOME_FAILED)
-    restore (pc, p, s);
+    again = restore (pc, p, s);
   else if (outcome == OUTCOME_UNSTABLE ||
            zeroes_any (&pc->zeroes,
                        (part->index << pc->page_shift) + part->offset,
                        part->len))
-    become_unstable (pc, p, s, epoch);
+    again = become_unstable (pc, p, s, epoch);
   else
     leave_if_around (pc, p, s);
   bits_clear (map_of (pc, p, PENDING), s);
   end_change (pc, p, before);
+  if (again)
+    count_failure (pc);
   wake (p);
   drop_lock_or_page (pc, p);
 }
@@ -930,6 +942,7 @@ pagecache_fail (struct pagecache *pc)
     end_change (pc, p, before);
     word_lock_drop (&p->lock);
   }
+  count_failure (pc);
 }
 
 void

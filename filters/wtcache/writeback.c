@@ -364,7 +364,7 @@ static int
 flush_once (struct export *e, struct backend *own, uint64_t deadline)
 {
   const uint64_t failures =
-      atomic_load_explicit (&e->pc.failures, memory_order_relaxed);
+      atomic_load_explicit (&e->pc.failures, memory_order_acquire);
   const uint32_t epoch = held_epoch (&e->pc.held);
   int err, pass_err, flush_err;
 

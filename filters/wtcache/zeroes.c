@@ -101,6 +101,22 @@ exclusive_conflict (struct zeroes *z, uint64_t offset, uint64_t len)
   return conflict (z, offset, offset + len);
 }
 
+uint64_t
+exclusive_next (struct zeroes *z, uint64_t *offset, uint64_t end)
+{
+  LOCK_FOR_SCOPE (&z->lock);
+  const struct exclusive *x, *first = NULL;
+
+  for (x = z->exclusive; x; x = x->next)
+    if (overlap (*offset, end, x->offset, x->end) &&
+        (first == NULL || x->offset < first->offset))
+      first = x;
+  if (first == NULL)
+    return 0;
+  *offset = max_u64 (*offset, first->offset);
+  return min_u64 (first->end, end) - *offset;
+}
+
 void
 exclusive_wait (struct zeroes *z, uint64_t offset, uint64_t len)
 {

@@ -51,6 +51,11 @@ extern void exclusive_end (struct zeroes *z, struct exclusive *x);
 /* Whether an operation has part of this range. */
 extern bool exclusive_conflict (struct zeroes *z, uint64_t offset,
                                 uint64_t len);
+/* The first part of a range that operations have, from *OFFSET on: *OFFSET
+ * moves to it.  Its length; 0: none.
+ */
+extern uint64_t exclusive_next (struct zeroes *z, uint64_t *offset,
+                                uint64_t end);
 /* Waits until none has.  The caller holds no lock. */
 extern void exclusive_wait (struct zeroes *z, uint64_t offset, uint64_t len);
 
