@@ -36,8 +36,11 @@ struct pagecache {
   _Atomic int64_t dirty, writeback, unstable, held_bytes;
   _Atomic int64_t reserved;     /* bytes writers are about to make dirty */
   _Atomic uint64_t dirty_since; /* ns; when the oldest became dirty; 0: none */
-  _Atomic uint64_t failures;    /* writes after which blocks were dirty again */
-  _Atomic int64_t bound;        /* bytes that may be held; see writeback.c */
+  /* How often blocks were dirty again.  Release pairs with acquire in
+   * flush_once.
+   */
+  _Atomic uint64_t failures;
+  _Atomic int64_t bound; /* bytes that may be held; see writeback.c */
 
   struct held held;
   struct zeroes zeroes;

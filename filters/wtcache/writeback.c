@@ -424,13 +424,22 @@ writeback_bound (struct export *e)
   return bound;
 }
 
+/* Whether the backend refused write-back, and what it refused is still there.
+ */
+static bool
+is_refusing (struct export *e)
+{
+  return atomic_load_explicit (&e->writeback.refusing, memory_order_relaxed) &&
+         pagecache_amounts (&e->pc).dirty > 0;
+}
+
 bool
 writeback_admit (struct export *e, uint64_t len)
 {
   const int64_t bound = writeback_bound (e);
   int64_t reserved;
 
-  if (atomic_load_explicit (&e->writeback.refusing, memory_order_relaxed) ||
+  if (is_refusing (e) ||
       atomic_load_explicit (&registry.stopping, memory_order_relaxed) ||
       !atomic_load_explicit (&e->holds, memory_order_relaxed))
     return false;

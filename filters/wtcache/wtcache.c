@@ -317,8 +317,11 @@ join_export (struct handle *h)
   }
   h->client.export = r.export;
   tell_not_held (h, r.sibling);
-  /* What the sibling held back may be what this connection reads. */
-  if (r.sibling && pagecache_amounts (&r.sibling->pc).dirty > 0)
+  /* What the sibling held back may be what this connection reads.  Over a
+   * serial stack its own connection writes it, at its next request.
+   */
+  if (r.sibling && registry.parallel &&
+      pagecache_amounts (&r.sibling->pc).dirty > 0)
     writeback_drain (r.sibling, NULL);
   return 0;
 }
