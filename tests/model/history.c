@@ -386,7 +386,8 @@ history_is_zero (struct history *h, struct op *op, uint64_t offset,
 
 #define TRIMMED   UINT32_MAX
 #define SLOTS     64
-#define STATE_MAX 20000
+#define STATE_MAX 2000 /* beyond that the cell is not looked at */
+#define TABLE     16384
 
 /* A request over the cell that is looked at. */
 struct act {
@@ -416,27 +417,49 @@ struct search {
   struct state *states;
   size_t nr_states, allocated;
   bool too_many;
+
+  /* Where a state stands in the array, by hash; an entry of another round is
+   * none.
+   */
+  struct {
+    uint32_t round, index;
+  } table[TABLE];
+  uint32_t round;
 };
 
 #define BIT(slot) (UINT64_C (1) << (slot))
 
 static void
+clear_states (struct search *s)
+{
+  s->nr_states = 0;
+  s->round++;
+}
+
+static void
 add_state (struct search *s, struct state state)
 {
+  size_t at;
+
   /* A read happens as soon as it can: it changes nothing. */
   for (unsigned i = 0; i < SLOTS; ++i)
     if (s->slots[i].used && s->slots[i].reads &&
         (s->slots[i].value == state.value ||
          (state.value == TRIMMED && s->h->forgets)))
       state.happened |= BIT (i);
-  for (size_t i = 0; i < s->nr_states; ++i)
-    if (s->states[i].value == state.value &&
-        s->states[i].happened == state.happened)
+  at = mix (state.happened ^ mix (state.value)) % TABLE;
+  for (; s->table[at].round == s->round; at = (at + 1) % TABLE) {
+    const struct state *other = &s->states[s->table[at].index];
+
+    if (other->value == state.value && other->happened == state.happened)
       return;
+  }
   if (s->nr_states == STATE_MAX) {
     s->too_many = true;
     return;
   }
+  s->table[at].round = s->round;
+  s->table[at].index = s->nr_states;
   if (s->nr_states == s->allocated) {
     s->allocated = 2 * s->allocated + 64;
     s->states = grow (s->states, s->allocated, sizeof *s->states);
@@ -499,7 +522,7 @@ begin_act (struct search *s, const struct act *act)
   };
   excuse_reads (s);
   if (s->slots[i].reads) {
-    s->nr_states = 0;
+    clear_states (s);
     for (size_t j = 0; j < n; ++j)
       add_state (s, s->states[j]);
   }
@@ -516,7 +539,7 @@ end_act (struct search *s, unsigned slot)
   if (!(s->slots[slot].reads && optional))
     reach (s, slot);
   n = s->nr_states;
-  s->nr_states = 0;
+  clear_states (s);
   s->slots[slot].used = false;
   for (size_t i = 0; i < n; ++i) {
     struct state state = s->states[i];
@@ -594,7 +617,7 @@ check_cell (struct history *h, size_t cell, const struct act *acts, size_t n,
 
   memset (s->slots, 0, sizeof s->slots);
   s->too_many = false;
-  s->nr_states = 0;
+  clear_states (s);
   add_state (s, (struct state){ .value = VALUE_ZERO });
   for (size_t i = 0; i < nr_events && !s->too_many; ++i) {
     const size_t act = events[i].act;
@@ -644,9 +667,11 @@ history_check (struct history *h)
   struct act *acts, act;
   struct event *events;
   unsigned *slots;
-  struct search search = { .h = h };
+  struct search *search = zeroed (1, sizeof *search);
   size_t longest = 0, i, c;
   bool good = true;
+
+  search->h = h;
 
   /* Sort the acts by cell: count, sum up, put in place. */
   for (int pass = 0; pass < 2; ++pass) {
@@ -679,9 +704,10 @@ history_check (struct history *h)
     size_t from = c == 0 ? 0 : begin[c - 1];
 
     good =
-        check_cell (h, c, acts + from, begin[c] - from, &search, events, slots);
+        check_cell (h, c, acts + from, begin[c] - from, search, events, slots);
   }
-  free (search.states);
+  free (search->states);
+  free (search);
   free (slots);
   free (events);
   free (acts);
