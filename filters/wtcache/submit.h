@@ -1,35 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* To the backend: batches, durability, shared flushes.  See submit.c. */
+/* To the backend: batches (submit.c), what makes them durable (durable.c), and
+ * operations that have their range exclusively (clear.c).
+ */
 
 #ifndef WTCACHE_SUBMIT_H
 #define WTCACHE_SUBMIT_H
 
 #include "backend.h"
 #include "choice.h"
+#include "completion.h"
 #include "depth.h"
 #include "pagecache.h"
-
-/* The parts of one request that are under way, and its first error. */
-struct completion {
-  struct lock lock; /* RANK_SUBMIT */
-  struct condition ended;
-  unsigned outstanding; /* guarded by lock */
-
-  /* The first error wins: compare-and-swap from 0.  Relaxed: it is read for
-   * good after `outstanding` has fallen to 0 under the lock.
-   */
-  _Atomic int error;
-};
-
-extern void completion_init (struct completion *c);
-extern void completion_destroy (struct completion *c);
-extern void completion_fail (struct completion *c, int error);
-extern int completion_error (struct completion *c);
-extern void completion_begin (struct completion *c);
-extern void completion_end (struct completion *c, int error);
-/* Waits until all that was begun has ended; the first error. */
-extern int completion_wait (struct completion *c);
 
 /* Something that is under way, in order of its beginning. */
 struct open_op {

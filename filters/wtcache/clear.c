@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Operations that have their range exclusively: zero, trim, and writes past the
+ * cache.
+ *
+ * They wait until nothing of the range is in writeback, call the backend, and
+ * then change what of the range is cached.  Nobody wrote there meanwhile, so
+ * all marks of its blocks are older than the operation.  A zero that is not
+ * durable is remembered, see zeroes.c, and done again after a failure.
+ *
+ * Knows nothing of nbdkit.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+
+#include "durable.h"
+
+/* Zero and trim go in parts of at most this, as nbdkit 1.32 demands. */
+#define CLEAR_PART (64 * MiB)
+
+static int
+call_zero (struct submit *s, struct backend *b, const struct operation *op,
+           bool fua)
+{
+  (void) s;
+  return b->zero (b, op->len, op->offset,
+                  (op->flags & ~ZERO_FUA) | (fua ? ZERO_FUA : 0));
+}
+
+static int
+call_trim (struct submit *s, struct backend *b, const struct operation *op,
+           bool fua)
+{
+  (void) s;
+  return b->trim (b, op->len, op->offset, fua);
+}
+
+/* The backend has something else now in a range that may be remembered as
+ * zero; or, if ERR, nobody knows, so that it is to be zeroed again.  The
+ * caller has it exclusively.
+ */
+static int
+forget_zeroes (struct submit *s, struct backend *b, uint64_t offset,
+               uint64_t len, int err)
+{
+  if (err != 0) {
+    if (zeroes_any (&s->pc->zeroes, offset, len))
+      zeroes_lose (&s->pc->zeroes);
+    return err;
+  }
+  while (!zeroes_forget (&s->pc->zeroes, offset, len)) {
+    /* None can be split: a flush makes an end of them all. */
+    err = submit_flush (s, b, false);
+    if (err != 0 && err != EAGAIN)
+      return err;
+  }
+  return 0;
+}
+
+int
+submit_write_past (struct submit *s, struct backend *b, const void *bytes,
+                   uint64_t offset, uint64_t len)
+{
+  const struct operation op = { .call = call_write,
+                                .offset = offset,
+                                .len = len,
+                                .bytes = bytes,
+                                .durable = true };
+  uint32_t epoch;
+  bool stable;
+  int err;
+
+  err = perform (s, b, &op, &epoch, &stable);
+  err = forget_zeroes (s, b, offset, len, err);
+  pagecache_clear (s->pc, offset, len, err ? CLEAR_FAILED : CLEAR_UNKNOWN);
+  return err;
+}
+
+/* Remembers what the backend zeroed and may yet forget.  False: it cannot be
+ * remembered.
+ */
+static bool
+remember (struct submit *s, uint64_t offset, uint64_t len, uint32_t epoch)
+{
+  if (!zeroes_remember (&s->pc->zeroes, offset, len,
+                        held_flushes (&s->pc->held)))
+    return false;
+  /* A failure in between may have come before it was there to be lost. */
+  if (held_epoch (&s->pc->held) != epoch)
+    zeroes_lose (&s->pc->zeroes);
+  return true;
+}
+
+static int
+clear_part (struct submit *s, struct backend *b, struct operation *op,
+            enum clear how)
+{
+  uint32_t epoch;
+  bool stable;
+  int err;
+
+  err = perform (s, b, op, &epoch, &stable);
+  if (err == 0 && !stable && how == CLEAR_ZEROED &&
+      !remember (s, op->offset, op->len, epoch)) {
+    op->durable = true;
+    err = perform (s, b, op, &epoch, &stable);
+  }
+  if (how == CLEAR_UNKNOWN || (err != 0 && err != ENOTSUP))
+    err = forget_zeroes (s, b, op->offset, op->len, err);
+  if (err != ENOTSUP || !(op->flags & ZERO_FAST))
+    pagecache_clear (s->pc, op->offset, op->len, err ? CLEAR_FAILED : how);
+  return err;
+}
+
+int
+submit_zero (struct submit *s, struct backend *b, uint64_t offset, uint64_t len,
+             unsigned flags)
+{
+  struct operation op = { .call = call_zero };
+  uint64_t n;
+  int err = 0;
+
+  for (; len > 0 && err == 0; offset += n, len -= n) {
+    n = min_u64 (len, min_u64 (CLEAR_PART, s->traits.maximum));
+    op.offset = offset;
+    op.len = n;
+    op.flags = flags & ~ZERO_FUA;
+    op.durable = flags & ZERO_FUA;
+    err = clear_part (s, b, &op, CLEAR_ZEROED);
+    flags &= ~ZERO_FAST; /* it is fast, or the first part had said so */
+  }
+  return err;
+}
+
+int
+submit_trim (struct submit *s, struct backend *b, uint64_t offset, uint64_t len,
+             bool fua)
+{
+  struct operation op = { .call = call_trim, .durable = fua };
+  uint64_t n;
+  int err = 0;
+
+  for (; len > 0 && err == 0; offset += n, len -= n) {
+    n = min_u64 (len, min_u64 (CLEAR_PART, s->traits.maximum));
+    op.offset = offset;
+    op.len = n;
+    err = clear_part (s, b, &op, CLEAR_UNKNOWN);
+  }
+  return err;
+}
+
+/* The first run of held blocks from OFFSET on: where it begins, and its length
+ * in *LEN; UINT64_MAX: none.
+ */
+static uint64_t
+next_held_run (struct pagecache *pc, uint64_t offset, uint64_t *len)
+{
+  uint64_t index = offset >> pc->page_shift;
+  struct span run = page_held_run (
+      pc, index, (offset & (page_size (pc) - 1)) >> pc->block_shift);
+  struct part part;
+
+  while (run.count == 0) {
+    index++;
+    if (!pagecache_next_held (pc, &index))
+      return UINT64_MAX;
+    run = page_held_run (pc, index, 0);
+  }
+  part = span_part (pc, index, run);
+  *len = part.len;
+  return (index << pc->page_shift) + part.offset;
+}
+
+/* The first blocks of a range that are remembered as zero and not held: *OFFSET
+ * moves up to them.  Their length, 0 if there are none.
+ */
+static uint64_t
+next_gap (struct pagecache *pc, uint64_t *offset, uint64_t end)
+{
+  uint64_t n, held, len;
+  bool zeroed;
+
+  while (*offset < end) {
+    n = zeroes_prefix (&pc->zeroes, *offset, end - *offset, &zeroed);
+    if (!zeroed)
+      *offset += n;
+    else {
+      held = next_held_run (pc, *offset, &len);
+      if (held > *offset)
+        return min_u64 (n, held - *offset);
+      *offset = held + len;
+    }
+  }
+  return 0;
+}
+
+/* Zeroes what of a range is still remembered and not held; the caller has the
+ * range exclusively, so that none becomes held meanwhile.
+ */
+static int
+zero_gaps (struct submit *s, struct backend *b, uint64_t offset, uint64_t end)
+{
+  const uint64_t most = min_u64 (CLEAR_PART, s->traits.maximum);
+  struct operation op = { .call = call_zero, .flags = ZERO_MAY_TRIM };
+  uint64_t len;
+  uint32_t epoch;
+  bool stable;
+  int err = 0;
+
+  while (err == 0 && (len = next_gap (s->pc, &offset, end)) > 0) {
+    op.offset = offset;
+    op.len = min_u64 (len, most);
+    err = perform (s, b, &op, &epoch, &stable);
+    offset += op.len;
+  }
+  return err;
+}
+
+int
+submit_redo_zeroes (struct submit *s, struct backend *b)
+{
+  struct exclusive x;
+  uint64_t offset, len;
+  uint32_t epoch;
+  int err = 0;
+
+  while (err == 0 && zeroes_first_lost (&s->pc->zeroes, &offset, &len)) {
+    exclusive_begin (&s->pc->zeroes, &x, offset, len);
+    pagecache_wait_writeback (s->pc, offset, len);
+    epoch = held_epoch (&s->pc->held);
+    err = zero_gaps (s, b, offset, offset + len);
+    if (err == 0) {
+      zeroes_redone (&s->pc->zeroes, offset, len, held_flushes (&s->pc->held));
+      if (held_epoch (&s->pc->held) != epoch)
+        zeroes_lose (&s->pc->zeroes);
+    }
+    exclusive_end (&s->pc->zeroes, &x);
+  }
+  return err;
+}
