@@ -157,6 +157,37 @@ stack_keeps (struct stack *s, uint64_t offset, uint32_t len, int value)
   return keeps;
 }
 
+bool
+stack_page_waits (struct stack *s, uint64_t offset)
+{
+  struct pagecache *pc = &s->export->pc;
+  struct page *p =
+      pool_lock_page (pc->pool, pc->key_base | offset >> pc->page_shift);
+  bool waits;
+
+  if (p == NULL)
+    return false;
+  waits = p->flags & PAGE_WAITERS;
+  word_lock_drop (&p->lock);
+  return waits;
+}
+
+bool
+stack_flush_waits (struct stack *s)
+{
+  LOCK_FOR_SCOPE (&s->export->submit.lock);
+
+  return s->export->submit.waiters != NULL;
+}
+
+bool
+stack_waits_for_open (struct stack *s)
+{
+  LOCK_FOR_SCOPE (&s->export->submit.lock);
+
+  return s->export->submit.closing_waiters > 0;
+}
+
 static int
 run_write (struct request *r, struct client *c)
 {

@@ -53,6 +53,13 @@ extern bool stack_sees (struct stack *s, uint64_t offset, uint32_t len,
 extern bool stack_keeps (struct stack *s, uint64_t offset, uint32_t len,
                          int value);
 
+/* Whether somebody sleeps until a page changes, waits for the next flush, or
+ * for operations that are open.
+ */
+extern bool stack_page_waits (struct stack *s, uint64_t offset);
+extern bool stack_flush_waits (struct stack *s);
+extern bool stack_waits_for_open (struct stack *s);
+
 /* A request of another thread, on bytes of one value. */
 struct request {
   struct stack *s;

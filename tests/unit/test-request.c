@@ -133,8 +133,7 @@ test_two_readers_one_backend_read (void **state)
   request_start (&a);
   array_wait_gate (s->array, ARRAY_READ, 1);
   request_start (&b);
-  wait_until (pool_find (s->export->pc.pool, s->export->pc.key_base)->flags &
-              PAGE_WAITERS);
+  wait_until (stack_page_waits (s, 0));
   array_open (s->array, ARRAY_READ);
   assert_int_equal (request_join (&a), 0);
   assert_int_equal (request_join (&b), 0);
@@ -159,8 +158,7 @@ test_joiner_of_failed_fill_reads_itself (void **state)
   request_start (&a);
   array_wait_gate (s->array, ARRAY_READ, 1);
   request_start (&b);
-  wait_until (pool_find (s->export->pc.pool, s->export->pc.key_base)->flags &
-              PAGE_WAITERS);
+  wait_until (stack_page_waits (s, 0));
   array_open (s->array, ARRAY_READ);
   assert_int_equal (request_join (&a), EIO);
   assert_int_equal (request_join (&b), 0);
@@ -469,8 +467,7 @@ test_second_fua_waits_for_the_first (void **state)
   request_start (&a);
   array_wait_gate (s->array, ARRAY_WRITE, 1);
   request_start (&b);
-  wait_until (pool_find (s->export->pc.pool, s->export->pc.key_base)->flags &
-              PAGE_WAITERS);
+  wait_until (stack_page_waits (s, 0));
   assert_int_equal (calls (s, ARRAY_WRITE), 1);
   array_open (s->array, ARRAY_WRITE);
   assert_int_equal (request_join (&a), 0);

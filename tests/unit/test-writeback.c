@@ -212,7 +212,7 @@ test_flush_after_the_failure_of_another (void **state)
   request_start (&a);
   array_wait_gate (s->array, ARRAY_FLUSH, 1);
   request_start (&b);
-  wait_until (__atomic_load_n (&s->export->submit.waiters, __ATOMIC_RELAXED));
+  wait_until (stack_flush_waits (s));
   array_open (s->array, ARRAY_FLUSH);
   assert_int_equal (request_join (&a), EIO);
   if (request_join (&b) == 0)
@@ -238,8 +238,7 @@ test_flush_covers_what_is_in_flight (void **state)
   request_start (&fua);
   array_wait_gate (s->array, ARRAY_WRITE, 1);
   request_start (&f);
-  wait_until (
-      __atomic_load_n (&s->export->submit.closing_waiters, __ATOMIC_RELAXED));
+  wait_until (stack_waits_for_open (s));
   assert_int_equal (calls (s, ARRAY_FLUSH), 0);
   assert_false (f.ended);
   array_open (s->array, ARRAY_WRITE);
@@ -266,8 +265,7 @@ test_flush_writes_what_failed_in_flight (void **state)
   request_start (&fua);
   array_wait_gate (s->array, ARRAY_WRITE, 1);
   request_start (&f);
-  wait_until (
-      __atomic_load_n (&s->export->submit.closing_waiters, __ATOMIC_RELAXED));
+  wait_until (stack_waits_for_open (s));
   array_open (s->array, ARRAY_WRITE);
   assert_int_equal (request_join (&fua), EIO);
   assert_int_equal (request_join (&f), 0);
