@@ -108,7 +108,7 @@ class Machine(guest.Guest):
     # The device.
 
     def attach_command(self, connections, sector):
-        return "nbd-client 10.0.2.2 %d %s -b %d -C %d" % (
+        return "nbd-client -N '' 10.0.2.2 %d %s -b %d -C %d" % (
             self.server.port, DEVICE, sector, connections)
 
     def attach(self, connections=1, sector=512):

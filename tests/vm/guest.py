@@ -119,15 +119,13 @@ def kernel():
     with tempfile.TemporaryDirectory(dir=top) as folder:
         root = os.path.join(folder, "root")
         output_of("dpkg-deb", "-x", download(folder), root)
-        if os.path.isdir(os.path.join(root, "lib")):
-            output_of("depmod", "-b", root, release_of(root))
-        else:
-            output_of("depmod", "-b", root, "-m", "/usr/lib/modules",
-                      release_of(root))
+        if not os.path.exists(os.path.join(root, "lib")):
+            os.symlink("usr/lib", os.path.join(root, "lib"))
+        output_of("depmod", "-b", root, release_of(root))
         try:
             os.rename(root, kept)
         except OSError:
-            # Another test has been faster.
+            # Another test that runs at once has been faster.
             if not os.path.isdir(kept):
                 raise
     return kept
@@ -141,10 +139,7 @@ def release_of(root):
 
 def module_files(root, names):
     """The files of modules and of all that they need, in order."""
-    for top in "lib/modules", "usr/lib/modules":
-        folder = os.path.join(root, top, release_of(root))
-        if os.path.exists(os.path.join(folder, "modules.dep")):
-            break
+    folder = os.path.join(root, "lib", "modules", release_of(root))
     needs = {}
     with open(os.path.join(folder, "modules.dep"), encoding="ascii") as f:
         for line in f:
