@@ -58,7 +58,7 @@ run_folder (const char *folder)
 {
   struct dirent **entries;
   const int n = scandir (folder, &entries, is_input, alphasort);
-  char path[4096];
+  char path[8192];
   int i;
 
   if (n <= 0) {
