@@ -132,7 +132,7 @@ def test_large_pages():
 def verify(kind, connections):
     seed = new_random().randrange(1 << 32)
     with Server() as server:
-        with Machine(server, kind, ["fio"], ["libaio"]) as machine:
+        with Machine(server, kind, ["fio"]) as machine:
             machine.attach(connections)
             machine.make()
             machine.mount()

@@ -42,14 +42,14 @@ stty -F /dev/ttyS1 raw -echo
 exec dash /commands </dev/ttyS1 >/dev/ttyS1 2>&1
 """
 
-# The answer's last line cannot be taken for output: it begins with NUMBER.
+# A command begins with its number, and so does the last line of its answer.
 COMMANDS = """echo READY
 while read -r number command; do
   dash -c "$command" </dev/null >/output 2>&1
   status=$?
   cat /output
   echo
-  echo "$number $status"
+  echo "END $number $status"
 done
 poweroff -f
 """
@@ -146,10 +146,12 @@ def module_files(root, names):
             module, _, others = line.partition(":")
             name = os.path.basename(module).split(".")[0]
             needs[name] = [module] + others.split()
+    with open(os.path.join(folder, "modules.builtin"), encoding="ascii") as f:
+        for line in f:
+            needs[os.path.basename(line).split(".")[0]] = []
     files = []
     for name in names:
-        # One that is missing is a part of the kernel itself.
-        for path in reversed(needs.get(name, [])):
+        for path in reversed(needs[name]):
             if os.path.join(folder, path) not in files:
                 files.append(os.path.join(folder, path))
     return files
@@ -255,7 +257,7 @@ class Guest:
                  "-serial", "file:" + self.path("console"),
                  "-chardev", "socket,id=commands,server=on,wait=off,path="
                  + self.path("commands"), "-serial", "chardev:commands",
-                 "-netdev", "user,id=net,restrict=off",
+                 "-netdev", "user,id=net",
                  "-device", "virtio-net-pci,netdev=net,romfile="],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wt.wait_until(lambda: os.path.exists(self.path("commands"))
@@ -291,7 +293,7 @@ class Guest:
         assert "\n" not in command
         self.number += 1
         self.line.sendall(("%d %s\n" % (self.number, command)).encode())
-        lines, end = self.read_until("%d " % self.number, timeout)
+        lines, end = self.read_until("END %d " % self.number, timeout)
         output = "\n".join(lines).strip()
         self.history += ["$ " + command] + output.splitlines()
         assert status is None or int(end) == status, (
