@@ -550,6 +550,20 @@ array_bytes (struct array *a, enum array_op op)
   return n;
 }
 
+bool
+array_was_called (struct array *a, enum array_op op, uint64_t offset)
+{
+  bool was = false;
+  size_t i;
+
+  lock (a);
+  for (i = 0; i < a->logged; ++i)
+    was |= a->log[i].op == op && a->log[i].offset <= offset &&
+           offset - a->log[i].offset < a->log[i].len;
+  unlock (a);
+  return was;
+}
+
 /* Nothing is in flight. */
 void
 array_forget_calls (struct array *a)

@@ -101,6 +101,9 @@ extern void array_wait_gate (struct array *a, enum array_op op, unsigned n);
 /* Calls so far, of which failed, and the bytes of all. */
 extern unsigned array_calls (struct array *a, enum array_op op);
 extern uint64_t array_bytes (struct array *a, enum array_op op);
+/* Whether a call that touches OFFSET has begun. */
+extern bool array_was_called (struct array *a, enum array_op op,
+                              uint64_t offset);
 extern void array_forget_calls (struct array *a);
 /* Call number N of a kind since array_forget_calls. */
 extern struct array_call array_call (struct array *a, enum array_op op,
