@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The Nth request to the backend fails: for each N, a fixed scenario.
+
+Two clients act in turn.  The second only asks for what the cache has to
+answer by itself, and so never sees an error.  What was acknowledged stays,
+what failed may have happened or not.  When the faults are over a flush
+succeeds; then both clients and the durable image agree.
+"""
+
+import errno
+import os
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                                "..", "lib"))
+
+import wt  # noqa: E402
+
+K = 1024
+AREA = 256 * K
+BLOCK = wt.BLOCK
+MOST = 1 << 40
+
+
+class Shadow:
+    """The versions that each block may have; None: any, after a trim."""
+
+    def __init__(self):
+        self.blocks = {n: {0} for n in range(AREA // BLOCK)}
+
+    def change(self, offset, length, version, failed):
+        for n in range(offset // BLOCK, (offset + length) // BLOCK):
+            if version is None:
+                self.blocks[n] = None
+            elif not failed:
+                self.blocks[n] = {version}
+            elif self.blocks[n] is not None:
+                self.blocks[n] = self.blocks[n] | {version}
+
+    def check(self, data, offset, what):
+        for n, version in enumerate(wt.versions(data, offset),
+                                    offset // BLOCK):
+            assert version is not None, "%s: block %d is torn" % (what, n)
+            allowed = self.blocks[n]
+            assert allowed is None or version in allowed, (
+                "%s: block %d has version %d instead of %s" % (
+                    what, n, version, sorted(allowed)))
+            if allowed is not None:
+                self.blocks[n] = {version}    # one value for all from now on
+
+
+class Scenario:
+    def __init__(self, server):
+        self.server = server
+        self.first = server.connect()
+        self.second = server.connect()
+        self.shadow = Shadow()
+        self.version = 0
+        self.failures = []
+
+    def attempt(self, what, *args):
+        """Calls the first client; whether it failed."""
+        error = wt.errno_of(getattr(self.first, what), *args)
+        assert error in (0, errno.EIO), (
+            "%s: %s" % (what, errno.errorcode.get(error, error)))
+        if error:
+            self.failures.append(what)
+        return bool(error)
+
+    def write(self, offset, length, flags=0):
+        self.version += 1
+        failed = self.attempt(
+            "pwrite", wt.pattern(offset, length, self.version), offset, flags)
+        self.shadow.change(offset, length, self.version, failed)
+
+    def zero(self, offset, length, flags=0):
+        failed = self.attempt("zero", length, offset, flags)
+        self.shadow.change(offset, length, 0, failed)
+
+    def trim(self, offset, length):
+        self.attempt("trim", length, offset)
+        self.shadow.change(offset, length, None, False)
+
+    def read(self, offset, length):
+        try:
+            data = self.first.pread(length, offset)
+        except wt.nbd.Error as error:
+            assert error.errnum == errno.EIO, error
+            self.failures.append("pread")
+            return
+        self.shadow.check(data, offset, "read")
+
+    def flush(self):
+        return self.attempt("flush")
+
+    def look(self):
+        """The second client reads what was never anything but cached."""
+        data = self.second.pread(16 * K, 224 * K)
+        self.shadow.check(data, 224 * K, "the other client")
+
+    def run(self):
+        """Every path to the backend, and each over what the others left."""
+        self.write(0, 32 * K)                       # dirty
+        self.write(8 * K, 8 * K, wt.FUA)            # over dirty blocks
+        self.look()
+        self.write(64 * K + 512, 1024)              # a part of a block
+        self.write(80 * K + 512, 1024, wt.FUA)
+        self.zero(16 * K, 8 * K)                    # over dirty blocks
+        self.flush()
+        self.look()
+        self.write(20 * K, 2 * K)                   # in a zeroed range
+        self.read(96 * K, 16 * K)
+        self.write(98 * K, 4 * K)
+        self.zero(100 * K, 40 * K, wt.FUA)
+        self.write(0, 4 * K, wt.FUA)                # over what is stable
+        self.write(4 * K, 4 * K, wt.FUA)
+        self.zero(128 * K, 32 * K)
+        self.write(132 * K, 512, wt.FUA)            # where zeroes may be lost
+        self.trim(160 * K, 16 * K)
+        self.flush()
+        self.look()
+        self.write(168 * K, 4 * K)                  # where it was trimmed
+        self.write(0, 48 * K)
+        self.zero(32 * K, 64 * K, wt.nbd.CMD_FLAG_NO_HOLE)
+        self.flush()
+
+    def finish(self):
+        """No fault is left."""
+        self.look()
+        assert wt.errno_of(self.second.flush) == 0, "the last flush fails"
+        data = self.second.pread(AREA, 0)
+        self.shadow.check(data, 0, "after the flush")
+        assert self.first.pread(AREA, 0) == data, "the clients differ"
+        durable = self.server.durable(0, AREA)
+        for n, pair in enumerate(zip(wt.versions(data, 0),
+                                     wt.versions(durable, 0))):
+            assert pair[0] == pair[1], (
+                "block %d has version %s, durable is %s" % ((n,) + pair))
+        assert data == durable
+
+
+def run_one(disk, skip, count):
+    """The scenario with a fault; how many requests it hit."""
+    options = {"wtcache-size": "2M", "wtcache-fill": "4K",
+               "wtcache-readahead": "off", "wtcache-dirty-age": "1000"}
+    with wt.Server(options, disk) as server:
+        scenario = Scenario(server)
+        # Cached, and clean: the second client can always have it.
+        scenario.write(224 * K, 16 * K, wt.FUA)
+        server.control("fault f op=any errno=EIO skip=%d count=%d" % (
+            skip, count))
+        scenario.run()
+        hits = int(server.control("hits f 0"))
+        server.control("unfault all")
+        assert scenario.failures or hits == 0 or count == 1, (
+            "%d requests have failed and nobody was told" % hits)
+        scenario.finish()
+    return hits
+
+
+def run_all(disk, count):
+    """For each N until the scenario has fewer requests than that."""
+    given = {"size": AREA, "block-min": 4096}
+    given.update(disk)
+    hits = skip = 0
+    while skip == 0 or hits > 0:
+        try:
+            hits = run_one(given, skip, count)
+        except BaseException:
+            wt.comment("%s, the %d requests after the first %d" % (
+                given, count, skip))
+            raise
+        skip += 1
+    assert skip > 12, "the scenario has %d requests only" % (skip - 1)
+
+
+NATIVE = {"fua": "native"}
+EMULATED = {"fua": "emulate"}
+FORGETS = {"forget": "yes"}
+
+
+@wt.timeout(240)
+def test_one():
+    """Each single request: FUA native."""
+    run_all(NATIVE, 1)
+
+
+@wt.timeout(240)
+def test_one_forgets():
+    """The same with a disk that forgets what is not durable."""
+    run_all(dict(NATIVE, **FORGETS), 1)
+
+
+@wt.timeout(240)
+def test_one_emulated_forgets():
+    """Each single request: FUA by a flush, and it forgets."""
+    run_all(dict(EMULATED, **FORGETS), 1)
+
+
+@wt.timeout(240)
+def test_two():
+    """Two in a row."""
+    run_all(dict(EMULATED, **FORGETS), 2)
+
+
+@wt.timeout(240)
+def test_all_from_there():
+    """All requests from the Nth to the end of the scenario."""
+    run_all(dict(NATIVE, **FORGETS), MOST)
+
+
+@wt.timeout(240)
+def test_all_from_there_emulated():
+    """The same with FUA by a flush."""
+    run_all(dict(EMULATED, **FORGETS), MOST)
+
+
+@wt.timeout(240)
+def test_without_flush():
+    """A disk that cannot flush: every write carries FUA."""
+    run_all(dict(NATIVE, flush="no", **FORGETS), 1)
+
+
+@wt.timeout(240)
+def test_without_zero():
+    """A disk that cannot zero: nbdkit writes zeroes."""
+    run_all(dict(NATIVE, zero="no", **FORGETS), 2)
+
+
+if __name__ == "__main__":
+    wt.main()
