@@ -9,14 +9,12 @@ succeeds; then both clients and the durable image agree.
 """
 
 import errno
-import os
 import sys
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                                "..", "lib"))
 
-import wt  # noqa: E402
+import seeds  # noqa: E402
+from seeds import wt  # noqa: E402
 
 K = 1024
 AREA = 256 * K
@@ -126,6 +124,21 @@ class Scenario:
         self.zero(32 * K, 64 * K, wt.nbd.CMD_FLAG_NO_HOLE)
         self.flush()
 
+    def act(self, rng):
+        """Anything, anywhere but where the second client looks."""
+        unit = rng.choice((BLOCK, 4 * K, 4 * K))
+        first = rng.randrange(192 * K // unit)
+        length = min(rng.choice((1, 2, 4, 9)), 192 * K // unit - first) * unit
+        flags = rng.choice((0, 0, wt.FUA))
+        what = rng.choice(("write",) * 6 + ("zero",) * 3
+                          + ("read", "read", "trim", "flush", "look"))
+        if what in ("flush", "look"):
+            getattr(self, what)()
+        elif what in ("read", "trim"):
+            getattr(self, what)(first * unit, length)
+        else:
+            getattr(self, what)(first * unit, length, flags)
+
     def finish(self):
         """No fault is left."""
         self.look()
@@ -141,11 +154,13 @@ class Scenario:
         assert data == durable
 
 
+OPTIONS = {"wtcache-size": "2M", "wtcache-fill": "4K",
+           "wtcache-readahead": "off", "wtcache-dirty-age": "1000"}
+
+
 def run_one(disk, skip, count):
     """The scenario with a fault; how many requests it hit."""
-    options = {"wtcache-size": "2M", "wtcache-fill": "4K",
-               "wtcache-readahead": "off", "wtcache-dirty-age": "1000"}
-    with wt.Server(options, disk) as server:
+    with wt.Server(OPTIONS, disk) as server:
         scenario = Scenario(server)
         # Cached, and clean: the second client can always have it.
         scenario.write(224 * K, 16 * K, wt.FUA)
@@ -227,6 +242,36 @@ def test_without_flush():
 def test_without_zero():
     """A disk that cannot zero: nbdkit writes zeroes."""
     run_all(dict(NATIVE, zero="no", **FORGETS), 2)
+
+
+def run_random(rng):
+    """Steps and faults as they come, several times over what was left."""
+    disk = {"size": AREA, "block-min": rng.choice((512, 4096)),
+            "fua": rng.choice(("native", "emulate", "none")),
+            "flush": rng.choice(("yes", "yes", "no")),
+            "zero": rng.choice(("yes", "yes", "no")),
+            "forget": rng.choice(("yes", "no"))}
+    options = dict(OPTIONS)
+    options["wtcache-mode"] = rng.choice(("writeback", "writethrough",
+                                          "writearound"))
+    options["wtcache-page-size"] = rng.choice(("4K", "16K", "64K"))
+    with wt.Server(options, disk) as server:
+        scenario = Scenario(server)
+        scenario.look = lambda: None    # the mode may keep nothing there
+        for _ in range(4):
+            server.control("fault f op=%s errno=EIO skip=%d count=%d" % (
+                rng.choice(("any", "any", "write", "flush", "zero")),
+                rng.randrange(12), rng.choice((1, 1, 2, 5, MOST))))
+            for _ in range(rng.randrange(5, 40)):
+                scenario.act(rng)
+            server.control("unfault all")
+            scenario.finish()
+
+
+@wt.timeout(seeds.limit(120))
+def test_random():
+    """Other scenarios, other disks, other modes."""
+    seeds.each(run_random, 20)
 
 
 if __name__ == "__main__":
