@@ -109,12 +109,21 @@ durable_zero (int fd, uint64_t length, uint64_t offset)
   return durable_write (fd, zeroes, length, offset);
 }
 
+/* The last page of the largest file that there can be.  tmpfs finds neither
+ * data nor a hole in it, so it counts as data.
+ */
+#define LAST_PAGE (INT64_MAX & ~UINT64_C (4095))
+
 /* Where the data of the file begins from OFFSET on, at most LIMIT. */
 uint64_t
 durable_next_data (int fd, uint64_t offset, uint64_t limit)
 {
-  off_t r = lseek (fd, offset, SEEK_DATA);
+  off_t r;
 
+  if (offset >= LAST_PAGE)
+    return offset;
+  limit = min_u64 (limit, LAST_PAGE);
+  r = lseek (fd, offset, SEEK_DATA);
   if (r == -1)
     return errno == ENXIO ? limit : offset;
   return min_u64 (r, limit);
@@ -124,7 +133,10 @@ durable_next_data (int fd, uint64_t offset, uint64_t limit)
 uint64_t
 durable_next_hole (int fd, uint64_t offset, uint64_t limit)
 {
-  off_t r = lseek (fd, offset, SEEK_HOLE);
+  off_t r;
 
+  if (offset >= LAST_PAGE)
+    return limit;
+  r = lseek (fd, offset, SEEK_HOLE);
   return r == -1 ? limit : min_u64 (r, limit);
 }

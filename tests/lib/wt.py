@@ -700,9 +700,15 @@ class Server:
         with open(path, "rb") as f:
             if length is None:
                 length = os.fstat(f.fileno()).st_size - offset
-            f.seek(offset)
-            data = f.read(length)
-        return data + bytes(length - len(data))
+            # Not by read, which may ask for more than there can be in a file.
+            data = bytearray()
+            while len(data) < length:
+                more = os.pread(f.fileno(), length - len(data),
+                                offset + len(data))
+                if not more:
+                    break
+                data += more
+        return bytes(data) + bytes(length - len(data))
 
     # Looking into it.
 

@@ -40,7 +40,7 @@ def check_size(size):
                 write(size - 1, 1, flags)
                 write(first, (length + 1) // 2, flags)
                 write(size - (length + 2) // 3, (length + 2) // 3, flags)
-                expect(h.pread(length, first), shadow, size)
+                expect(h.pread(length, first), shadow, str(size))
                 wt.block_status(h, length, first)
                 h.cache(length, first)
         expect(wt.errno_of(h.pwrite, b"x", size) in
@@ -53,8 +53,8 @@ def check_size(size):
         h.flush()
         assert all(r.offset + r.length <= size for r in server.log())
         if length:
-            expect(h.pread(length, first), shadow, size)
-            expect(server.durable(first, length), shadow, size)
+            expect(h.pread(length, first), shadow, str(size))
+            expect(server.durable(first, length), shadow, str(size))
         else:
             expect(server.log().of("read", "write", "zero"), [])
 
