@@ -228,11 +228,15 @@ next_random (struct connection *c)
   return mix (c->random);
 }
 
-/* Uniform in 0 … n-1. */
+/* Uniform in 0 … n-1, which has 32 bits, as all numbers of blocks do: products
+ * need no integers of 128 bits then, which not every target has.
+ */
 static uint64_t
 below (struct connection *c, uint64_t n)
 {
-  return (uint64_t) (((unsigned __int128) next_random (c) * n) >> 64);
+  const uint64_t r = next_random (c);
+
+  return ((r >> 32) * n + ((r & UINT32_MAX) * n >> 32)) >> 32;
 }
 
 /* Uniform in (0, 1). */
@@ -301,7 +305,7 @@ scatter (uint64_t rank, uint64_t n)
     a = step;
     b = n;
   }
-  return (uint64_t) ((unsigned __int128) rank * step % n);
+  return rank * step % n;
 }
 
 static uint64_t
@@ -559,6 +563,8 @@ prepare (struct connection *c, unsigned index)
   blocks = length / options.block;
   if (blocks == 0)
     die (2, "the range holds no block of %" PRIu64 " bytes", options.block);
+  if (blocks > INT32_MAX)
+    die (2, "the range holds more than %" PRIi32 " blocks", INT32_MAX);
   c->blocks = blocks;
   if (options.pattern == PATTERN_SEQUENTIAL ||
       options.pattern == PATTERN_BACKWARD) {
