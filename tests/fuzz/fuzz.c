@@ -295,10 +295,11 @@ check_durable (struct disk *d, uint64_t offset, uint64_t len)
   pthread_mutex_unlock (&a->lock);
 }
 
+/* FAILED_TOO: half of what failed as well, if this backend flushes for all. */
 static void
 check_all_durable (struct disk *d, bool failed_too)
 {
-  shadow_flushed (d->shadow, failed_too);
+  shadow_flushed (d->shadow, failed_too && d->host.says.can_multi_conn);
   check_durable (d, 0, size_of (d));
 }
 

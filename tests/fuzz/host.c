@@ -237,6 +237,30 @@ result (int error, bool fast, int *err)
   return -1;
 }
 
+/* A zero or trim that failed may have been done in part, as may a write, which
+ * the array sees to itself.
+ */
+static int
+tear (struct host_next *n, uint32_t count, uint64_t offset, int value,
+      int error)
+{
+  struct array *a = n->disk->array;
+  const uint64_t len = round_down (count / 2, 512);
+  uint64_t u;
+
+  if (error == 0 || error == ENOTSUP || !a->tears)
+    return error;
+  pthread_mutex_lock (&a->lock);
+  memset (a->seen + offset, value, len);
+  a->versions++;
+  for (u = offset / 512; u * 512 < offset + len; ++u) {
+    a->version[u] = a->versions;
+    a->writer[u] = &n->backend;
+  }
+  pthread_mutex_unlock (&a->lock);
+  return error;
+}
+
 static int
 call_pread (nbdkit_next *next, void *buf, uint32_t count, uint64_t offset,
             uint32_t flags, int *err)
@@ -275,7 +299,9 @@ call_trim (nbdkit_next *next, uint32_t count, uint64_t offset, uint32_t flags,
   const bool fua = ends_durable (next, flags);
 
   must (can_trim (next) && !(flags & ~NBDKIT_FLAG_FUA));
-  return result (b->trim (b, count, offset, fua), false, err);
+  return result (tear (host_of (next), count, offset, 0xff,
+                       b->trim (b, count, offset, fua)),
+                 false, err);
 }
 
 static int
@@ -290,7 +316,9 @@ call_zero (nbdkit_next *next, uint32_t count, uint64_t offset, uint32_t flags,
   must (!fast || can_fast_zero (next));
   f |= flags & NBDKIT_FLAG_MAY_TRIM ? ZERO_MAY_TRIM : 0;
   f |= fast ? ZERO_FAST : 0;
-  return result (b->zero (b, count, offset, f), fast, err);
+  return result (
+      tear (host_of (next), count, offset, 0, b->zero (b, count, offset, f)),
+      fast, err);
 }
 
 /* Zeroes are holes. */
