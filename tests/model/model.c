@@ -372,7 +372,6 @@ ended (struct request *request, int error)
   }
 }
 
-/* libnbd calls this once, whatever happens. */
 static int
 completed (void *opaque, int *error)
 {
@@ -380,9 +379,17 @@ completed (void *opaque, int *error)
 
   --request->connection->in_flight;
   ended (request, *error);
+  return 1;
+}
+
+/* libnbd calls this once, also where a handle is closed before the end. */
+static void
+release (void *opaque)
+{
+  struct request *request = opaque;
+
   free (request->buf);
   free (request);
-  return 1;
 }
 
 static int
@@ -407,7 +414,7 @@ static int64_t
 issue (struct nbd_handle *nbd, struct request *request)
 {
   const struct op *op = request->op;
-  const nbd_completion_callback done = { completed, request, NULL };
+  const nbd_completion_callback done = { completed, request, release };
   const nbd_extent_callback extent = { extents, request, NULL };
 
   switch (op->kind) {
