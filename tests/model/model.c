@@ -574,8 +574,9 @@ serve (struct model *m, int ms)
       r = nbd_aio_notify_write (handles[i]);
     if (r == -1 || nbd_aio_is_dead (handles[i]) ||
         nbd_aio_is_closed (handles[i])) {
-      step (m, server_lives (&m->server));
-      return fail (m, "connection %u died: %s", i, nbd_get_error ());
+      /* If it was the server, say so: it may take a moment to end. */
+      return step (m, !server_ends (&m->server)) &&
+             fail (m, "connection %u died: %s", i, nbd_get_error ());
     }
   }
   return !m->failed;

@@ -155,14 +155,14 @@ has_text (const char *path)
   return stat (path, &st) == 0 && st.st_size > 0;
 }
 
-/* Gives up after the usual time. */
+/* Waits a moment; false once so many seconds have passed. */
 static bool
-still_time (double since)
+still_time (double since, double seconds)
 {
   static const struct timespec moment = { .tv_nsec = 2000000 };
 
   nanosleep (&moment, NULL);
-  return now () - since < 60 * time_scale ();
+  return now () - since < seconds * time_scale ();
 }
 
 bool
@@ -182,7 +182,7 @@ server_start (struct server *s)
   while (!has_text (pidfile)) {
     if (!server_lives (s))
       return false;
-    if (!still_time (began))
+    if (!still_time (began, 60))
       return wrong (s, "the server does not start");
   }
   return true;
@@ -213,6 +213,17 @@ server_lives (struct server *s)
   return false;
 }
 
+bool
+server_ends (struct server *s)
+{
+  const double began = now ();
+
+  while (server_lives (s))
+    if (!still_time (began, 2))
+      return false;
+  return true;
+}
+
 static void
 hang_up (struct server *s)
 {
@@ -230,7 +241,7 @@ server_stop (struct server *s)
   hang_up (s);
   kill (s->pid, SIGTERM);
   while (waitpid (s->pid, &status, WNOHANG) == 0)
-    if (!still_time (began)) {
+    if (!still_time (began, 60)) {
       server_stacks (s);
       server_kill (s);
       return wrong (s, "the server does not end");

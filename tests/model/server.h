@@ -31,6 +31,7 @@ extern void server_word (struct server *s, const char *format, ...)
 /* Those that return bool say what is wrong in s->complaint. */
 extern bool server_start (struct server *s);
 extern bool server_lives (struct server *s);
+extern bool server_ends (struct server *s); /* by itself, soon */
 extern bool
 server_stop (struct server *s); /* asks it, and checks how it ends */
 extern void server_kill (struct server *s);
