@@ -40,7 +40,8 @@ enum evict_queue {
  * belongs to the policy, under the caller's eviction lock but for uses.
  */
 struct evict_entry {
-  uint64_t key;
+  /* Aligned for atomic operations on 32-bit targets too. */
+  _Alignas(8) uint64_t key;
   uint32_t older, newer; /* neighbours in the queue */
 
   /* How many uses were counted, in the two lowest bits, and evict.now when

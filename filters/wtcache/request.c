@@ -77,17 +77,27 @@ drop_scratch (struct scratch *s)
     scratch_put (s->e->memory, &s->e->pc.borrower, s->bytes, s->len);
 }
 
-/* How long a piece that begins at OFFSET may be: it ends at a multiple of its
- * size, and takes at most a sixteenth of the frames.
+/* The most bytes of a piece: a power of two, and at most a sixteenth of the
+ * memory.
  */
 static uint64_t
-piece_len (const struct export *e, uint64_t offset, uint64_t len)
+piece_most (const struct export *e)
 {
   const uint64_t page = page_size (&e->pc);
   uint64_t most = min_u64 (PIECE_BYTES, PIECE_PAGES * page);
 
   most = min_u64 (most, round_down (e->memory->limit / 16, page));
-  most = UINT64_C (1) << log2_u64 (max_u64 (most, page));
+  return UINT64_C (1) << log2_u64 (max_u64 (most, page));
+}
+
+/* How long a piece that begins at OFFSET may be: it ends at a multiple of the
+ * most.
+ */
+static uint64_t
+piece_len (const struct export *e, uint64_t offset, uint64_t len)
+{
+  const uint64_t most = piece_most (e);
+
   return min_u64 (len, most - (offset & (most - 1)));
 }
 
@@ -426,16 +436,19 @@ fetch_window (struct fetch *f, uint64_t offset, uint64_t len)
   return err;
 }
 
-/* A miss asks the backend for at least this, aligned to it. */
+/* A miss asks the backend for at least this, aligned to it: no more than a
+ * piece, so that one miss does not push out a small cache.
+ */
 static uint64_t
 fill_size (const struct export *e)
 {
-  const uint64_t fill = e->settings->fill;
+  uint64_t fill = e->settings->fill;
 
-  if (fill != 0)
-    return max_u64 (fill, block_size (&e->pc));
-  return clamp_u64 (e->traits.preferred, min_u64 (page_size (&e->pc), 64 * KiB),
-                    max_u64 (64 * KiB, block_size (&e->pc)));
+  if (fill == 0)
+    fill = clamp_u64 (e->traits.preferred,
+                      min_u64 (page_size (&e->pc), 64 * KiB), 64 * KiB);
+  fill = min_u64 (fill, piece_most (e));
+  return max_u64 (UINT64_C (1) << log2_u64 (fill), block_size (&e->pc));
 }
 
 /* Reads a piece of which something is missing. */

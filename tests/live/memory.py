@@ -102,7 +102,7 @@ def test_no_deadlock_without_memory():
             commands.append(begin_put(h, at, 2 * M, 1))
             commands.append(begin_put(h, at + 2 * M + 100, M, 1, wt.FUA))
             commands.append(wt.start(h, "pread", 4 * M, 32 * M))
-            commands.append(wt.start(h, "zero", M, at + 3 * M + 512))
+            commands.append(wt.start(h, "zero", M - 512, at + 3 * M + 512))
             commands.append(wt.start(h, "flush"))
         wt.wait_all(commands)
         expect({c.errno for c in commands}, {0})
