@@ -27,7 +27,7 @@ host_errors (void)
   return errors;
 }
 
-__attribute__ ((format (printf, 1, 2))) __attribute__ ((__format__ (__printf__, 1, 2))) void
+__attribute__ ((format (printf, 1, 2))) void
 nbdkit_error (const char *fmt, ...)
 {
   char text[4096];
