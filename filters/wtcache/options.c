@@ -350,10 +350,14 @@ options_tell_without_effect (void)
   nbdkit_debug ("wtcache: the thread model is not parallel: no readahead in "
                 "the background, no merging across requests, and dirty data "
                 "is looked after at the next request");
-  if (depth_given || readahead_given || age_given)
+  if (depth_given || readahead_given || age_given ||
+      options.share == SHARE_ALWAYS)
     nbdkit_error ("wtcache: the thread model is not parallel, so without "
-                  "effect:%s%s%s",
+                  "effect:%s%s%s%s",
                   depth_given ? " wtcache-depth" : "",
                   readahead_given ? " wtcache-readahead" : "",
-                  age_given ? " wtcache-dirty-age (but at a request)" : "");
+                  age_given ? " wtcache-dirty-age (but at a request)" : "",
+                  options.share == SHARE_ALWAYS
+                      ? " wtcache-share=always (but if multi-conn)"
+                      : "");
 }
