@@ -93,6 +93,9 @@ begin_thread (void)
   pthread_attr_destroy (&attr);
 }
 
+/* The first thread is begun here: a task that has to be queued never finds that
+ * there is none at all.
+ */
 void
 workers_start (unsigned most)
 {
@@ -102,6 +105,9 @@ workers_start (unsigned most)
   w.most = most < MOST_WORKERS ? most : MOST_WORKERS;
   w.last = &w.first;
   w.stopping = false;
+  begin_thread ();
+  if (w.begun == 0)
+    w.most = 0;
 }
 
 void
@@ -140,7 +146,7 @@ hand_over (struct task *t, bool must)
     return false;
   if (w.idle <= w.waiting)
     begin_thread ();
-  if (must ? w.begun == 0 : w.idle <= w.waiting)
+  if (!must && w.idle <= w.waiting)
     return false;
   t->next = NULL;
   *w.last = t;

@@ -144,8 +144,13 @@ wtcache_after_fork (nbdkit_backend *nxdata)
   int err;
 
   (void) nxdata;
-  if (registry.parallel)
+  if (registry.parallel) {
     workers_start (MOST_THREADS);
+    if (!workers_are_there ()) {
+      nbdkit_error ("wtcache: cannot start a thread: %s", strerror (EAGAIN));
+      return -1;
+    }
+  }
   sigfillset (&all);
   pthread_sigmask (SIG_SETMASK, &all, &old);
   err = pthread_create (&clock_thread, NULL, run_clock, NULL);
