@@ -86,7 +86,7 @@ extern bool zeroes_first_lost (struct zeroes *z, uint64_t *offset,
 /* A lost range was zeroed again after GENERATION flushes had begun. */
 extern void zeroes_redone (struct zeroes *z, uint64_t offset, uint64_t len,
                            uint16_t generation);
-/* The bytes remembered, and whether any of them were lost. */
+/* The bytes remembered. */
 extern uint64_t zeroes_bytes (struct zeroes *z);
 
 #endif /* WTCACHE_ZEROES_H */
