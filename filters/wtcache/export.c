@@ -29,11 +29,13 @@ registry_init (const struct settings *settings, uint64_t size, bool parallel)
   int err;
 
   memset (&registry, 0, sizeof registry);
+  err = memory_init (&registry.memory, size);
+  if (err != 0) {
+    memset (&registry, 0, sizeof registry); /* nothing is to be destroyed */
+    return err;
+  }
   registry.settings = *settings;
   registry.parallel = parallel;
-  err = memory_init (&registry.memory, size);
-  if (err != 0)
-    return err;
   pools_init (&registry.pools, &registry.memory);
   lock_init (&registry.lock, RANK_REGISTRY);
   registry.numbers[0] = 1; /* number 0 is no export */
