@@ -13,6 +13,11 @@
  * What one alone takes is measured now and then by a short probe with one batch
  * in flight, as BBR finds its least round trip (Cardwell and others, 2016):
  * a backend which is always loaded would pass its queue off as its nature.
+ * A probe costs a parallel backend some of its throughput.  That K changes
+ * shows without one, so while all is as it was they are rare, and come soon
+ * where something cannot be: batches faster than one alone, a size that was
+ * never seen alone, or a limit that has moved far.
+ *
  * Means are compared, not the least: on a busy machine all take longer, alone
  * too.  Latencies depend on the size and on FUA, so each power of two has its
  * own, twice.
@@ -27,12 +32,16 @@
 #include "depth.h"
 #include "util.h"
 
-#define PERIOD_NS     UINT64_C (1000000000)
+#define PERIOD_NS     UINT64_C (10000000000) /* of probes, while all is well */
+#define SURPRISED_NS  UINT64_C (1000000000)  /* and when something changed */
 #define PROBE_NS      UINT64_C (50000000) /* a probe lasts at most so long, */
 #define PROBE_SAMPLES 6                   /* or so many batches */
 #define FIRST_LIMIT   16
 #define LEAST_WINDOW  8
-#define MARGIN        1.5 /* of the limit over what is served at once */
+#define MARGIN        1.5  /* of the limit over what is served at once */
+#define QUEUED        1.1  /* ratio of latencies from which some have waited */
+#define LEAST_RATIO   0.75 /* below, one alone takes less too */
+#define FAR           1.5  /* how much the limit may change without a probe */
 
 void
 depth_init (struct depth *d, unsigned fixed)
@@ -60,7 +69,7 @@ static void
 begin_window (struct depth *d)
 {
   d->ratio_sum = 0;
-  d->samples = d->in_flight_sum = 0;
+  d->samples = d->in_flight_sum = d->in_flight_most = 0;
 }
 
 /* The end of a window with D->SAMPLES batches. */
@@ -69,14 +78,19 @@ adapt (struct depth *d)
 {
   const double ratio = d->ratio_sum / d->samples;
   const double in_flight = (double) d->in_flight_sum / d->samples;
-  const double served = ratio > 1 ? in_flight / ratio : in_flight;
+  const bool queued = ratio > QUEUED;
+  const double served = queued ? in_flight / ratio : d->in_flight_most;
   const double wanted = MARGIN * served + 1;
 
   /* Few in flight because few came say nothing of what could be. */
-  if (wanted < d->limit ? in_flight > wanted / 2 : in_flight > d->limit / 2)
+  if (wanted < d->limit ? queued && in_flight > wanted / 2
+                        : d->in_flight_most > d->limit / 2)
     d->limit = (d->limit + wanted) / 2;
   if (d->limit > DEPTH_MOST)
     d->limit = DEPTH_MOST;
+  if (ratio < LEAST_RATIO || d->limit > FAR * d->limit_probed ||
+      d->limit < d->limit_probed / FAR)
+    d->surprised = true;
   begin_window (d);
 }
 
@@ -91,6 +105,24 @@ note_alone (struct depth *d, double *alone, uint64_t latency)
   }
 }
 
+static bool
+is_due (const struct depth *d, uint64_t now)
+{
+  return d->probe_ends == 0 ||
+         now >= d->probe_began + (d->surprised ? SURPRISED_NS : PERIOD_NS);
+}
+
+static void
+begin_probe (struct depth *d, uint64_t now)
+{
+  d->probe_began = now;
+  d->probe_ends = now + PROBE_NS;
+  d->limit_probed = d->limit;
+  d->probing = d->limit >= 2;
+  d->surprised = false;
+  begin_window (d);
+}
+
 void
 depth_sample (struct depth *d, uint64_t bytes, bool fua, uint64_t latency,
               unsigned in_flight, uint64_t now)
@@ -99,12 +131,8 @@ depth_sample (struct depth *d, uint64_t bytes, bool fua, uint64_t latency,
 
   if (!d->automatic)
     return;
-  if (now >= d->period_ends) {
-    d->period_ends = now + PERIOD_NS;
-    d->probe_ends = now + PROBE_NS;
-    d->probing = d->limit >= 2;
-    begin_window (d);
-  }
+  if (is_due (d, now))
+    begin_probe (d, now);
   else if (d->probing && now >= d->probe_ends) {
     d->probing = false;
     begin_window (d);
@@ -115,10 +143,13 @@ depth_sample (struct depth *d, uint64_t bytes, bool fua, uint64_t latency,
   /* Batches that began before a probe end in it, and count for nothing; nor
    * do those of a class that was never seen alone.
    */
+  if (*alone == 0)
+    d->surprised = true;
   if (d->probing || *alone == 0)
     return;
   d->ratio_sum += latency / *alone;
   d->in_flight_sum += in_flight;
+  d->in_flight_most = max_u64 (d->in_flight_most, in_flight);
   if (++d->samples >= max_u64 (LEAST_WINDOW, d->limit))
     adapt (d);
 }

@@ -19,12 +19,14 @@ struct depth {
    * 0: not known.
    */
   double alone[2 * DEPTH_CLASSES];
-  uint64_t period_ends, probe_ends;
+  uint64_t probe_began, probe_ends;
+  double limit_probed; /* the limit when it began */
   bool probing;
+  bool surprised; /* what was measured alone seems to be true no more */
 
   /* The window of samples that is being gathered. */
   double ratio_sum;
-  unsigned samples, in_flight_sum;
+  unsigned samples, in_flight_sum, in_flight_most;
 };
 
 /* FIXED batches, or found by measuring if that is 0. */
