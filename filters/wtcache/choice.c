@@ -4,9 +4,16 @@
  * or plain writes and one flush that they share.
  *
  * It depends on the backend, how many writes come at once, and time; so it is
- * measured.  Now and then a trial gives each way a window of writes; the one
- * with the smaller mean latency is used until the next.  The flag is kept
- * unless the flush is clearly better, and for writes that come one by one.
+ * measured.  A trial gives each way a window of writes, first the one in use;
+ * the one with the smaller mean latency is used until the next.  The flag is
+ * kept unless the flush is clearly better, and comes back for writes that come
+ * one by one.
+ *
+ * A trial of a way that is many times worse is what all of this costs.  So it
+ * ends as soon as that shows: after a few latencies of the way in use, when
+ * fewer than half as many writes ended as would have by that.  And one that
+ * changes nothing is repeated after twice the time, unless the latency of the
+ * way in use, which is always looked at, tells that something has changed.
  *
  * Policy alone: the caller serialises the calls and reads the clock.
  */
@@ -18,8 +25,12 @@
 #include "choice.h"
 #include "util.h"
 
-#define WINDOW      16
-#define INTERVAL_NS UINT64_C (1000000000)
+#define WINDOW        16 /* the least of writes of a way in a trial, */
+#define WINDOW_MOST   256
+#define WATCHED       64 /* and outside, to see whether something has changed */
+#define PATIENCE      3  /* latencies until a trial may be given up */
+#define INTERVAL_NS   UINT64_C (1000000000)
+#define INTERVAL_MOST (8 * INTERVAL_NS)
 
 static void
 begin_window (struct choice *c, enum way way, uint64_t now)
@@ -27,36 +38,110 @@ begin_window (struct choice *c, enum way way, uint64_t now)
   c->way = way;
   c->began = now;
   c->sum = 0;
-  c->samples = 0;
+  c->samples = c->passed = 0;
+}
+
+/* Whether a trial is due. */
+static bool
+is_due (const struct choice *c, uint64_t now)
+{
+  return now >= c->tried + (c->surprised ? INTERVAL_NS : c->interval);
 }
 
 enum way
 choice_way (struct choice *c, unsigned in_flight, uint64_t now)
 {
-  if (in_flight < 2)
-    return c->trials > 0 ? c->chosen : c->way;
-  if (c->trials == 0 && now >= c->next) {
+  if (in_flight < 2) {
+    /* The first of many comes alone too, but not one after another. */
+    if (++c->alone >= WINDOW)
+      c->chosen = BY_FLAG;
+    return c->chosen;
+  }
+  c->alone = 0;
+  if (c->trials == 0 && is_due (c, now)) {
     c->trials = WAYS;
+    /* The first of them still wait for what went the other way. */
+    c->window = clamp_u64 (2 * in_flight, WINDOW, WINDOW_MOST);
     begin_window (c, c->chosen, now);
   }
-  return c->way;
+  return c->trials > 0 ? c->way : c->chosen;
+}
+
+static bool
+is_better_by_flush (const struct choice *c)
+{
+  /* Who has gone to the flush needs less to stay there: no swinging. */
+  const double part = c->chosen == BY_FLUSH ? 0.95 : 0.8;
+
+  return c->mean[BY_FLUSH] < part * c->mean[BY_FLAG];
+}
+
+static void
+end_trial (struct choice *c, uint64_t now)
+{
+  const enum way before = c->chosen;
+
+  c->trials = 0;
+  c->tried = now;
+  c->chosen = is_better_by_flush (c) ? BY_FLUSH : BY_FLAG;
+  c->interval = c->surprised || c->chosen != before
+                    ? INTERVAL_NS
+                    : clamp_u64 (2 * c->interval, INTERVAL_NS, INTERVAL_MOST);
+  c->surprised = false;
+  begin_window (c, c->chosen, now);
+}
+
+/* The end of the window of the way in use, and of the other. */
+static void
+end_window (struct choice *c, uint64_t now)
+{
+  c->mean[c->way] = c->sum / c->samples;
+  if (--c->trials == 0) {
+    end_trial (c, now);
+    return;
+  }
+  c->rate = c->passed / (double) max_u64 (now - c->began, 1);
+  begin_window (c, c->way == BY_FLAG ? BY_FLUSH : BY_FLAG, now);
+}
+
+/* The other way is on trial and so bad that more need not be known. */
+static bool
+is_hopeless (const struct choice *c, uint64_t now)
+{
+  const uint64_t time = now - c->began;
+
+  return c->trials == 1 && time > PATIENCE * c->mean[c->chosen] &&
+         c->passed < c->rate * time / 2;
+}
+
+/* What ends outside of trials: is it as it was? */
+static void
+watch (struct choice *c, uint64_t now)
+{
+  const uint64_t mean = c->sum / c->samples;
+  const uint64_t expected = c->mean[c->chosen];
+
+  if (mean > expected * 9 / 8 || mean < expected * 7 / 8)
+    c->surprised = true;
+  begin_window (c, c->chosen, now);
 }
 
 void
 choice_sample (struct choice *c, enum way way, uint64_t came, uint64_t now)
 {
-  if (c->trials == 0 || way != c->way || came < c->began)
-    return;
-  c->sum += now - came;
-  if (++c->samples < WINDOW)
-    return;
-
-  c->mean[way] = c->sum / c->samples;
-  if (--c->trials > 0) {
-    begin_window (c, way == BY_FLAG ? BY_FLUSH : BY_FLAG, now);
-    return;
+  c->passed++;
+  if (way == c->way && came >= c->began) {
+    c->sum += now - came;
+    c->samples++;
   }
-  c->chosen = c->mean[BY_FLUSH] < c->mean[BY_FLAG] / 5 * 4 ? BY_FLUSH : BY_FLAG;
-  begin_window (c, c->chosen, now);
-  c->next = now + INTERVAL_NS;
+  if (c->trials == 0) {
+    if (c->samples >= WATCHED)
+      watch (c, now);
+  }
+  else if (c->samples >= c->window)
+    end_window (c, now);
+  else if (is_hopeless (c, now)) {
+    c->mean[c->way] = 2 * c->mean[c->chosen];
+    end_trial (c, now);
+  }
 }

@@ -11,14 +11,23 @@
 enum way { BY_FLAG, BY_FLUSH, WAYS };
 
 struct choice {
-  enum way way;    /* in use now */
-  enum way chosen; /* outside of trials */
-  unsigned trials; /* windows of the trial that are left */
-  uint64_t began;  /* the window: writes that came before do not count, ns */
-  uint64_t next;   /* the next trial, ns */
-  uint64_t sum;    /* of the window's latencies, ns */
-  unsigned samples;
-  uint64_t mean[WAYS]; /* of the last window of each, ns */
+  enum way way;      /* in use now */
+  enum way chosen;   /* outside of trials */
+  unsigned trials;   /* windows of the trial that are left */
+  unsigned alone;    /* how many came alone, one after another */
+  uint64_t tried;    /* when the last trial ended, ns */
+  uint64_t interval; /* until the next, if nothing changes, ns */
+  bool surprised;    /* something has changed since */
+
+  /* The window. */
+  uint64_t began;           /* writes that came before are not measured, ns */
+  uint64_t sum;             /* of the latencies, ns */
+  unsigned window;          /* how many are measured in a trial */
+  unsigned samples, passed; /* measured; passed: all that ended */
+
+  /* Of the last trial. */
+  uint64_t mean[WAYS]; /* ns */
+  double rate;         /* writes a ns that ended by the chosen way */
 };
 
 /* The way for a write that comes now, when IN_FLIGHT durable writes (itself
