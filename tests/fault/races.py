@@ -198,6 +198,45 @@ def test_flush_while_a_fua_write_took_the_mark():
             expect(durable(server, 0, 4 * K), [2] * 8)
 
 
+def test_flush_while_a_zero_overtakes_dirty_data():
+    """Law 2: a zero that is not answered stands before dirty blocks: the
+    flush has to bring those, or the zero, to the disk."""
+    for when in ("before", "after"):
+        with cached() as server:
+            h, other = server.connect(), server.connect()
+            put(h, 0, 16 * K, 1, wt.FUA)
+            put(h, 0, 16 * K, 2)
+            gate(server, "zero", when=when)
+            zero = wt.start(other, "zero", 8 * K, 4 * K)
+            gated(server)
+            flush = wt.start(h, "flush")
+            ping(other)
+            if flush.done():
+                assert set(durable(server, 4 * K, 8 * K)) in ({0}, {2})
+            open_gate(server)
+            expect((zero.wait(), flush.wait()), (0, 0))
+            expect(durable(server, 0, 16 * K), [2] * 8 + [0] * 16 + [2] * 8)
+
+
+def test_flush_while_a_zero_fails_over_dirty_data():
+    """Laws 2 and 9: the same, and the zero fails: the dirty blocks are."""
+    with cached() as server:
+        h, other = server.connect(), server.connect()
+        put(h, 0, 16 * K, 1, wt.FUA)
+        put(h, 0, 16 * K, 2)
+        gate(server, "zero", when="before")
+        fault(server, "zero", count=1)
+        zero = wt.start(other, "zero", 8 * K, 4 * K)
+        gated(server)
+        flush = wt.start(h, "flush")
+        ping(other)
+        open_gate(server)
+        expect(zero.wait(), errno.EIO)
+        if flush.wait() == 0:
+            expect(durable(server, 0, 16 * K), [2] * 32)
+        expect(settle(server, h, 0, 16 * K), [2] * 32)
+
+
 def test_flush_while_a_fua_write_fails():
     """Laws 2 and 5: the same, and it fails: the flush has to bring what was
     acknowledged, or to fail too."""

@@ -114,14 +114,17 @@ def test_no_deadlock_without_memory():
 
 def test_write_back_has_memory_reserved():
     """Law 14: dirty data leaves although reads hold all other memory."""
-    with cached(size="1M", dirty_max="256K") as server:
+    with cached(size="1M", dirty_max="256K", fill="64K") as server:
         clients = [server.connect() for _ in range(4)]
         for i in range(56):
             put(clients[0], i * 4096, 4096, 1)
         gate(server, "read")
         reads = [wt.start(h, "pread", M, (8 + i * 8) * M)
                  for i, h in enumerate(clients)]
-        gated(server, 4)
+        # Those have buffers of their own, these do not.
+        reads += [wt.start(h, "pread", 512, (9 + i * 8) * M + 512)
+                  for i, h in enumerate(clients)]
+        gated(server, 8)
         clients[1].flush()
         expect(durable(server, 0, 224 * K), [1] * 448)
         put(clients[2], 4 * M, 4096, 2, wt.FUA)

@@ -375,6 +375,42 @@ def test_block_status_while_it_changes():
         expect(command.extents[0], (4096, DATA))
 
 
+def test_block_status_of_what_the_disk_forgets():
+    """Law 19: an unstable block is data even if a flush that fails meanwhile
+    makes the disk answer with a hole."""
+    with cached({"forget": "yes"}, dirty_age="10ms") as server:
+        a, b = server.connect(), server.connect()
+        put(a, 0, 4096, 1)
+        wait_ended(server, "write", 0, 4096)
+        gate(server, "extents")
+        command = wt.start(b, "block_status", 8192, 0)
+        gated(server)
+        fault(server, "write")
+        fault(server, "flush", name="g", count=1)
+        expect(wt.errno_of(a.flush), errno.EIO)
+        open_gate(server)
+        expect(command.wait(), 0)
+        expect(command.extents[0], (4096, DATA))
+        expect(seen(b, 0, 4096), [1] * 8)
+        server.control("unfault all")
+
+
+def test_block_status_during_a_zero_and_a_trim():
+    """Law 19: the disk has a hole already, while reads see what is cached."""
+    for op in "zero", "trim":
+        with cached() as server:
+            a, b = server.connect(), server.connect()
+            put(a, 0, 8192, 1, wt.FUA)
+            gate(server, op, when="after")
+            clear = wt.start(a, op, 4096, 0)
+            gated(server)
+            expect(seen(b, 0, 8192), [1] * 16)
+            expect(status(b, 8192, 0), [(8192, DATA)])
+            open_gate(server)
+            expect(clear.wait(), 0)
+            expect(status(b, 8192, 0), [(4096, HOLE), (4096, DATA)])
+
+
 def test_block_status_after_zero_and_trim():
     """Law 19: what was zeroed or trimmed is told as the backend has it."""
     with cached() as server:
@@ -518,13 +554,16 @@ def test_helpers_borrow_live_connections():
 def test_no_helper_writes_by_a_connection_that_never_asked():
     """Law 20: a connection is lent from its first data request on."""
     with cached(dirty_age="10ms") as server:
-        silent = server.connect()
+        first = server.connect()
         h = server.connect()
+        h.pread(512, M)
+        silent = server.connect()
         put(h, 0, 4096, 1)
         wait_ended(server, "write", 0, 4096)
         log = server.log()
         expect(len({r.connection for r in log}), 1)
-        expect(seen(silent, 0, 4096), [1] * 8)
+        for each in first, silent:
+            expect(seen(each, 0, 4096), [1] * 8)
 
 
 # Read-only.

@@ -789,6 +789,78 @@ test_requests_without_memory (void **state)
 /* What is written there is newer than the zeroes, which may yet be lost and
  * done again.
  */
+/* Two that find no memory, over one block: the array says if both are there. */
+static void
+test_writes_without_memory_one_by_one (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct request a = { .what = DO_WRITE, .offset = 0, .len = 4096, .value = 7 };
+  struct request b = { .what = DO_FUA, .offset = 512, .len = 512, .value = 8 };
+  struct pagecache *pc;
+  struct page *pages[512];
+  unsigned n = 0, i;
+  struct stack *s;
+
+  (void) state;
+  o.memory = 1 * MiB;
+  s = a.s = b.s = stack_new (&o);
+  pc = &s->export->pc;
+  set_backend (s, 65536, 512, 5);
+  while ((pages[n] = page_pin (pc, 300 + n, ADMIT_READ)) != NULL)
+    n++;
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  request_start (&a);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+  request_start (&b);
+  for (i = 0; i < 1000; ++i)
+    assert_int_equal (stack_read (s, 65536, 512), 5);
+  assert_int_equal (calls (s, ARRAY_WRITE), 1);
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (request_join (&a), 0);
+  assert_int_equal (request_join (&b), 0);
+  assert_true (stack_keeps (s, 0, 512, 7));
+  assert_true (stack_keeps (s, 512, 512, 8));
+  while (n > 0)
+    page_unpin (pc, pages[--n]);
+  stack_free (s);
+}
+
+/* One that finds memory for some of its pages has none of them meanwhile. */
+static void
+test_write_without_memory_pins_nothing (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct request w = {
+    .what = DO_WRITE, .offset = 0, .len = 16384, .value = 7
+  };
+  struct pagecache *pc;
+  struct page *pages[512];
+  unsigned n = 0, free = 2;
+  struct stack *s;
+
+  (void) state;
+  o.memory = 1 * MiB;
+  s = w.s = stack_new (&o);
+  pc = &s->export->pc;
+  while ((pages[n] = page_pin (pc, 300 + n, ADMIT_READ)) != NULL)
+    n++;
+  while (free-- > 0)
+    page_unpin (pc, pages[--n]);
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  request_start (&w);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+  for (free = 0; free < 2; ++free) {
+    pages[n] = page_pin (pc, 300 + n, ADMIT_READ);
+    assert_non_null (pages[n++]);
+  }
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (request_join (&w), 0);
+  assert_true (stack_keeps (s, 0, 16384, 7));
+  while (n > 0)
+    page_unpin (pc, pages[--n]);
+  stack_free (s);
+}
+
 static void
 test_write_without_memory_in_remembered_zeroes (void **state)
 {
@@ -1415,6 +1487,8 @@ main (void)
     cmocka_unit_test (test_zero_waits_for_writes_in_flight),
     cmocka_unit_test (test_write_waits_for_zero_in_flight),
     cmocka_unit_test (test_requests_without_memory),
+    cmocka_unit_test (test_writes_without_memory_one_by_one),
+    cmocka_unit_test (test_write_without_memory_pins_nothing),
     cmocka_unit_test (test_write_without_memory_in_remembered_zeroes),
     cmocka_unit_test (test_only_what_is_lent_is_borrowed),
     cmocka_unit_test (test_withdrawal_waits_for_borrowers),
