@@ -14,6 +14,16 @@
 /* Written by the tests' own thread before others begin. */
 static uint64_t told_seed;
 
+/* The environment may name one test. */
+__attribute__ ((constructor)) static void
+choose_test (void)
+{
+  const char *name = getenv ("WT_TEST");
+
+  if (name && *name)
+    cmocka_set_test_filter (name);
+}
+
 _Noreturn void
 must_fail (const char *what, const char *file, int line)
 {
