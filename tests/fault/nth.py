@@ -23,9 +23,13 @@ MOST = 1 << 40
 
 
 class Shadow:
-    """The versions that each block may have; None: any, after a trim."""
+    """The versions that each block may have; None: any, after a trim.
 
-    def __init__(self):
+    settles: what has been seen of a block stays, though a write of it failed.
+    """
+
+    def __init__(self, settles=True):
+        self.settles = settles
         self.blocks = {n: {0} for n in range(AREA // BLOCK)}
 
     def change(self, offset, length, version, failed):
@@ -45,7 +49,7 @@ class Shadow:
             assert allowed is None or version in allowed, (
                 "%s: block %d has version %d instead of %s" % (
                     what, n, version, sorted(allowed)))
-            if allowed is not None:
+            if allowed is not None and self.settles:
                 self.blocks[n] = {version}    # one value for all from now on
 
 
