@@ -9,8 +9,10 @@
  * chance neighbour costs little (the kernel's mm/readahead.c works so).  With
  * several requests in flight they come out of order, so some slack is allowed.
  *
- * What is on its way is joined by the read that wants it.  The pages are
- * admitted as readahead, to be thrown away first.
+ * What is on its way is joined by the read that wants it; what still waits for
+ * a thread is begun by that read itself, so that a busy machine does not turn
+ * a stream into single misses.  The pages are admitted as readahead, to be
+ * thrown away first.
  *
  * All of this is advice: without memory or a free thread nothing is read.
  */
@@ -40,18 +42,27 @@ struct ahead_task {
   struct task task;
   struct readahead *ra;
   uint64_t offset, len;
-  bool busy; /* guarded by readahead.lock */
+
+  /* Guarded by readahead.lock. */
+  bool busy;  /* a worker has it or will have it */
+  bool begun; /* by that worker or by a read that wanted it */
 };
 
 struct readahead {
   struct export *e;
   uint64_t most;
+  uint64_t fill; /* what a miss reads: a stream misses once in so much */
 
   /* A bit for each stream that has a window, and where it is.  Relaxed, advice:
    * written under the lock; a hit that is in none of them takes no lock.
    */
   _Atomic unsigned active;
   _Atomic uint64_t position[STREAMS];
+
+  /* Tasks that nobody has begun.  Relaxed, advice: written under the lock; a
+   * miss that finds none takes no lock.
+   */
+  _Atomic unsigned waiting;
 
   struct lock lock; /* RANK_AHEAD */
   /* Guarded by lock. */
@@ -75,6 +86,7 @@ readahead_new (struct export *e, uint64_t most)
     return NULL;
   }
   ra->e = e;
+  ra->fill = request_fill (e);
   /* No more than a share of a small cache. */
   ra->most =
       min_u64 (most, round_down (e->memory->limit / 16, page_size (&e->pc)));
@@ -98,13 +110,30 @@ readahead_free (struct readahead *ra)
   free (ra);
 }
 
+/* Whether nobody has begun it yet: it is the caller's then. */
+static bool
+begin_task (struct readahead *ra, struct ahead_task *t)
+{
+  assert_held (&ra->lock);
+  if (t->begun)
+    return false;
+  t->begun = true;
+  atomic_fetch_sub_explicit (&ra->waiting, 1, memory_order_relaxed);
+  return true;
+}
+
 static void
 run_task (struct task *task)
 {
   struct ahead_task *t = container_of (task, struct ahead_task, task);
   struct readahead *ra = t->ra;
-  struct backend *b = export_borrow (ra->e, false);
+  struct backend *b;
+  bool mine;
 
+  lock_take (&ra->lock);
+  mine = begin_task (ra, t);
+  lock_drop (&ra->lock);
+  b = mine ? export_borrow (ra->e, false) : NULL;
   if (b) {
     /* An error is found again by who reads for himself. */
     request_prefetch (ra->e, b, t->offset, t->len, ADMIT_AHEAD);
@@ -135,11 +164,34 @@ begin_chunk (struct readahead *ra, uint64_t offset, uint64_t len)
     .busy = true,
   };
   ra->busy++;
+  atomic_fetch_add_explicit (&ra->waiting, 1, memory_order_relaxed);
   if (workers_try (&ra->tasks[i].task))
     return true;
+  begin_task (ra, &ra->tasks[i]);
   ra->tasks[i].busy = false;
   ra->busy--;
   return false;
+}
+
+bool
+readahead_help (struct readahead *ra, struct backend *own, uint64_t offset)
+{
+  uint64_t at = 0, len = 0;
+  struct ahead_task *t;
+
+  if (atomic_load_explicit (&ra->waiting, memory_order_relaxed) == 0)
+    return false;
+
+  lock_take (&ra->lock);
+  for (t = ra->tasks; t < ra->tasks + TASKS; ++t)
+    if (t->busy && offset >= t->offset && offset - t->offset < t->len &&
+        begin_task (ra, t)) {
+      at = t->offset; /* the worker may give the task up from now on */
+      len = t->len;
+      break;
+    }
+  lock_drop (&ra->lock);
+  return len > 0 && request_prefetch (ra->e, own, at, len, ADMIT_AHEAD) == 0;
 }
 
 /* How far ahead of a stream has been read, bytes. */
@@ -162,7 +214,11 @@ read_ahead (struct readahead *ra, struct stream *s)
   if (distance (s) > s->window / 2)
     return;
   while (distance (s) < s->window) {
-    n = min_u64 (CHUNK, s->window - distance (s));
+    /* To a multiple of a chunk, so that each is one read. */
+    n = s->ahead % CHUNK;
+    n = s->backward ? (n ? n : CHUNK) : CHUNK - n;
+    if (s->window < CHUNK)
+      n = min_u64 (n, s->window - distance (s));
     if (s->backward) {
       n = min_u64 (n, s->ahead);
       if (n == 0 || !begin_chunk (ra, s->ahead - n, n))
@@ -179,7 +235,23 @@ read_ahead (struct readahead *ra, struct stream *s)
   s->window = min_u64 (2 * s->window, ra->most);
 }
 
-/* The stream that a request belongs to: exactly if it is a new one. */
+/* Whether a request begins at the end of a stream that is new, or where the
+ * fill of that end does: it was not asked about the hits between.
+ */
+static bool
+goes_forward (const struct readahead *ra, const struct stream *s,
+              uint64_t offset)
+{
+  return offset == s->high || offset == round_up (s->high, ra->fill);
+}
+
+static bool
+goes_backward (const struct readahead *ra, const struct stream *s, uint64_t end)
+{
+  return end == s->low || end == round_down (s->low, ra->fill);
+}
+
+/* The stream that a request belongs to. */
 static struct stream *
 find_stream (struct readahead *ra, uint64_t offset, uint64_t len)
 {
@@ -190,7 +262,7 @@ find_stream (struct readahead *ra, uint64_t offset, uint64_t len)
     if (s->last_used == 0)
       continue;
     if (s->window == 0) {
-      if (offset == s->high || offset + len == s->low)
+      if (goes_forward (ra, s, offset) || goes_backward (ra, s, offset + len))
         return s;
     }
     else if (s->backward
@@ -271,7 +343,8 @@ readahead_note (struct readahead *ra, uint64_t offset, uint64_t len,
   }
   s->last_used = ++ra->clock;
   if (s->window == 0) {
-    s->backward = offset != s->high;
+    s->backward = !goes_forward (ra, s, offset);
+    s->ahead = s->backward ? offset : offset + len;
     s->window = min_u64 (max_u64 (FIRST_WINDOW, 4 * len), ra->most);
   }
   s->low = s->backward ? min_u64 (s->low, offset) : offset;

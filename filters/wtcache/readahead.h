@@ -13,6 +13,12 @@ extern struct readahead *readahead_new (struct export *e, uint64_t most);
 /* Waits for what is under way. */
 extern void readahead_free (struct readahead *ra);
 
+/* Reads what is to be read ahead at OFFSET and has found no thread yet, with
+ * the caller's own backend.  False: there is no such thing, or it failed.
+ */
+extern bool readahead_help (struct readahead *ra, struct backend *own,
+                            uint64_t offset);
+
 /* A read was answered; MISSED: not all of it from the cache. */
 extern void readahead_note (struct readahead *ra, uint64_t offset, uint64_t len,
                             bool missed);

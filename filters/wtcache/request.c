@@ -436,11 +436,9 @@ fetch_window (struct fetch *f, uint64_t offset, uint64_t len)
   return err;
 }
 
-/* A miss asks the backend for at least this, aligned to it: no more than a
- * piece, so that one miss does not push out a small cache.
- */
-static uint64_t
-fill_size (const struct export *e)
+/* No more than a piece, so that one miss does not push out a small cache. */
+uint64_t
+request_fill (const struct export *e)
 {
   uint64_t fill = e->settings->fill;
 
@@ -457,7 +455,7 @@ read_piece_slowly (struct client *c, uint8_t *buf, uint64_t offset,
                    uint64_t len)
 {
   struct export *e = c->export;
-  const uint64_t fill = fill_size (e);
+  const uint64_t fill = request_fill (e);
   const uint64_t most = (uint64_t) PIECE_PAGES << e->pc.page_shift;
   uint64_t from = round_down (offset, fill);
   uint64_t to = min_u64 (round_up (offset + len, fill), e->pc.size);
@@ -477,6 +475,18 @@ read_piece_slowly (struct client *c, uint8_t *buf, uint64_t offset,
   return fetch_window (&f, from, to - from);
 }
 
+/* Copies a part that is there, or that was about to be read ahead. */
+static bool
+read_part (struct client *c, const struct part *part, uint8_t *buf)
+{
+  struct pagecache *pc = &c->export->pc;
+
+  return page_read (pc, part, buf) ||
+         (c->ahead &&
+          readahead_help (c->ahead, c->own, part_offset (pc, part)) &&
+          page_read (pc, part, buf));
+}
+
 /* Reads a piece.  *MISSED: not all of it was there. */
 static int
 read_piece (struct client *c, uint8_t *buf, uint64_t offset, uint64_t len,
@@ -486,7 +496,7 @@ read_piece (struct client *c, uint8_t *buf, uint64_t offset, uint64_t len,
   struct part part;
 
   while (next_part (&c->export->pc, &walk, &rest, &part))
-    if (!page_read (&c->export->pc, &part, buf + (walk - part.len - offset))) {
+    if (!read_part (c, &part, buf + (walk - part.len - offset))) {
       *missed = true;
       walk -= part.len;
       return read_piece_slowly (c, buf + (walk - offset), walk,

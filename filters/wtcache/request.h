@@ -18,6 +18,9 @@ struct client {
   struct readahead *ahead; /* NULL: none */
 };
 
+/* A miss asks the backend for at least so many bytes, aligned to them. */
+extern uint64_t request_fill (const struct export *e);
+
 /* Ranges lie inside the export and are not empty; any alignment.  All return
  * 0 or an errno that NBD has.
  */

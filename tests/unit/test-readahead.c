@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Unit tests of readahead: what is read for which requests, and by whom.
+ *
+ * The filter's threads are the test's own here: a task waits until the test
+ * runs it, so that a thread may come as late as it likes.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+
+#include "readahead.h"
+#include "stack.h"
+
+#define SIZE       (64 * MiB)
+#define CHUNK      (256 * KiB)
+#define MOST_TASKS 32
+
+static struct task *tasks[MOST_TASKS];
+static unsigned nr_tasks;
+static bool no_threads;
+
+void
+workers_start (unsigned most)
+{
+  (void) most;
+}
+
+bool
+workers_try (struct task *t)
+{
+  if (no_threads)
+    return false;
+  must (nr_tasks < MOST_TASKS);
+  tasks[nr_tasks++] = t;
+  return true;
+}
+
+void
+workers_run (struct task *t)
+{
+  must (workers_try (t));
+}
+
+static void
+run_tasks (void)
+{
+  unsigned i;
+
+  for (i = 0; i < nr_tasks; ++i)
+    tasks[i]->run (tasks[i]);
+  nr_tasks = 0;
+}
+
+static struct stack *
+setup_fill (uint64_t most, uint64_t fill)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct stack *s;
+
+  o.memory = 32 * MiB;
+  o.settings.fill = fill;
+  s = stack_new (&o);
+  s->client->ahead = readahead_new (s->export, most);
+  must (s->client->ahead != NULL);
+  return s;
+}
+
+static struct stack *
+setup_new (uint64_t most)
+{
+  return setup_fill (most, 4096);
+}
+
+static void
+setup_free (struct stack *s)
+{
+  run_tasks ();
+  readahead_free (s->client->ahead);
+  stack_free (s);
+}
+
+/* Reads one page, rightly. */
+static void
+read_page (struct stack *s, uint64_t offset)
+{
+  uint8_t bytes[4096];
+
+  must (request_read (s->client, bytes, sizeof bytes, offset) == 0);
+  must (array_sees (s->array, offset, bytes, sizeof bytes));
+}
+
+static unsigned
+reads (struct stack *s)
+{
+  return array_calls (s->array, ARRAY_READ);
+}
+
+static struct array_call
+read_call (struct stack *s, unsigned n)
+{
+  return array_call (s->array, ARRAY_READ, n);
+}
+
+/* Reads pages from OFFSET on, until something is to be read ahead. */
+static uint64_t
+begin_stream (struct stack *s, uint64_t offset, int64_t step)
+{
+  unsigned i;
+
+  for (i = 0; i < 40 && nr_tasks == 0; ++i, offset += step)
+    read_page (s, offset);
+  must (nr_tasks > 0);
+  return offset;
+}
+
+static void
+test_random_reads_begin_nothing (void **state)
+{
+  struct stack *s = setup_new (2 * MiB);
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < 100; ++i)
+    read_page (s, i * 7919 % 1000 * 12288);
+  assert_int_equal (nr_tasks, 0);
+  setup_free (s);
+}
+
+/* All that a stream reads was read before, in whole chunks. */
+static void
+check_stream (uint64_t from, int64_t step, uint64_t fill)
+{
+  struct stack *s = setup_fill (2 * MiB, fill);
+  uint64_t offset = begin_stream (s, from, step);
+  unsigned i, before;
+
+  for (i = 0; i < 2000; ++i, offset += step) {
+    run_tasks ();
+    before = reads (s);
+    read_page (s, offset);
+    assert_int_equal (reads (s), before);
+  }
+  run_tasks ();
+  for (i = 40; i < reads (s); ++i) {
+    assert_int_equal (read_call (s, i).offset % CHUNK, 0);
+    assert_int_equal (read_call (s, i).len, CHUNK);
+  }
+  assert_between (array_bytes (s->array, ARRAY_READ), 2000 * 4096,
+                  2000 * 4096 + 3 * MiB);
+  setup_free (s);
+}
+
+static void
+test_stream_forward (void **state)
+{
+  (void) state;
+  check_stream (3 * 4096, 4096, 4096);
+}
+
+static void
+test_stream_backward (void **state)
+{
+  (void) state;
+  check_stream (SIZE - 5 * 4096, -4096, 4096);
+}
+
+/* A miss fills more than was asked for: the next of the stream comes after
+ * hits, and somewhere else than where the last ended.
+ */
+static void
+test_stream_of_large_fills (void **state)
+{
+  (void) state;
+  check_stream (3 * 4096, 4096, 64 * KiB);
+  check_stream (SIZE - 5 * 4096, -4096, 64 * KiB);
+}
+
+static void
+test_stream_ends_at_either_end (void **state)
+{
+  struct stack *s = setup_new (2 * MiB);
+  uint64_t offset;
+
+  (void) state;
+  for (offset = SIZE - 16 * 4096; offset < SIZE; offset += 4096)
+    read_page (s, offset);
+  run_tasks ();
+  for (offset = 16 * 4096; offset > 0; offset -= 4096)
+    read_page (s, offset - 4096);
+  setup_free (s);
+}
+
+/* A read that comes before the thread does its work: one call to the backend
+ * for the chunk, and none when the thread comes.
+ */
+static void
+test_read_helps_itself (void **state)
+{
+  struct stack *s = setup_new (2 * MiB);
+  const uint64_t offset = begin_stream (s, 0, 4096);
+  const unsigned before = reads (s);
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < 8; ++i)
+    read_page (s, offset + i * 4096);
+  assert_int_equal (reads (s), before + 1);
+  assert_true (read_call (s, before).len > 8 * 4096);
+  tasks[0]->run (tasks[0]);
+  assert_int_equal (reads (s), before + 1);
+  tasks[0] = tasks[--nr_tasks];
+  setup_free (s);
+}
+
+/* An error is that of who asked for the bytes. */
+static void
+test_error_of_what_is_read_ahead (void **state)
+{
+  struct stack *s = setup_new (2 * MiB);
+  const uint64_t offset = begin_stream (s, 0, 4096);
+  uint8_t bytes[4096];
+
+  (void) state;
+  array_fail_range (s->array, ARRAY_READ, offset + 4096, 4096, EIO);
+  read_page (s, offset);
+  assert_int_equal (
+      request_read (s->client, bytes, sizeof bytes, offset + 4096), EIO);
+  read_page (s, offset + 8192);
+  array_heal (s->array);
+  read_page (s, offset + 4096);
+  setup_free (s);
+}
+
+static void
+test_no_thread_no_readahead (void **state)
+{
+  struct stack *s = setup_new (2 * MiB);
+  unsigned i;
+
+  (void) state;
+  no_threads = true;
+  for (i = 0; i < 20; ++i)
+    read_page (s, i * 4096);
+  assert_int_equal (reads (s), 20);
+  no_threads = false;
+  setup_free (s);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (test_random_reads_begin_nothing),
+    cmocka_unit_test (test_stream_forward),
+    cmocka_unit_test (test_stream_backward),
+    cmocka_unit_test (test_stream_of_large_fills),
+    cmocka_unit_test (test_stream_ends_at_either_end),
+    cmocka_unit_test (test_read_helps_itself),
+    cmocka_unit_test (test_error_of_what_is_read_ahead),
+    cmocka_unit_test (test_no_thread_no_readahead),
+  };
+
+  return cmocka_run_group_tests (tests, NULL, NULL);
+}
