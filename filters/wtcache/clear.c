@@ -52,7 +52,7 @@ forget_zeroes (struct submit *s, struct backend *b, uint64_t offset,
   }
   while (!zeroes_forget (&s->pc->zeroes, offset, len)) {
     /* None can be split: a flush makes an end of them all. */
-    err = submit_flush (s, b, false);
+    err = submit_flush (s, b);
     if (err != 0 && err != EAGAIN)
       return err;
   }

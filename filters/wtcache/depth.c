@@ -57,6 +57,12 @@ depth_limit (const struct depth *d)
   return d->probing ? 1 : (unsigned) d->limit;
 }
 
+bool
+depth_serves_one (const struct depth *d)
+{
+  return d->limit < 3;
+}
+
 static unsigned
 class_of (uint64_t bytes, bool fua)
 {

@@ -34,6 +34,8 @@ extern void depth_init (struct depth *d, unsigned fixed);
 
 /* How many may be in flight now, at least 1. */
 extern unsigned depth_limit (const struct depth *d);
+/* Whether the backend gains nothing from more than one at a time. */
+extern bool depth_serves_one (const struct depth *d);
 
 /* A batch of BYTES, with FUA or not, began when IN_FLIGHT batches (itself
  * included) were on their way, took LATENCY ns, and ended at NOW.

@@ -163,8 +163,22 @@ lead_flush (struct submit *s, struct backend *b, bool company)
   return err;
 }
 
-int
-submit_flush (struct submit *s, struct backend *b, bool company)
+/* The call of an operation has ended; the flush that follows it is asked for.
+ */
+static void
+note_ended (struct submit *s, const struct operation *op)
+{
+  assert_held (&s->lock);
+  if (op->ended)
+    op->ended (s, op);
+}
+
+/* A flush for an operation, or for its own sake (NULL).  Under one lock the
+ * operation is no longer waited for and waits itself: else a flush could begin
+ * between the two, and it would need the next.
+ */
+static int
+share_flush (struct submit *s, struct backend *b, const struct operation *op)
 {
   lock_check_none_held ();
   LOCK_FOR_SCOPE (&s->lock);
@@ -172,12 +186,20 @@ submit_flush (struct submit *s, struct backend *b, bool company)
 
   atomic_fetch_add_explicit (&s->flushes_asked, 1, memory_order_relaxed);
   s->waiters = &me;
+  if (op)
+    note_ended (s, op);
   while (!me.ended)
     if (!s->flushing)
-      lead_flush (s, b, company);
+      lead_flush (s, b, op != NULL);
     else
       condition_wait (&s->flushed, &s->lock);
   return me.error;
+}
+
+int
+submit_flush (struct submit *s, struct backend *b)
+{
+  return share_flush (s, b, NULL);
 }
 
 int
@@ -208,6 +230,12 @@ durable_by_flag (const struct submit *s, enum way way)
   if (s->traits.fua == FUA_NATIVE && s->traits.can_flush)
     return way == BY_FLAG;
   return s->traits.fua == FUA_NATIVE || flag_on_every_write (s);
+}
+
+bool
+ends_with_flush (const struct submit *s, const struct operation *op)
+{
+  return op->durable && s->traits.can_flush && !durable_by_flag (s, op->way);
 }
 
 /* A call with the FUA flag: others see that it is under way.  *OVERLAPPED: so
@@ -268,7 +296,7 @@ perform (struct submit *s, struct backend *b, const struct operation *op,
 {
   const bool flag =
       op->durable ? durable_by_flag (s, op->way) : flag_on_every_write (s);
-  const bool flush = op->durable && !flag && s->traits.can_flush;
+  const bool flush = ends_with_flush (s, op);
   bool overlapped = false;
   unsigned i;
   int err;
@@ -278,10 +306,12 @@ perform (struct submit *s, struct backend *b, const struct operation *op,
     err = flag ? call_with_fua (s, b, op, &overlapped)
                : op->call (s, b, op, false);
     atomic_store_explicit (&b->unflushed, true, memory_order_release);
-    if (op->ended)
-      op->ended (s, op);
     if (err == 0 && flush)
-      err = submit_flush (s, b, true);
+      err = share_flush (s, b, op);
+    else {
+      LOCK_FOR_SCOPE (&s->lock);
+      note_ended (s, op);
+    }
     if (err == 0 && op->durable && overlapped && !may_stay_unstable (s)) {
       wait_overlapping (s);
       overlapped = false;

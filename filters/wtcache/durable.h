@@ -11,7 +11,9 @@
 struct operation {
   int (*call) (struct submit *s, struct backend *b, const struct operation *op,
                bool fua);
-  /* The call has ended, not yet the flush that may follow; or NULL. */
+  /* The call has ended, not yet the flush that may follow; under the lock; or
+   * NULL.
+   */
   void (*ended) (struct submit *s, const struct operation *op);
   uint64_t offset, len;
   const uint8_t *bytes;
@@ -19,6 +21,10 @@ struct operation {
   bool durable;
   enum way way; /* if it is durable and the backend can do both */
 };
+
+/* Whether its durability asks for a flush after the call. */
+extern bool ends_with_flush (const struct submit *s,
+                             const struct operation *op);
 
 /* One operation with all that its durability asks for.  *EPOCH is the epoch
  * when it began, *STABLE whether nothing can take it back.

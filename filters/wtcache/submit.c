@@ -9,6 +9,11 @@
  * backend keeps up nothing ever waits and nothing is copied; when it does not,
  * what waits grows into larger batches.
  *
+ * A backend that serves one write at a time is better off with one large batch
+ * than with a small one and then the rest.  The clients of a merged batch tend
+ * to come back together: so the next is held back until as many have come, for
+ * a small part of what a batch takes.
+ *
  * What makes a batch durable is durable.c's business.  Knows nothing of nbdkit.
  */
 
@@ -20,6 +25,13 @@
 
 /* The most that is merged of several requests, bytes. */
 #define MERGED_MOST (256 * KiB)
+
+/* The part of a batch's latency that the next waits for company, and the most
+ * of it, ns.
+ */
+#define GATHER_PART 8
+
+#define MOST_GATHER_NS 5000000
 
 /* How long at least no batch may end before those that wait go on, ns. */
 #define LEAST_PATIENCE_NS 50000000
@@ -87,6 +99,7 @@ dequeue (struct submit *s, struct write *w)
   *(w->prev ? &w->prev->next : &s->first) = w->next;
   *(w->next ? &w->next->prev : &s->last) = w->prev;
   w->waits = false;
+  s->waiting--;
 }
 
 static void
@@ -102,6 +115,7 @@ enqueue (struct submit *s, struct write *w)
   *(w->prev ? &w->prev->next : &s->first) = w;
   *(w->next ? &w->next->prev : &s->last) = w;
   w->waits = true;
+  s->waiting++;
   w->arrival = w->turn ? w->turn : ++s->arrivals;
 }
 
@@ -114,6 +128,7 @@ struct batch {
   uint64_t most;   /* the buffer's size, bytes */
   unsigned nr;
   bool has_place; /* counted in submit.in_flight */
+  bool written;   /* no longer counted in submit.unwritten */
   enum way way;
   struct operation op;
 };
@@ -160,6 +175,7 @@ take_batch (struct submit *s, struct batch *batch, struct write *w)
   *link = NULL;
   s->in_flight++;
   batch->has_place = true;
+  s->company = s->batches = 0;
   if (batch->writes->durable)
     batch->way = choice_way (&s->choice, s->durable, now_ns ());
 }
@@ -178,27 +194,6 @@ gather (struct batch *batch)
   batch->bytes = batch->buffer;
 }
 
-/* A batch has ended: its writes have, each of them once. */
-static void
-end_batch (struct submit *s, const struct batch *batch, int err)
-{
-  struct write *w, *next;
-
-  const uint64_t now = now_ns ();
-
-  LOCK_FOR_SCOPE (&s->lock); /* who sees `ended` under it may free the write */
-  for (w = batch->writes; w; w = next) {
-    next = w->in_batch;
-    completion_fail (w->completion, err);
-    if (w->durable) {
-      s->durable--;
-      choice_sample (&s->choice, batch->op.way, w->came, now);
-    }
-    w->ended = true;
-    event_set (&w->wake);
-  }
-}
-
 /* A moving mean over batches. */
 static void
 note_speed (struct submit *s, uint64_t bytes, uint64_t latency)
@@ -213,44 +208,112 @@ note_speed (struct submit *s, uint64_t bytes, uint64_t latency)
                          memory_order_relaxed);
 }
 
+/* Whether those that wait are to become one batch with those that come. */
+static bool
+is_gathering (const struct submit *s)
+{
+  return s->merging && depth_serves_one (&s->depth) &&
+         (s->in_flight > 0 ||
+          (s->waiting < s->company && now_ns () < s->gathers_until));
+}
+
+/* Who waits longest without a place. */
+static struct write *
+oldest_waiting (struct submit *s)
+{
+  struct write *w, *oldest = NULL;
+
+  assert_held (&s->lock);
+  for (w = s->first; w; w = w->next)
+    if (!w->has_place && (!oldest || w->arrival < oldest->arrival))
+      oldest = w;
+  return oldest;
+}
+
 /* Gives free places in flight to the writes that wait longest. */
 static void
 pass_places (struct submit *s)
 {
-  struct write *w, *oldest;
+  struct write *w;
 
   assert_held (&s->lock);
-  while (s->in_flight < depth_limit (&s->depth)) {
-    oldest = NULL;
-    for (w = s->first; w; w = w->next)
-      if (!w->has_place && (!oldest || w->arrival < oldest->arrival))
-        oldest = w;
-    if (oldest == NULL)
+  while (s->in_flight < depth_limit (&s->depth) && !is_gathering (s)) {
+    w = oldest_waiting (s);
+    if (w == NULL)
       return;
-    oldest->has_place = true;
+    w->has_place = true;
     s->in_flight++;
-    event_set (&oldest->wake);
+    event_set (&w->wake);
   }
 }
 
-/* The place in flight is given up when the write has ended, before the flush
- * that may follow: others write meanwhile, and share that flush or the next.
- */
+/* The clients of a batch are about to come back. */
 static void
-give_place_up (struct submit *s, const struct operation *op)
+begin_gathering (struct submit *s, const struct batch *batch, uint64_t now)
 {
-  struct batch *batch = container_of (op, struct batch, op);
+  const uint64_t took = now - batch->writes->came;
 
-  LOCK_FOR_SCOPE (&s->lock);
+  assert_held (&s->lock);
+  s->company += batch->nr;
+  s->batches++;
+  s->merging = s->company >= 2 * s->batches;
+  s->gathers_until = now + min_u64 (took / GATHER_PART, MOST_GATHER_NS);
+}
+
+static void
+give_place_up (struct submit *s, struct batch *batch)
+{
+  struct write *w;
+
+  assert_held (&s->lock);
   if (!batch->has_place)
-    return; /* a repeat: it has none any more */
+    return;
   batch->has_place = false;
   s->in_flight--;
   pass_places (s);
-  if (op->durable) {
-    s->unwritten -= batch->nr;
-    if (s->unwritten == 0)
-      condition_wake_all (&s->written);
+  /* While they gather, the oldest sees to it that this ends. */
+  if (is_gathering (s) && (w = oldest_waiting (s)) != NULL)
+    event_set (&w->wake);
+}
+
+/* The write of a batch has ended.  If a flush follows, its place is free:
+ * others write meanwhile, and share that flush or the next.
+ */
+static void
+note_written (struct submit *s, const struct operation *op)
+{
+  struct batch *batch = container_of (op, struct batch, op);
+
+  assert_held (&s->lock);
+  if (!op->durable || batch->written)
+    return; /* a repeat */
+  batch->written = true;
+  s->unwritten -= batch->nr;
+  if (s->unwritten == 0)
+    condition_wake_all (&s->written);
+  if (ends_with_flush (s, op))
+    give_place_up (s, batch);
+}
+
+/* A batch has ended: its writes have, each of them once. */
+static void
+end_batch (struct submit *s, struct batch *batch, int err)
+{
+  struct write *w, *next;
+  const uint64_t now = now_ns ();
+
+  LOCK_FOR_SCOPE (&s->lock); /* who sees `ended` under it may free the write */
+  begin_gathering (s, batch, now);
+  give_place_up (s, batch);
+  for (w = batch->writes; w; w = next) {
+    next = w->in_batch;
+    completion_fail (w->completion, err);
+    if (w->durable) {
+      s->durable--;
+      choice_sample (&s->choice, batch->op.way, w->came, now);
+    }
+    w->ended = true;
+    event_set (&w->wake);
   }
 }
 
@@ -297,7 +360,7 @@ run_batch (struct submit *s, struct backend *b, struct batch *batch)
   }
   batch->op = (struct operation){
     .call = call_batch,
-    .ended = give_place_up,
+    .ended = note_written,
     .offset = batch->offset,
     .len = batch->len,
     .bytes = batch->bytes,
@@ -357,14 +420,17 @@ submit_write (struct submit *s, struct backend *b, struct write *w)
     s->unwritten++;
   }
   enqueue (s, w);
-  pass_places (s);
-  while (!w->has_place && !w->ended) {
+  for (;;) {
+    pass_places (s);
+    if (w->has_place || w->ended)
+      break;
     if (is_stalled (s, w)) {
       w->has_place = true;
       s->in_flight++;
       break;
     }
-    wait = now_ns () + patience (s);
+    wait = w->waits && s->in_flight == 0 ? s->gathers_until
+                                         : now_ns () + patience (s);
     lock_drop (&s->lock);
     event_wait_until (&w->wake, wait);
     lock_take (&s->lock);

@@ -64,7 +64,14 @@ struct submit {
   struct lock lock; /* RANK_SUBMIT */
   /* Guarded by lock. */
   struct write *first, *last; /* what waits, by offset */
+  unsigned waiting;           /* writes in that queue */
   unsigned in_flight;
+  /* Writes and batches that ended since a batch was taken last: as many writes
+   * may come again, until then (ns).
+   */
+  unsigned company, batches;
+  uint64_t gathers_until;
+  bool merging; /* there were clearly more writes than batches */
   uint64_t arrivals;
   struct depth depth;
   struct choice choice; /* of who can do both ways */
@@ -126,11 +133,10 @@ extern int submit_trim (struct submit *s, struct backend *b, uint64_t offset,
 /* Zeroes again what a failed flush may have lost. */
 extern int submit_redo_zeroes (struct submit *s, struct backend *b);
 
-/* A flush that begins after this call, shared with who else waits; COMPANY:
- * it may wait a little for those that are about to want one.  EAGAIN:
+/* A flush that begins after this call, shared with who else waits.  EAGAIN:
  * it succeeded, but a FUA operation beside it failed, so it does not count.
  */
-extern int submit_flush (struct submit *s, struct backend *b, bool company);
+extern int submit_flush (struct submit *s, struct backend *b);
 
 /* Registers an operation that is about to take marks from blocks. */
 extern void submit_open (struct submit *s, struct open_op *op);

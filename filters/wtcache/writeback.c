@@ -352,7 +352,7 @@ flush_backend (struct export *e, struct backend *own)
   if (!e->traits.can_flush)
     return 0;
   b = take_backend (e, own);
-  err = b ? submit_flush (&e->submit, b, false) : ENOTCONN;
+  err = b ? submit_flush (&e->submit, b) : ENOTCONN;
   return_backend (e, own, b);
   return err;
 }

@@ -565,6 +565,97 @@ test_depth_is_kept (void **state)
   }
 }
 
+/* COMPANY writes of a merged batch have just ended, and may come back for NS.
+ */
+static void
+begin_gathering (struct setup *s, unsigned company, uint64_t ns)
+{
+  lock_take (&s->submit.lock);
+  s->submit.merging = true;
+  s->submit.company = company;
+  s->submit.gathers_until = now_ns () + ns;
+  lock_drop (&s->submit.lock);
+}
+
+/* A merged batch makes the next wait for as many writes; single ones do not. */
+static void
+test_company_is_what_was_merged (void **state)
+{
+  struct setup *s = setup_new (1);
+  struct crowd c;
+
+  (void) state;
+  gather_crowd (&c, s, 6, 0, 512, 0, true);
+  assert_int_equal (end_crowd (&c), 0);
+  assert_true (s->submit.merging);
+  assert_int_equal (s->submit.company, 6);
+  gather_crowd (&c, s, 6, 0, 512, 512, true);
+  assert_int_equal (end_crowd (&c), 0);
+  assert_false (s->submit.merging);
+  setup_free (s);
+}
+
+static void
+test_gathered_writes_are_one (void **state)
+{
+  struct setup *s = setup_new (1);
+  struct writer writers[3];
+  unsigned i;
+
+  (void) state;
+  begin_gathering (s, ARRAY_LEN (writers), UINT64_C (1000000000000));
+  for (i = 0; i < ARRAY_LEN (writers); ++i) {
+    assert_int_equal (array_calls (s->array, ARRAY_WRITE), 0);
+    start_writer (&writers[i], s, i * 512, 512, true);
+    if (i + 1 < ARRAY_LEN (writers))
+      wait_until (waiting (s) == i + 1);
+  }
+  for (i = 0; i < ARRAY_LEN (writers); ++i)
+    assert_int_equal (join_writer (&writers[i]), 0);
+  assert_int_equal (array_calls (s->array, ARRAY_WRITE), 1);
+  setup_free (s);
+}
+
+/* Company that does not come is not waited for, whoever waits. */
+static void
+test_gathering_ends (void **state)
+{
+  struct setup *s = setup_new (1);
+  struct writer first, others[2];
+  unsigned i;
+
+  (void) state;
+  begin_gathering (s, 9, 1000000);
+  assert_int_equal (write_now (s, 0, 512, 1, true), 0);
+
+  /* Those that came while one was in flight, too. */
+  s->submit.latency = UINT64_C (1000000000000000);
+  array_shut (s->array, ARRAY_WRITE, GATE_AFTER);
+  start_writer (&first, s, 0, 512, true);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+  for (i = 0; i < ARRAY_LEN (others); ++i)
+    start_writer (&others[i], s, 8192 + i * 4096, 512, true);
+  wait_until (waiting (s) == ARRAY_LEN (others));
+  begin_gathering (s, 9, 0);
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (join_writer (&first), 0);
+  for (i = 0; i < ARRAY_LEN (others); ++i)
+    assert_int_equal (join_writer (&others[i]), 0);
+  setup_free (s);
+}
+
+/* A backend that serves several at once is not kept waiting. */
+static void
+test_no_gathering_for_a_parallel_backend (void **state)
+{
+  struct setup *s = setup_new (8);
+
+  (void) state;
+  begin_gathering (s, 9, UINT64_C (1000000000000));
+  assert_int_equal (write_now (s, 0, 512, 1, true), 0);
+  setup_free (s);
+}
+
 /* A write waits for its own blocks only: not for batches that hang. */
 static void
 test_hung_batches_let_others_by (void **state)
@@ -599,7 +690,7 @@ run_flusher (void *arg)
 {
   struct flusher *f = arg;
 
-  f->error = submit_flush (&f->s->submit, &f->s->array->backend, false);
+  f->error = submit_flush (&f->s->submit, &f->s->array->backend);
 }
 
 static void
@@ -637,7 +728,7 @@ test_flush_settles (void **state)
   (void) state;
   write_now (s, 0, 4096, 1, false);
   assert_int_equal (amounts (s).unstable, 4096);
-  assert_int_equal (submit_flush (&s->submit, &s->array->backend, false), 0);
+  assert_int_equal (submit_flush (&s->submit, &s->array->backend), 0);
   assert_int_equal (amounts (s).held, 0);
   assert_true (array_has (s, true, 0, 4096, 1));
   setup_free (s);
@@ -732,6 +823,30 @@ test_durable_writes_share_a_flush (void **state)
     assert_true (array_has (s, true, writers[i].offset, 512, writers[i].value));
   }
   assert_int_equal (array_calls (s->array, ARRAY_FLUSH), 2);
+  setup_free (s);
+}
+
+/* A flush that waits for writes under way serves them, the last too. */
+static void
+test_one_flush_for_all_under_way (void **state)
+{
+  struct backend_traits traits = array_traits (SIZE);
+  struct writer writers[8];
+  struct setup *s;
+  unsigned i;
+
+  (void) state;
+  traits.fua = FUA_EMULATED;
+  s = setup_traits (&traits, true, ARRAY_LEN (writers));
+  s->submit.flush_latency = UINT64_C (100000000000000);
+  array_shut (s->array, ARRAY_WRITE, GATE_AFTER);
+  for (i = 0; i < ARRAY_LEN (writers); ++i)
+    start_writer (&writers[i], s, i * 8192, 512, true);
+  array_wait_gate (s->array, ARRAY_WRITE, ARRAY_LEN (writers));
+  array_open (s->array, ARRAY_WRITE);
+  for (i = 0; i < ARRAY_LEN (writers); ++i)
+    assert_int_equal (join_writer (&writers[i]), 0);
+  assert_int_equal (array_calls (s->array, ARRAY_FLUSH), 1);
   setup_free (s);
 }
 
@@ -924,7 +1039,7 @@ test_zero_is_remembered_until_flushed (void **state)
   (void) state;
   assert_int_equal (submit_zero (&s->submit, b, 0, 64 * KiB, 0), 0);
   assert_int_equal (zeroes_bytes (&s->cache->pc.zeroes), 64 * KiB);
-  assert_int_equal (submit_flush (&s->submit, b, false), 0);
+  assert_int_equal (submit_flush (&s->submit, b), 0);
   assert_int_equal (zeroes_bytes (&s->cache->pc.zeroes), 0);
   assert_true (array_has (s, true, 0, 64 * KiB, 0));
   setup_free (s);
@@ -976,10 +1091,10 @@ test_lost_zeroes_are_done_again (void **state)
   write_now (s, 4096 + 512, 1024, 7, true);
   write_now (s, 64 * KiB - 512, 512, 8, true);
   array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
-  assert_int_equal (submit_flush (&s->submit, b, false), EIO);
+  assert_int_equal (submit_flush (&s->submit, b), EIO);
   assert_false (array_has (s, false, 0, 4096, 0)); /* the disk forgot */
   assert_int_equal (submit_redo_zeroes (&s->submit, b), 0);
-  assert_int_equal (submit_flush (&s->submit, b, false), 0);
+  assert_int_equal (submit_flush (&s->submit, b), 0);
   assert_true (array_has (s, true, 0, 4096 + 512, 0));
   assert_true (array_has (s, true, 4096 + 512, 1024, 7));
   assert_true (array_has (s, true, 4096 + 1536, 64 * KiB - 512 - 5632, 0));
@@ -1120,7 +1235,7 @@ run_loader (void *arg)
   for (i = 0; i < l->steps; ++i) {
     offset = (random_below (&r, blocks) % 64 * LOADERS + l->number) * 512;
     if (random_chance (&r, 5))
-      err = submit_flush (&l->s->submit, &l->s->array->backend, false);
+      err = submit_flush (&l->s->submit, &l->s->array->backend);
     else
       err = write_now (l->s, offset, 512, i % 250, random_chance (&r, 60));
     atomic_fetch_add (l->ended, 1);
@@ -1186,12 +1301,17 @@ main (void)
     cmocka_unit_test (test_no_buffer_no_batch),
     cmocka_unit_test (test_error_goes_to_every_writer),
     cmocka_unit_test (test_depth_is_kept),
+    cmocka_unit_test (test_company_is_what_was_merged),
+    cmocka_unit_test (test_gathered_writes_are_one),
+    cmocka_unit_test (test_gathering_ends),
+    cmocka_unit_test (test_no_gathering_for_a_parallel_backend),
     cmocka_unit_test (test_hung_batches_let_others_by),
     cmocka_unit_test (test_flush_settles),
     cmocka_unit_test (test_waiters_share_a_flush),
     cmocka_unit_test (test_waiters_share_its_error),
     cmocka_unit_test (test_write_during_flush_stays_unstable),
     cmocka_unit_test (test_durable_writes_share_a_flush),
+    cmocka_unit_test (test_one_flush_for_all_under_way),
     cmocka_unit_test (test_failed_flush_fails_durable_write),
     cmocka_unit_test (test_failed_fua_makes_dirty),
     cmocka_unit_test (test_failed_ordinary_write_is_its_own_affair),
