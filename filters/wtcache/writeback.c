@@ -499,14 +499,17 @@ may_try (struct export *e, uint64_t now)
          now >= atomic_load_explicit (&wb->retry, memory_order_relaxed);
 }
 
-/* Dirty data that is old goes whole; else as much as brings the amount down.
+/* Dirty data that is old goes whole, and so does what the backend refused:
+ * anything less would not ask it.  Else as much as brings the amount down.
  * The time of the oldest is known again afterwards: what became dirty since.
  */
 static int
 clean_some (struct export *e, struct backend *own)
 {
-  const bool all = is_old (e, now_ns ()) ||
-                   !atomic_load_explicit (&e->holds, memory_order_relaxed);
+  const bool all =
+      is_old (e, now_ns ()) ||
+      !atomic_load_explicit (&e->holds, memory_order_relaxed) ||
+      atomic_load_explicit (&e->writeback.refusing, memory_order_relaxed);
   uint64_t since = 0;
   struct pass p;
   int err;

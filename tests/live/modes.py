@@ -132,6 +132,19 @@ def test_dirty_age_after_an_error():
         expect(durable(server, 0, 4096), [1] * 8)
 
 
+def test_what_a_flush_left_is_tried_again():
+    """A little that the backend refused does not wait for its age."""
+    with cached(dirty_age="3600") as server:
+        h = server.connect()
+        fault(server, "write", count=2)
+        put(h, 0, 4096, 1)
+        assert wt.errno_of(h.flush) != 0
+        server.control("hits f 2")
+        wait_ended(server, "write", 0, 4096)
+        h.flush()
+        expect(durable(server, 0, 4096), [1] * 8)
+
+
 def test_dirty_max():
     """The bound as a size and as a part of wtcache-size."""
     for bound in "512K", "25%":
