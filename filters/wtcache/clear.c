@@ -24,17 +24,15 @@ static int
 call_zero (struct submit *s, struct backend *b, const struct operation *op,
            bool fua)
 {
-  (void) s;
-  return b->zero (b, op->len, op->offset,
-                  (op->flags & ~ZERO_FUA) | (fua ? ZERO_FUA : 0));
+  return meter_zero (&s->meter, b, op->len, op->offset,
+                     (op->flags & ~ZERO_FUA) | (fua ? ZERO_FUA : 0));
 }
 
 static int
 call_trim (struct submit *s, struct backend *b, const struct operation *op,
            bool fua)
 {
-  (void) s;
-  return b->trim (b, op->len, op->offset, fua);
+  return meter_trim (&s->meter, b, op->len, op->offset, fua);
 }
 
 /* The backend has something else now in a range that may be remembered as

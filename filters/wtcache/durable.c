@@ -134,7 +134,7 @@ lead_flush (struct submit *s, struct backend *b, bool company)
   epoch = held_epoch (&s->pc->held);
   number = held_begin_flush (&s->pc->held);
   began = now_ns ();
-  err = s->flush ? s->flush (s->opaque, b) : b->flush (b);
+  err = s->flush ? s->flush (s->opaque, b) : meter_flush (&s->meter, b);
   latency = now_ns () - began;
   if (err != 0)
     pagecache_fail (s->pc);
@@ -212,7 +212,8 @@ call_write (struct submit *s, struct backend *b, const struct operation *op,
 
   for (done = 0; done < op->len && err == 0; done += n) {
     n = min_u64 (op->len - done, s->traits.maximum);
-    err = b->write (b, op->bytes + done, n, op->offset + done, fua);
+    err =
+        meter_write (&s->meter, b, op->bytes + done, n, op->offset + done, fua);
   }
   return err;
 }

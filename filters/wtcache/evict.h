@@ -104,6 +104,15 @@ size_t evict_memory (const struct evict *ev);
 /* Entries that are in a queue now. */
 size_t evict_count (const struct evict *ev);
 
+/* Whether it was read ahead, and nobody has asked for it since. */
+static inline bool
+evict_is_unused (const struct evict_entry *entry)
+{
+  return entry->queue == EVICT_AHEAD &&
+         (atomic_load_explicit (&entry->uses, memory_order_relaxed) &
+          EVICT_USES) == 0;
+}
+
 /* A page was used.  Uses that are close together count as one; then, and
  * for a page in steady use, nothing is stored.
  */

@@ -30,13 +30,17 @@ registry_init (const struct settings *settings, uint64_t size, bool parallel)
 
   memset (&registry, 0, sizeof registry);
   err = memory_init (&registry.memory, size);
+  if (err == 0) {
+    err = pools_init (&registry.pools, &registry.memory);
+    if (err != 0)
+      memory_destroy (&registry.memory);
+  }
   if (err != 0) {
     memset (&registry, 0, sizeof registry); /* nothing is to be destroyed */
     return err;
   }
   registry.settings = *settings;
   registry.parallel = parallel;
-  pools_init (&registry.pools, &registry.memory);
   lock_init (&registry.lock, RANK_REGISTRY);
   registry.numbers[0] = 1; /* number 0 is no export */
   return 0;
@@ -177,7 +181,7 @@ flush_all (void *opaque, struct backend *own)
 
   atomic_store_explicit (&own->unflushed, true, memory_order_release);
   while ((b = borrow_unflushed (e, number)) != NULL) {
-    err = b->flush (b);
+    err = meter_flush (&e->submit.meter, b);
     if (err != 0)
       atomic_store_explicit (&b->unflushed, true, memory_order_release);
     first = first ? first : err;

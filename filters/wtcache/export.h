@@ -41,6 +41,11 @@ struct writeback {
   _Atomic uint64_t retry;  /* ns; when refusing: not before this */
   _Atomic unsigned passes; /* flushes under way: background work waits */
   _Atomic unsigned drains; /* tasks that drain it; it is not freed */
+
+  /* For people alone: relaxed. */
+  _Atomic int error;             /* when refusing: the last errno */
+  _Atomic int64_t failing_since; /* … and since when, in the time of day, s */
+  _Atomic uint64_t errors;       /* passes that failed */
 };
 
 struct export

@@ -103,8 +103,7 @@ memory_init (struct memory *m, uint64_t limit)
     memory_destroy (m);
     return err;
   }
-  m->used =
-      m->batches.unit * m->batches.units + m->scratch.unit * m->scratch.units;
+  m->used = memory_buffers (m);
   return 0;
 }
 
@@ -135,6 +134,14 @@ memory_give (struct memory *m, uint64_t bytes)
 
   assert (m->used >= bytes);
   m->used -= bytes;
+}
+
+uint64_t
+memory_used (struct memory *m)
+{
+  LOCK_FOR_SCOPE (&m->lock);
+
+  return m->used;
 }
 
 static bool

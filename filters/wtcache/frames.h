@@ -50,6 +50,8 @@ extern void memory_destroy (struct memory *m);
 /* Takes BYTES from the budget, or takes nothing and says false. */
 extern bool memory_take (struct memory *m, uint64_t bytes);
 extern void memory_give (struct memory *m, uint64_t bytes);
+/* What is taken now, buffers included. */
+extern uint64_t memory_used (struct memory *m);
 
 /* Zeroed address space that costs no memory until it is touched, kept out of
  * core dumps and of forked children; NULL: ENOMEM.
@@ -58,6 +60,14 @@ extern void *memory_map (size_t bytes);
 extern void memory_unmap (void *p, size_t bytes);
 /* Gives the memory of whole pages back to the system; they read as zero. */
 extern void memory_release (void *p, size_t bytes);
+
+/* What is set aside for buffers, bytes. */
+static inline uint64_t
+memory_buffers (const struct memory *m)
+{
+  return m->batches.unit * m->batches.units +
+         m->scratch.unit * m->scratch.units;
+}
 
 /* The largest batch of write-back, bytes. */
 static inline size_t

@@ -104,6 +104,8 @@ pagecache_init (struct pagecache *pc, struct pools *ps, struct pool *pool,
   pc->block_shift = log2_u64 (block);
   pc->page_shift = log2_u64 (pool->page_size);
   pc->around = around;
+  pc->counts = &ps->counts[number];
+  memset (pc->counts, 0, sizeof *pc->counts);
   held_init (&pc->held, pool);
   zeroes_init (&pc->zeroes);
   lock_init (&pc->settle_lock, RANK_SETTLE);

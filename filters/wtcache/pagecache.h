@@ -10,12 +10,6 @@
 #include "util.h"
 #include "zeroes.h"
 
-/* Keys hold an export's number above a page's index: pages are at least 4 KiB
- * of at most 2^63 bytes, so 51 bits are enough.
- */
-#define KEY_INDEX_BITS 51
-#define MOST_CACHES    ((1 << (64 - KEY_INDEX_BITS)) - 1)
-
 /* How much is in a state; bytes. */
 struct amounts {
   int64_t dirty, writeback, unstable, held;
@@ -29,6 +23,7 @@ struct pagecache {
   uint64_t size; /* of the export, bytes */
   uint32_t block_shift, page_shift;
   bool around; /* a block leaves the cache once it is stable */
+  struct page_counts *counts;
 
   /* Relaxed: each is changed under the lock of the page concerned, and a
    * reader without needs a recent value only.

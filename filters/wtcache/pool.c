@@ -74,8 +74,9 @@ pool_free (struct pool *pool)
 }
 
 static struct pool *
-pool_new (struct memory *m, uint32_t page_size)
+pool_new (struct pools *ps, uint32_t page_size)
 {
+  struct memory *m = ps->memory;
   struct pool *pool = calloc (1, sizeof *pool);
   size_t bytes;
 
@@ -83,6 +84,7 @@ pool_new (struct memory *m, uint32_t page_size)
     return NULL;
   lock_init (&pool->evict_lock, RANK_EVICT);
   pool->memory = m;
+  pool->counts = ps->counts;
   pool->page_size = page_size;
   pool->map_bytes = page_size / 512 / 8;
   pool->stride = round_up (
@@ -110,12 +112,21 @@ pool_new (struct memory *m, uint32_t page_size)
   return pool;
 }
 
-void
+/* Address space that costs little: what one export touches of it. */
+static size_t
+counts_bytes (const struct pools *ps)
+{
+  return (MOST_CACHES + 1) * sizeof ps->counts[0];
+}
+
+int
 pools_init (struct pools *ps, struct memory *m)
 {
   ps->memory = m;
   ps->first = NULL;
   atomic_init (&ps->count, 0);
+  ps->counts = memory_map (counts_bytes (ps));
+  return ps->counts ? 0 : ENOMEM;
 }
 
 void
@@ -128,6 +139,7 @@ pools_destroy (struct pools *ps)
     pool_free (pool);
   }
   ps->first = NULL;
+  memory_unmap (ps->counts, counts_bytes (ps));
 }
 
 static struct pool *
@@ -157,7 +169,7 @@ pools_get (struct pools *ps, uint32_t page_size)
     if (pool->page_size == page_size)
       return pool;
 
-  pool = pool_new (ps->memory, page_size);
+  pool = pool_new (ps, page_size);
   if (pool == NULL)
     return NULL;
   if (!pools_make_room (ps, pool->table_bytes)) {
@@ -192,6 +204,13 @@ pool_find (struct pool *pool, uint64_t key)
     n = atomic_load_explicit (&p->chain, memory_order_acquire);
   }
   return NULL;
+}
+
+/* The counts of the export to which a key belongs. */
+static struct page_counts *
+counts_of (struct pool *pool, uint64_t key)
+{
+  return &pool->counts[key >> KEY_INDEX_BITS];
 }
 
 /* The page with this key in a bucket whose lock is held, or NULL. */
@@ -262,6 +281,8 @@ insert (struct pool *pool, struct page *p)
     atomic_store_explicit (&pool->buckets[bucket], pool_number (pool, p),
                            memory_order_release);
     p->flags |= PAGE_INDEXED;
+    atomic_fetch_add_explicit (&counts_of (pool, page_key (p))->cached, 1,
+                               memory_order_relaxed);
     inserted = true;
   }
   word_lock_drop (lock);
@@ -287,6 +308,8 @@ unlink_page (struct pool *pool, struct page *p)
   atomic_store_explicit (link,
                          atomic_load_explicit (&p->chain, memory_order_relaxed),
                          memory_order_release);
+  atomic_fetch_sub_explicit (&counts_of (pool, page_key (p))->cached, 1,
+                             memory_order_relaxed);
   __atomic_store_n (&p->evict.key, 0, __ATOMIC_RELAXED);
   p->flags &= ~PAGE_INDEXED;
   word_lock_drop (lock);
@@ -300,17 +323,21 @@ is_idle (const struct page *p)
   return p->pins == 0 && !(p->flags & (PAGE_HELD | PAGE_FILLING));
 }
 
-/* For evict_victim: on true the page is locked. */
+/* For evict_victim: on true the page is locked, and *OPAQUE says whether it
+ * leaves without having been used.
+ */
 static bool
 lock_if_idle (struct evict_entry *entry, void *opaque)
 {
   struct page *p = container_of (entry, struct page, evict);
+  bool *wasted = opaque;
 
-  (void) opaque;
   if (!word_lock_try (&p->lock, RANK_PAGE))
     return false;
-  if (is_idle (p))
+  if (is_idle (p)) {
+    *wasted = evict_is_unused (entry);
     return true;
+  }
   word_lock_drop (&p->lock);
   return false;
 }
@@ -346,18 +373,22 @@ static page_number
 evict_one (struct pool *pool)
 {
   struct evict_entry *entry = NULL;
+  struct page_counts *counts;
   struct page *p;
+  bool wasted;
   unsigned i;
 
   assert_held (&pool->evict_lock);
   for (i = 0; entry == NULL && i < MOST_ASKED; ++i)
-    entry = evict_victim (pool->evict, lock_if_idle, NULL);
+    entry = evict_victim (pool->evict, lock_if_idle, &wasted);
   if (entry == NULL)
     return 0;
   p = container_of (entry, struct page, evict);
+  counts = counts_of (pool, page_key (p));
+  atomic_fetch_add_explicit (&counts->evicted, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit (&counts->wasted, wasted, memory_order_relaxed);
   unlink_page (pool, p);
   word_lock_drop (&p->lock);
-  pool->evictions++;
   return pool_number (pool, p);
 }
 
@@ -501,6 +532,27 @@ is_poor (const struct pools *ps, struct pool *pool)
 
   LOCK_FOR_SCOPE (&pool->evict_lock);
   return pool->owned * page_cost (pool) < pool->memory->limit / count / 2;
+}
+
+struct memory_use
+pools_memory_use (struct pools *ps)
+{
+  struct memory_use u = { .buffers = memory_buffers (ps->memory) };
+  uint64_t known, used;
+  struct pool *pool;
+
+  for (pool = pools_first (ps); pool; pool = pool->next) {
+    LOCK_FOR_SCOPE (&pool->evict_lock);
+
+    u.frames += (uint64_t) pool->owned * pool->page_size;
+    u.descriptors += (uint64_t) pool->owned * pool->stride;
+    u.tables += pool->table_bytes;
+  }
+  known = u.frames + u.descriptors + u.tables + u.buffers;
+  used = memory_used (ps->memory);
+  /* Frames may have come or gone between the looks. */
+  u.other = used > known ? used - known : 0;
+  return u;
 }
 
 static struct page *

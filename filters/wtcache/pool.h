@@ -10,7 +10,22 @@
 #include "lock.h"
 #include "page.h"
 
+/* Keys hold an export's number above a page's index: pages are at least 4 KiB
+ * of at most 2^63 bytes, so 51 bits are enough.
+ */
+#define KEY_INDEX_BITS 51
+#define MOST_CACHES    ((1 << (64 - KEY_INDEX_BITS)) - 1)
+
 #define BUCKET_LOCKS 256
+
+/* Pages of one export.  Relaxed, for people alone: changed where pages come
+ * and go, under locks of different pages.
+ */
+struct page_counts {
+  _Atomic uint64_t cached;
+  _Atomic uint64_t evicted;
+  _Atomic uint64_t wasted; /* of those: read ahead, and never used */
+};
 
 struct pool {
   struct memory *memory;
@@ -32,6 +47,8 @@ struct pool {
   _Atomic page_number *buckets;
   struct word_lock bucket_locks[BUCKET_LOCKS]; /* RANK_BUCKET */
 
+  struct page_counts *counts; /* by an export's number; the pools' */
+
   struct lock evict_lock; /* RANK_EVICT */
   /* Guarded by evict_lock. */
   struct evict *evict;
@@ -40,23 +57,31 @@ struct pool {
   page_number fresh; /* frames never used begin after this number */
   uint32_t owned;    /* frames with memory */
   uint32_t capacity; /* what the policy was told that fits */
-  uint64_t evictions;
 };
 
 /* All pools of a budget. */
 struct pools {
   struct memory *memory;
-  struct pool *first; /* guarded by the memory lock */
+  struct page_counts *counts; /* by an export's number */
+  struct pool *first;         /* guarded by the memory lock */
   /* Relaxed: written under the memory lock; a recent value is enough. */
   _Atomic unsigned count;
 };
 
-extern void pools_init (struct pools *ps, struct memory *m);
+/* 0, or ENOMEM. */
+extern int pools_init (struct pools *ps, struct memory *m);
 extern void pools_destroy (struct pools *ps);
 /* The pool for this page size, made at the first call; NULL: ENOMEM. */
 extern struct pool *pools_get (struct pools *ps, uint32_t page_size);
 /* Takes BYTES from the budget, at the cost of clean pages if need be. */
 extern bool pools_make_room (struct pools *ps, uint64_t bytes);
+
+/* What is taken of the budget, bytes. */
+struct memory_use {
+  uint64_t frames, descriptors, tables, buffers, other;
+};
+
+extern struct memory_use pools_memory_use (struct pools *ps);
 
 static inline struct page *
 pool_page (const struct pool *pool, page_number n)

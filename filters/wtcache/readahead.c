@@ -145,6 +145,26 @@ run_task (struct task *task)
     condition_wake_all (&ra->idle);
 }
 
+/* A stream comes to a request: how much further than before, of what was asked
+ * for ahead of it.
+ */
+static void
+count_use (struct readahead *ra, const struct stream *s, uint64_t offset,
+           uint64_t len)
+{
+  const uint64_t low = max_u64 (offset, s->ahead);
+  const uint64_t high = min_u64 (offset + len, s->ahead);
+  uint64_t used = 0;
+
+  assert_held (&ra->lock);
+  if (s->backward && low < s->low)
+    used = s->low - low;
+  else if (!s->backward && high > s->high)
+    used = high - s->high;
+  if (used > 0)
+    stats_add (&ra->e->stats, COUNT_AHEAD_USED_BYTES, used);
+}
+
 /* Begins to read a chunk; false: there is no task or thread for it. */
 static bool
 begin_chunk (struct readahead *ra, uint64_t offset, uint64_t len)
@@ -165,8 +185,10 @@ begin_chunk (struct readahead *ra, uint64_t offset, uint64_t len)
   };
   ra->busy++;
   atomic_fetch_add_explicit (&ra->waiting, 1, memory_order_relaxed);
-  if (workers_try (&ra->tasks[i].task))
+  if (workers_try (&ra->tasks[i].task)) {
+    stats_add (&ra->e->stats, COUNT_AHEAD_BYTES, len);
     return true;
+  }
   begin_task (ra, &ra->tasks[i]);
   ra->tasks[i].busy = false;
   ra->busy--;
@@ -347,6 +369,8 @@ readahead_note (struct readahead *ra, uint64_t offset, uint64_t len,
     s->ahead = s->backward ? offset : offset + len;
     s->window = min_u64 (max_u64 (FIRST_WINDOW, 4 * len), ra->most);
   }
+  else
+    count_use (ra, s, offset, len);
   s->low = s->backward ? min_u64 (s->low, offset) : offset;
   s->high = s->backward ? offset + len : max_u64 (s->high, offset + len);
   publish (ra, s);

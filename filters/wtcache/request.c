@@ -516,6 +516,7 @@ request_read (struct client *c, void *buf, uint32_t len, uint64_t offset)
   /* Most requests are a hit in one page. */
   if (next_part (&c->export->pc, &done, &rest, &part) && rest == 0 &&
       page_read (&c->export->pc, &part, buf)) {
+    stats_request (&c->export->stats, COUNT_HITS, COUNT_HIT_BYTES, len);
     if (c->ahead)
       readahead_note (c->ahead, offset, len, false);
     return 0;
@@ -526,7 +527,9 @@ request_read (struct client *c, void *buf, uint32_t len, uint64_t offset)
     err = read_piece (c, (uint8_t *) buf + done, offset + done, n, &missed);
   }
   if (missed)
-    stats_add (&c->export->stats, COUNT_MISSED_READS, 1);
+    stats_request (&c->export->stats, COUNT_MISSES, COUNT_MISS_BYTES, len);
+  else
+    stats_request (&c->export->stats, COUNT_HITS, COUNT_HIT_BYTES, len);
   if (c->ahead && err == 0)
     readahead_note (c->ahead, offset, len, missed);
   return err;
@@ -852,9 +855,12 @@ rewrite (struct export *e, const void *buf, uint64_t offset, uint64_t len)
   return done;
 }
 
+/* *WAITED grows by the time, ns, that an ordinary write took because it might
+ * not stay dirty.
+ */
 static int
 write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
-             uint64_t len, bool durable)
+             uint64_t len, bool durable, uint64_t *waited)
 {
   struct export *e = c->export;
   const bool aligned = is_aligned (e, offset, len);
@@ -862,6 +868,8 @@ write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
   const uint64_t start = round_down (offset, block_size (&e->pc));
   const uint64_t blocks = block_end (e, offset + len) - start;
   const enum path path = choose_path (e, blocks, durable);
+  const bool throttled = path == PATH_DURABLE && !durable;
+  const uint64_t began = throttled ? now_ns () : 0;
   struct piece p; /* large: only what is used is set */
   int err;
 
@@ -896,6 +904,8 @@ write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
   drop_scratch (&p.edge);
   if (path == PATH_DIRTY)
     writeback_admitted (e, blocks);
+  if (throttled)
+    *waited += now_ns () - began;
   return err;
 }
 
@@ -917,7 +927,7 @@ request_write (struct client *c, const void *buf, uint32_t len, uint64_t offset,
                bool durable)
 {
   const uint8_t *bytes = buf;
-  uint64_t n, done;
+  uint64_t n, done, waited = 0;
   int err = 0;
 
   if (!durable && rewrite (c->export, buf, offset, len)) {
@@ -926,9 +936,12 @@ request_write (struct client *c, const void *buf, uint32_t len, uint64_t offset,
   }
   for (done = 0; done < len && err == 0; done += n) {
     n = write_piece_len (c->export, offset + done, len - done, buf == NULL);
-    err =
-        write_piece (c, bytes ? bytes + done : NULL, offset + done, n, durable);
+    err = write_piece (c, bytes ? bytes + done : NULL, offset + done, n,
+                       durable, &waited);
   }
+  if (waited > 0)
+    stats_request (&c->export->stats, COUNT_THROTTLED, COUNT_THROTTLED_NS,
+                   waited);
   writeback_poke (c->export, c->own);
   return err;
 }

@@ -7,22 +7,30 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "lock.h"
 
 enum counter {
-  COUNT_READS,
-  COUNT_READ_BYTES,
-  COUNT_MISSED_READS, /* reads that had to ask the backend */
+  /* Reads, when they have ended: either a hit or a miss. */
+  COUNT_HITS,
+  COUNT_HIT_BYTES,
+  COUNT_MISSES, /* had to ask the backend */
+  COUNT_MISS_BYTES,
   COUNT_WRITES,
   COUNT_WRITE_BYTES,
-  COUNT_FUA,      /* writes, zeroes and trims with FUA */
-  COUNT_DEGRADED, /* ordinary writes that had to go through */
+  COUNT_FUA, /* writes, zeroes and trims with FUA */
+  COUNT_FUA_BYTES,
+  COUNT_DEGRADED,     /* parts of ordinary writes that had to go through */
+  COUNT_THROTTLED,    /* ordinary writes that waited for that */
+  COUNT_THROTTLED_NS, /* how long */
   COUNT_FLUSHES,
   COUNT_ZEROES,
+  COUNT_ZERO_BYTES,
   COUNT_TRIMS,
-  COUNT_ERRORS, /* requests that failed */
+  COUNT_TRIM_BYTES,
+  COUNT_ERRORS,           /* requests that failed */
+  COUNT_AHEAD_BYTES,      /* asked for ahead of a stream */
+  COUNT_AHEAD_USED_BYTES, /* of those: the stream came there */
   COUNTERS
 };
 
@@ -46,15 +54,10 @@ extern void stats_destroy (struct stats *s);
 
 /* Counts N, in the calling thread's line. */
 extern void stats_add (struct stats *s, enum counter which, uint64_t n);
-/* Counts a request of N bytes. */
+/* Counts a request of N bytes, or what else there are N of to it. */
 extern void stats_request (struct stats *s, enum counter requests,
                            enum counter bytes, uint64_t n);
 /* The sum over all threads there were. */
 extern uint64_t stats_sum (struct stats *s, enum counter which);
-
-/* Writes all counters of all exports to FILE, as Prometheus text, replacing it
- * at once.  0 or an errno.
- */
-extern int stats_write (const char *file);
 
 #endif /* WTCACHE_STATS_H */

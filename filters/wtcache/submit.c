@@ -72,10 +72,8 @@ submit_read (struct submit *s, struct backend *b, void *buf, uint64_t offset,
   lock_check_none_held ();
   for (; len > 0 && err == 0; offset += n, len -= n) {
     n = min_u64 (len, s->traits.maximum);
-    err = b->read (b, buf, n, offset);
+    err = meter_read (&s->meter, b, buf, n, offset);
     buf = (uint8_t *) buf + n;
-    atomic_fetch_add_explicit (&s->reads, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit (&s->read_bytes, n, memory_order_relaxed);
   }
   return err;
 }
@@ -342,8 +340,6 @@ call_batch (struct submit *s, struct backend *b, const struct operation *op,
     note_speed (s, op->len * in_flight, latency);
   }
   lock_drop (&s->lock);
-  atomic_fetch_add_explicit (&s->writes, 1, memory_order_relaxed);
-  atomic_fetch_add_explicit (&s->written_bytes, op->len, memory_order_relaxed);
   return err;
 }
 
@@ -354,10 +350,9 @@ run_batch (struct submit *s, struct backend *b, struct batch *batch)
   bool stable;
   int err;
 
-  if (batch->nr > 1) {
+  if (batch->nr > 1)
     gather (batch);
-    atomic_fetch_add_explicit (&s->merged, batch->nr - 1, memory_order_relaxed);
-  }
+  histogram_note (&s->batch_writes, &number_scale, batch->nr);
   batch->op = (struct operation){
     .call = call_batch,
     .ended = note_written,

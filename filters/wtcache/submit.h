@@ -11,6 +11,8 @@
 #include "choice.h"
 #include "completion.h"
 #include "depth.h"
+#include "histogram.h"
+#include "meter.h"
 #include "pagecache.h"
 
 /* Something that is under way, in order of its beginning. */
@@ -96,7 +98,8 @@ struct submit {
   _Atomic uint64_t write_speed;
 
   /* Statistics: relaxed, exact enough. */
-  _Atomic uint64_t reads, read_bytes, writes, written_bytes, merged;
+  struct meter meter;
+  struct histogram batch_writes; /* how many in a batch */
   _Atomic uint64_t flushes_asked, flushes_done;
 };
 

@@ -289,9 +289,15 @@ note_result (struct export *e, int err)
   /* Without a connection nobody was asked. */
   if (err == ENOTCONN)
     return;
-  if (err != 0)
+  if (err != 0) {
     atomic_store_explicit (&wb->retry, now_ns () + RETRY_NS,
                            memory_order_relaxed);
+    if (atomic_load_explicit (&wb->error, memory_order_relaxed) == 0)
+      atomic_store_explicit (&wb->failing_since, time (NULL),
+                             memory_order_relaxed);
+    atomic_fetch_add_explicit (&wb->errors, 1, memory_order_relaxed);
+  }
+  atomic_store_explicit (&wb->error, err, memory_order_relaxed);
   atomic_store_explicit (&wb->refusing, err != 0, memory_order_relaxed);
 }
 

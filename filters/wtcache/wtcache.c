@@ -17,11 +17,13 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend-nbdkit.h"
 #include "extents.h"
+#include "metrics.h"
 #include "nbdkit-compat.h"
 #include "options.h"
 #include "readahead.h"
@@ -83,7 +85,7 @@ wtcache_config_complete (nbdkit_next_config_complete *next,
 static int
 write_stats (void)
 {
-  const int err = options.stats ? stats_write (options.stats) : 0;
+  const int err = options.stats ? metrics_write (options.stats) : 0;
 
   if (err == 0)
     return 0;
@@ -532,10 +534,8 @@ wtcache_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
 {
   struct handle *h = handle;
   struct client *c = begin (h, "read", count, offset, flags);
-  struct stats *s = &c->export->stats;
 
   (void) next;
-  stats_request (s, COUNT_READS, COUNT_READ_BYTES, count);
   return end (h, "read", count, offset, request_read (c, buf, count, offset),
               err);
 }
@@ -552,7 +552,7 @@ wtcache_pwrite (nbdkit_next *next, void *handle, const void *buf,
   (void) next;
   stats_request (s, COUNT_WRITES, COUNT_WRITE_BYTES, count);
   if (fua)
-    stats_add (s, COUNT_FUA, 1);
+    stats_request (s, COUNT_FUA, COUNT_FUA_BYTES, count);
   return end (h, fua ? "FUA write" : "write", count, offset,
               request_write (c, buf, count, offset, fua), err);
 }
@@ -574,13 +574,14 @@ wtcache_zero (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
 {
   struct handle *h = handle;
   struct client *c = begin (h, "zero", count, offset, flags);
+  struct stats *s = &c->export->stats;
   unsigned zero_flags = 0;
   int error;
 
   (void) next;
-  stats_add (&c->export->stats, COUNT_ZEROES, 1);
+  stats_request (s, COUNT_ZEROES, COUNT_ZERO_BYTES, count);
   if (flags & NBDKIT_FLAG_FUA)
-    stats_add (&c->export->stats, COUNT_FUA, 1);
+    stats_request (s, COUNT_FUA, COUNT_FUA_BYTES, count);
   zero_flags |= flags & NBDKIT_FLAG_MAY_TRIM ? ZERO_MAY_TRIM : 0;
   zero_flags |= flags & NBDKIT_FLAG_FUA ? ZERO_FUA : 0;
   zero_flags |= flags & NBDKIT_FLAG_FAST_ZERO ? ZERO_FAST : 0;
@@ -602,12 +603,13 @@ wtcache_trim (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
 {
   struct handle *h = handle;
   struct client *c = begin (h, "trim", count, offset, flags);
+  struct stats *s = &c->export->stats;
   const bool fua = flags & NBDKIT_FLAG_FUA;
 
   (void) next;
-  stats_add (&c->export->stats, COUNT_TRIMS, 1);
+  stats_request (s, COUNT_TRIMS, COUNT_TRIM_BYTES, count);
   if (fua)
-    stats_add (&c->export->stats, COUNT_FUA, 1);
+    stats_request (s, COUNT_FUA, COUNT_FUA_BYTES, count);
   return end (h, "trim", count, offset, request_trim (c, count, offset, fua),
               err);
 }

@@ -1,9 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Modes, ages and bounds of what is held back, and the file of counters."""
+"""Modes, ages and bounds of what is held back."""
 
-import os
-import re
 import sys
 
 sys.dont_write_bytecode = True
@@ -211,130 +209,6 @@ def test_readahead():
             for i in range(16, 256):
                 expect(seen(h, i * 16 * K, 16 * K), [1] * 32)
             expect(sum(r.length for r in server.log().of("read")), 4 * M)
-
-
-# The file of counters.
-
-SAMPLE = re.compile(
-    r'^([a-z_][a-z0-9_]*)(\{[a-z]+="(?:[^"\\\n]|\\["\\n])*"'
-    r'(?:,[a-z]+="(?:[^"\\\n]|\\["\\n])*")*\})? (-?[0-9.e+]+)$')
-
-
-def parse_stats(text):
-    """The samples as {name: {labels: value}}; raises unless all of it is
-    valid Prometheus text."""
-    assert text.endswith("\n")
-    types, samples = {}, {}
-    for line in text.splitlines():
-        words = line.split(None, 3)
-        if line.startswith("# HELP "):
-            assert words[2] not in types and len(words) == 4, line
-        elif line.startswith("# TYPE "):
-            assert words[3] in ("counter", "gauge"), line
-            assert words[2] not in types, line
-            types[words[2]] = words[3]
-        else:
-            match = SAMPLE.match(line)
-            assert match, line
-            name, labels, value = match.groups()
-            assert name in types, line
-            assert labels not in samples.setdefault(name, {}), line
-            samples[name][labels] = float(value)
-            if types[name] == "counter":
-                assert name.endswith("_total"), line
-    return samples
-
-
-def wait_stats(path, name, predicate):
-    """Waits until the sum of a metric is as wanted; all samples."""
-    def look():
-        if not os.path.exists(path):
-            return None
-        with open(path, encoding="utf-8") as f:
-            samples = parse_stats(f.read())
-        if predicate(sum(samples.get(name, {}).values())):
-            return samples
-        return None
-    return wt.wait_until(look, name + " is as wanted")
-
-
-def test_stats_file():
-    """It is valid, counts what was done, and is replaced as a whole."""
-    with cached() as server:
-        server.stop()
-        path = server.path("stats.prom")
-        server.filter_options["wtcache-stats"] = path
-        server.start()
-        h = server.connect()
-        put(h, 0, 64 * K, 1)
-        put(h, M, 4096, 1, wt.FUA)
-        h.pread(4096, 0)
-        h.pread(4096, 4 * M)
-        h.zero(4096, 8192)
-        h.trim(4096, 16 * K)
-        h.flush()
-        fault(server, "read")
-        wt.errno_of(h.pread, 512, 8 * M)
-        server.control("unfault all")
-        samples = wait_stats(path, "wtcache_failed_requests_total",
-                             lambda n: n == 1)
-
-        def value(name):
-            expect(len(samples["wtcache_" + name]), 1)
-            return list(samples["wtcache_" + name].values())[0]
-        expect([value(name) for name in (
-            "read_requests_total", "write_requests_total",
-            "write_bytes_total", "fua_requests_total",
-            "flush_requests_total", "zero_requests_total",
-            "trim_requests_total")], [3, 2, 68 * K, 1, 1, 1, 1])
-        expect(value("backend_written_bytes_total"),
-               sum(r.length for r in server.log().of("write")))
-        expect(value("dirty_bytes"), 0)
-        expect(value("size_bytes"), 8 * M)
-        assert 0 < value("memory_bytes") <= 8 * M
-        expect([name for name in os.listdir(server.folder)
-                if name.startswith("stats") and name != "stats.prom"], [])
-        put(h, 2 * M, 4096, 1)
-        wait_stats(path, "wtcache_dirty_bytes", lambda n: n == 4096)
-        h.flush()
-        wait_stats(path, "wtcache_dirty_bytes", lambda n: n == 0)
-
-
-def test_stats_counts_misses_and_degraded_writes():
-    """What the help text says is counted, is."""
-    with cached() as server:
-        server.stop()
-        path = server.path("stats.prom")
-        server.filter_options["wtcache-stats"] = path
-        server.start()
-        h = server.connect()
-        h.pread(4096, 0)
-        h.pread(4096, 0)
-        put(h, M, 4096, 1)
-        fault(server, "write", count=1)
-        assert wt.errno_of(h.flush) != 0
-        put(h, 2 * M, 4096, 1)
-        h.flush()
-        samples = wait_stats(path, "wtcache_flush_requests_total",
-                             lambda n: n == 2)
-        for name in "read_missed_requests_total", "degraded_writes_total":
-            expect(list(samples["wtcache_" + name].values()), [1.0], name)
-
-
-def test_stats_of_many_exports():
-    """Names with quotes and backslashes do not break the text."""
-    with cached() as server:
-        server.stop()
-        path = server.path("stats.prom")
-        server.filter_options["wtcache-stats"] = path
-        server.start()
-        names = ["", "a b", 'q"uote', "back\\slash", "line\nend", "é"]
-        clients = [server.connect(name) for name in names]
-        for h in clients:
-            h.pread(512, 0)
-        samples = wait_stats(path, "wtcache_read_requests_total",
-                             lambda n: n == len(names))
-        expect(len(samples["wtcache_read_requests_total"]), len(names))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "array.h"
+#include "metrics.h"
 #include "readahead.h"
 #include "request.h"
 #include "unit.h"
@@ -363,7 +364,7 @@ make (struct world *w)
 static void
 write_statistics (const char *file)
 {
-  int err = INSIDE (stats_write (file));
+  int err = INSIDE (metrics_write (file));
 
   must (err == 0 || err == ENOMEM);
 }

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* How often a value fell between which bounds.  See histogram.c. */
+
+#ifndef WTCACHE_HISTOGRAM_H
+#define WTCACHE_HISTOGRAM_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define HISTOGRAM_BOUNDS 13 /* at most */
+
+/* Upper bounds, each of which belongs to its bucket, rising. */
+struct scale {
+  unsigned count;
+  uint64_t bounds[HISTOGRAM_BOUNDS];
+};
+
+extern const struct scale latency_scale; /* ns, 100 us to 60 s */
+extern const struct scale number_scale;  /* 1 to 128 */
+
+/* Zeroed memory is an empty one.  Relaxed: whoever reads may miss the latest.
+ */
+struct histogram {
+  _Atomic uint64_t buckets[HISTOGRAM_BOUNDS + 1]; /* the last: above all */
+  _Atomic uint64_t sum;
+};
+
+extern void histogram_note (struct histogram *h, const struct scale *s,
+                            uint64_t value);
+
+/* What one held at a moment. */
+struct histogram_view {
+  uint64_t up_to[HISTOGRAM_BOUNDS + 1]; /* values up to each bound; all */
+  uint64_t sum;
+};
+
+extern struct histogram_view histogram_view (struct histogram *h,
+                                             const struct scale *s);
+
+/* How many values there were. */
+static inline uint64_t
+histogram_count (const struct histogram_view *v, const struct scale *s)
+{
+  return v->up_to[s->count];
+}
+
+#endif /* WTCACHE_HISTOGRAM_H */
