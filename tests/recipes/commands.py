@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The commands that the README, the manual page and docs/operations.md
+print, run as they are printed.
+
+Each section is one test: its blocks in order, in a folder and a world of its
+own (see world), ended by the first command that fails.  Where a block is a
+part of a file, it must be one still.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "lib"), HERE]
+
+import tap  # noqa: E402
+import wt  # noqa: E402
+import printed  # noqa: E402
+import world  # noqa: E402
+
+TOP = os.path.join(HERE, "..", "..")
+DOCUMENTS = ["README.md", "docs/nbdkit-wtcache-filter.pod",
+             "docs/operations.md"]
+
+# What may be missing where the tests run.
+PROGRAMS = ["certtool", "nbdcopy", "nbdinfo", "nbdsh", "psktool", "qemu-img",
+            "systemd-socket-activate"]
+PLUGINS = ["curl", "file", "nbd", "S3", "sh", "ssh"]
+
+
+def require_programs(script):
+    """Skips a test for which something is not installed."""
+    for line in script.splitlines():
+        word = line.strip().split(" ")[0]
+        if word in PROGRAMS:
+            tap.require(shutil.which(word), "there is no " + word)
+    for plugin in PLUGINS:
+        if re.search(r"nbdkit .*\b%s " % plugin, script):
+            done = subprocess.run(["nbdkit", plugin, "--version"],
+                                  stdin=subprocess.DEVNULL,
+                                  capture_output=True)
+            tap.require(done.returncode == 0,
+                        "nbdkit has no %s plugin" % plugin)
+
+
+def run(section):
+    """Runs a section's blocks, one shell for all."""
+    script = "set -eu\nset -o pipefail\n"
+    script += "".join(block.script() for block in section.blocks
+                      if block.runs)
+    require_programs(script)
+    try:
+        world.run(["bash", "-x", ".script"], section.needs,
+                  {".script": script})
+    except AssertionError as error:
+        raise AssertionError("%s, %s: %s" % (
+            section.document, section.title, error)) from None
+
+
+def check_file(section, block):
+    """A block that is a part of a file."""
+    where = "%s:%d" % (section.document, block.line)
+    assert "file" in block.marks, (
+        where + ": neither sh nor text: of which file is it a part?")
+    with open(os.path.join(TOP, block.marks["file"]), encoding="utf-8") as f:
+        assert block.text in f.read(), (
+            "%s: not as in %s" % (where, block.marks["file"]))
+
+
+def test_files():
+    """What is printed of files is in them."""
+    for section in ALL:
+        for block in section.blocks:
+            if block.language not in ("sh", "text") and not block.in_guest:
+                check_file(section, block)
+
+
+def tests_of(section):
+    def test():
+        run(section)
+    test.timeout = 240
+    return test
+
+
+ALL = [section for document in DOCUMENTS
+       for section in printed.sections(TOP, document)]
+for each in ALL:
+    # What has to do with the kernel's client is run by nbd-client.py.
+    if each.runs() and not each.in_guest():
+        name = "test_" + each.name
+        assert name not in globals(), "two sections of one name: " + name
+        globals()[name] = tests_of(each)
+
+if __name__ == "__main__":
+    wt.main()

@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The units for systemd: what they promise, that systemd understands them,
+how much they lock in, and their command, run by socket activation with
+exactly the system calls that they allow.  No service is started."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "lib"), HERE]
+
+import tap  # noqa: E402
+import wt  # noqa: E402
+import world  # noqa: E402
+
+UNITS = os.path.join(HERE, "..", "..", "packaging", "systemd")
+
+# The most that systemd-analyze may say of its exposure, of 100: it needs
+# the network, and to open what its user may open.
+EXPOSURE = 20
+
+
+def settings(name):
+    """The settings of a unit or of a file of variables, in order."""
+    with open(os.path.join(UNITS, name), encoding="utf-8") as f:
+        lines = f.read().replace("\\\n", "").splitlines()
+    return [tuple(line.split("=", 1)) for line in lines
+            if "=" in line and not line.startswith("#")]
+
+
+def values(name, key):
+    return [value for found, value in settings(name) if found == key]
+
+
+def analyze(*words):
+    """What systemd-analyze prints; it has to succeed."""
+    tap.require(shutil.which("systemd-analyze"), "there is no systemd")
+    done = subprocess.run(("systemd-analyze",) + words, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def instances(folder):
+    """The units of one disk, as systemd sees them."""
+    paths = []
+    for end in "service", "socket":
+        path = os.path.join(folder, "wtcache@disk." + end)
+        shutil.copy(os.path.join(UNITS, "wtcache@." + end), path)
+        paths.append(path)
+    return paths
+
+
+def test_nothing_ends_it_early():
+    """What the end of the process would cost is not risked."""
+    for key, value in (("TimeoutStopSec", "infinity"),
+                       ("OOMScoreAdjust", "-1000"), ("Restart", "no")):
+        found = values("wtcache@.service", key)
+        assert found == [value], "%s: %s" % (key, found)
+    options, = values("disk.conf", "OPTIONS")
+    assert "wtcache-drain=3600" in options.split()
+
+
+def test_verify():
+    """systemd understands every line."""
+    with tempfile.TemporaryDirectory() as folder:
+        said = analyze("verify", "--man=no", *instances(folder))
+        # Of units of the system it may say something as well.
+        lines = [line for line in said.splitlines() if "wtcache" in line]
+        assert not lines, "\n".join(lines)
+
+
+def test_exposure():
+    with tempfile.TemporaryDirectory() as folder:
+        analyze("security", "--offline=true", "--threshold=%d" % EXPOSURE,
+                instances(folder)[0])
+
+
+def command():
+    """The service's command over the test's disk."""
+    variables = dict(settings("disk.conf"))
+    start, = values("wtcache@.service", "ExecStart")
+    words = []
+    for word in shlex.split(start):
+        words += (variables[word[1:]].split() if word[:1] == "$" else [word])
+    return [word.replace("/srv/wtcache/", "") for word in words]
+
+
+# $1 is the command's words; disk.img is the disk, and the client's copy is
+# another image, which it sends with a flush.  Then the server is told to stop
+# with more in its cache.
+ACTIVATE = """set -eu
+head -c 32M /dev/urandom >other.img
+systemd-socket-activate -l $PWD/disk.sock %s "$@" &
+while ! [ -S disk.sock ]; do sleep 0.05; done
+uri='nbd+unix:///?socket=disk.sock'
+nbdcopy disk.img copy.img
+nbdcopy --flush other.img "$uri"
+cmp other.img disk.img
+nbdsh -u "$uri" -c 'h.pwrite(b"last" * 1024, 0)'
+kill %%1
+wait %%1
+test "$(head -c 4 disk.img)" = last
+"""
+
+
+def activate(prefix=""):
+    tap.require(shutil.which("systemd-socket-activate"),
+                "there is no systemd")
+    return world.run(["bash", "-xc", ACTIVATE % prefix, "bash"] + command(),
+                     keep="trace")
+
+
+def test_command():
+    """The service's command, with the socket's connection."""
+    activate()
+
+
+def allowed():
+    """The names of the system calls that the service may use."""
+    def names(group):
+        found = set()
+        for line in analyze("syscall-filter", group).splitlines()[1:]:
+            word = line.strip()
+            if word.startswith("@"):
+                found |= names(word)
+            elif word and not word.startswith("#"):
+                found.add(word)
+        return found
+    result = set()
+    for value in values("wtcache@.service", "SystemCallFilter"):
+        groups = value.lstrip("~").split()
+        for group in groups:
+            if value.startswith("~"):
+                result -= names(group)
+            else:
+                result |= names(group)
+    # Always allowed.
+    return result | names("@default")
+
+
+def test_system_calls():
+    """It needs no system call that the service forbids."""
+    tap.require(shutil.which("strace"), "there is no strace")
+    trace = activate("strace -D -f -qq -o trace")
+    used = set()
+    for line in trace.splitlines():
+        words = line.split(None, 1)[1]
+        name = words.partition("(")[0]
+        if name.replace("_", "").isalnum():
+            used.add(name)
+    assert "pread64" in used or "pwrite64" in used, sorted(used)
+    refused = used - allowed() - {"execve"}
+    assert not refused, sorted(refused)
+
+
+if __name__ == "__main__":
+    wt.main()
