@@ -161,6 +161,15 @@ history_cell (const struct history *h, uint64_t offset)
   return i;
 }
 
+void
+history_round (const struct history *h, uint64_t *begin, uint64_t *end)
+{
+  while (h->cells[history_cell (h, *begin)] != *begin)
+    --*begin;
+  while (h->cells[history_cell (h, *end)] != *end)
+    ++*end;
+}
+
 static size_t
 first_cell_of (const struct history *h, const struct op *op)
 {

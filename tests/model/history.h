@@ -93,6 +93,10 @@ extern void history_free (struct history *h);
 /* The cell at OFFSET, which begins there or is the end. */
 extern size_t history_cell (const struct history *h, uint64_t offset);
 
+/* A range to where its cells begin and end. */
+extern void history_round (const struct history *h, uint64_t *begin,
+                           uint64_t *end);
+
 extern struct op *history_start (struct history *h, enum kind kind,
                                  unsigned connection, uint64_t offset,
                                  uint64_t length);

@@ -27,27 +27,19 @@
 #define _GNU_SOURCE
 #endif
 
-#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <poll.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include <libnbd.h>
+#include "client.h"
 
-#include "history.h"
-#include "server.h"
-
-#define MAX_CONNECTIONS 4
-#define FIXED_SEEDS     24
-#define FRESH_SEEDS     8
-#define READ_BACK       (UINT64_C (1) << 20)
+#define MOST_CONNECTIONS 4
+#define FIXED_SEEDS      24
+#define FRESH_SEEDS      8
+#define READ_BACK        (UINT64_C (1) << 20)
 
 #define KiB UINT64_C (1024)
 #define MiB (1024 * KiB)
@@ -56,63 +48,26 @@ enum ending { FLUSHED, STOPPED, KILLED, NR_ENDINGS };
 
 static const char *const ending_names[NR_ENDINGS] = { "flush", "stop", "kill" };
 
-struct model;
-
-struct connection {
-  struct model *model;
-  unsigned number;
-  struct nbd_handle *nbd;
-  struct rng rng;
-  unsigned depth, in_flight;
-};
-
 struct model {
+  struct run run;
+  struct connection connections[MOST_CONNECTIONS];
   uint64_t seed;
   struct rng rng; /* of the configuration and the faults */
-  struct server server;
-  struct history history;
-  struct connection connections[MAX_CONNECTIONS];
-  unsigned nr_connections;
 
   /* The configuration. */
   uint64_t size, hot_size, hot[3];
   unsigned weights[NR_KINDS];
   unsigned fua_percent, large_percent;
-  bool faults, drops, can_flush;
+  bool drops, can_flush;
   enum ending ending;
 
   uint64_t operations, sent;
-  double progress; /* when something ended last */
-  bool killed;     /* what is in flight ends no more */
-  bool failed;
-  char complaint[5000];
 };
 
 /* What the command line says. */
 static uint64_t operations_given;
 static bool keep;
 static int faults_given = -1;
-
-static bool __attribute__ ((format (printf, 2, 3)))
-fail (struct model *m, const char *format, ...)
-{
-  va_list args;
-
-  if (!m->failed) {
-    va_start (args, format);
-    vsnprintf (m->complaint, sizeof m->complaint, format, args);
-    va_end (args);
-  }
-  m->failed = true;
-  return false;
-}
-
-/* A step of the server's; what it says is why the seed fails. */
-static bool
-step (struct model *m, bool good)
-{
-  return good || fail (m, "%s", m->server.complaint);
-}
 
 /* The configuration. */
 
@@ -138,7 +93,7 @@ yes_mostly (struct rng *rng)
 static void
 choose_disk (struct model *m)
 {
-  struct server *s = &m->server;
+  struct server *s = &m->run.server;
   struct rng *rng = &m->rng;
   const char *const block_min = ONE_OF (rng, "", "", "512", "4K", "16K");
   const char *model = "parallel";
@@ -153,7 +108,7 @@ choose_disk (struct model *m)
     model = ONE_OF (rng, "serialize-connections", "serialize-all-requests",
                     "serialize-requests");
   if (strcmp (model, "serialize-connections") == 0)
-    m->nr_connections = 1;
+    m->run.nr_connections = 1;
 
   server_word (s, "size=%" PRIu64, m->size);
   if (*block_min)
@@ -170,9 +125,9 @@ choose_disk (struct model *m)
   server_word (s, "trim=%s", yes_mostly (rng));
   server_word (s, "trim-keeps=%s", ONE_OF (rng, "yes", "no"));
   server_word (s, "extents=%s", yes_mostly (rng));
-  if (m->faults && rng_chance (rng, 50)) {
+  if (m->run.faults && rng_chance (rng, 50)) {
     server_word (s, "forget=yes");
-    m->history.forgets = true;
+    m->run.history.forgets = true;
   }
   if (rng_chance (rng, 70))
     server_word (s, "read-latency=%" PRIu64 "us", rng_below (rng, 2000));
@@ -193,7 +148,7 @@ choose_disk (struct model *m)
   server_word (s, "multi-conn=%s", multi_conn ? "yes" : "no");
   if (!multi_conn &&
       (strcmp (model, "parallel") != 0 || rng_chance (rng, 30))) {
-    m->nr_connections = 1;
+    m->run.nr_connections = 1;
     m->drops = false;
   }
   else if (!multi_conn)
@@ -203,7 +158,7 @@ choose_disk (struct model *m)
 static void
 choose_cache (struct model *m)
 {
-  struct server *s = &m->server;
+  struct server *s = &m->run.server;
   struct rng *rng = &m->rng;
   const uint64_t page = (4 * KiB)
                         << (rng_chance (rng, 60) ? 0 : rng_below (rng, 7));
@@ -258,219 +213,30 @@ choose (struct model *m)
 {
   struct rng *rng = &m->rng;
 
-  m->nr_connections = 1 + rng_below (rng, MAX_CONNECTIONS);
-  m->faults = rng_chance (rng, 50);
+  m->run.nr_connections = 1 + rng_below (rng, MOST_CONNECTIONS);
+  m->run.faults = rng_chance (rng, 50);
   m->drops = rng_chance (rng, 25);
   m->ending = rng_below (rng, NR_ENDINGS);
   if (faults_given != -1)
-    m->faults = faults_given;
+    m->run.faults = faults_given;
   choose_disk (m);
   choose_cache (m);
   choose_load (m);
-  for (unsigned i = 0; i < m->nr_connections; ++i) {
+  for (unsigned i = 0; i < m->run.nr_connections; ++i) {
     struct connection *c = &m->connections[i];
 
-    c->model = m;
+    c->run = &m->run;
     c->number = i;
     c->rng.state = rng_next (rng);
     c->depth = 1 + rng_below (rng, 8);
   }
 }
 
-/* Connections. */
-
-static bool
-dial (struct connection *c)
-{
-  c->in_flight = 0;
-  c->nbd = nbd_create ();
-  if (c->nbd == NULL)
-    return fail (c->model, "%s", nbd_get_error ());
-  nbd_set_strict_mode (c->nbd, LIBNBD_STRICT_COMMANDS | LIBNBD_STRICT_FLAGS);
-  if (nbd_add_meta_context (c->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1 ||
-      nbd_connect_unix (c->nbd, c->model->server.socket) == -1)
-    return fail (c->model, "%s", nbd_get_error ());
-  return true;
-}
-
-static bool
-hang_up (struct connection *c)
-{
-  struct nbd_handle *nbd = c->nbd;
-  int r;
-
-  c->nbd = NULL;
-  if (nbd == NULL)
-    return true;
-  r = nbd_shutdown (nbd, 0);
-  nbd_close (nbd);
-  return r == 0 || fail (c->model, "%s", nbd_get_error ());
-}
-
-/* Without a word, and without looking at the replies: what is in flight may
- * happen or not.  The server ends the connection after it, since nbdkit 1.32
- * does not bear that a client goes away while several replies are under way:
- * it closes a descriptor twice, or aborts.
- */
-static bool
-cut_off (struct connection *c)
-{
-  const int fd = nbd_aio_get_fd (c->nbd);
-  static char replies[64 * KiB];
-  struct pollfd p = { .fd = fd, .events = POLLIN };
-  ssize_t r = 1;
-
-  shutdown (fd, SHUT_WR);
-  while (r > 0 || (r == -1 && errno == EAGAIN)) {
-    if (poll (&p, 1, 20000 * time_scale ()) == 0)
-      return fail (c->model, "a connection does not end");
-    r = recv (fd, replies, sizeof replies, MSG_DONTWAIT);
-  }
-  c->model->killed = true;
-  nbd_close (c->nbd);
-  c->model->killed = false;
-  return dial (c);
-}
-
-/* Operations. */
-
-struct request {
-  struct connection *connection;
-  struct op *op;
-  uint8_t *buf;
-};
-
-static bool
-may_fail (const struct model *m, int error)
-{
-  return m->faults && (error == EIO || error == ENOSPC);
-}
-
-static void
-ended (struct request *request, int error)
-{
-  struct model *m = request->connection->model;
-  struct op *op = request->op;
-  const bool fast = op->flags & LIBNBD_CMD_FLAG_FAST_ZERO;
-
-  if (error && m->killed)
-    return;
-  m->progress = now ();
-  if (error == 0) {
-    history_end (&m->history, op, DONE, 0);
-    if (op->kind == READ && !history_values (&m->history, op, request->buf))
-      fail (m, "read %" PRIu64 "+%" PRIu64 " [%" PRIu64 "..%" PRIu64 "]: %s",
-            op->offset, op->length, op->start, op->end, m->history.complaint);
-  }
-  else if (fast && (error == ENOTSUP || error == EOPNOTSUPP))
-    history_end (&m->history, op, REFUSED, error);
-  else {
-    history_end (&m->history, op, FAILED, error);
-    if (!may_fail (m, error))
-      fail (m, "%s %" PRIu64 "+%" PRIu64 ": %s", kind_names[op->kind],
-            op->offset, op->length, strerror (error));
-  }
-}
-
-static int
-completed (void *opaque, int *error)
-{
-  struct request *request = opaque;
-
-  --request->connection->in_flight;
-  ended (request, *error);
-  return 1;
-}
-
-/* libnbd calls this once, also where a handle is closed before the end. */
-static void
-release (void *opaque)
-{
-  struct request *request = opaque;
-
-  free (request->buf);
-  free (request);
-}
-
-static int
-extents (void *opaque, const char *context, uint64_t offset, uint32_t *entries,
-         size_t nr_entries, int *error)
-{
-  struct request *request = opaque;
-  struct history *h = &request->connection->model->history;
-
-  (void) error;
-  if (strcmp (context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0)
-    return 0;
-  for (size_t i = 0; i + 1 < nr_entries; i += 2) {
-    if (entries[i + 1] & LIBNBD_STATE_ZERO)
-      history_is_zero (h, request->op, offset, entries[i]);
-    offset += entries[i];
-  }
-  return 0;
-}
-
-static int64_t
-issue (struct nbd_handle *nbd, struct request *request)
-{
-  const struct op *op = request->op;
-  const nbd_completion_callback done = { completed, request, release };
-  const nbd_extent_callback extent = { extents, request, NULL };
-
-  switch (op->kind) {
-  case READ:
-    return nbd_aio_pread (nbd, request->buf, op->length, op->offset, done, 0);
-  case WRITE:
-    history_fill (op, request->buf);
-    return nbd_aio_pwrite (nbd, request->buf, op->length, op->offset, done,
-                           op->flags);
-  case ZERO:
-    return nbd_aio_zero (nbd, op->length, op->offset, done, op->flags);
-  case TRIM:
-    return nbd_aio_trim (nbd, op->length, op->offset, done, op->flags);
-  case FLUSH:
-    return nbd_aio_flush (nbd, done, 0);
-  case CACHE:
-    return nbd_aio_cache (nbd, op->length, op->offset, done, 0);
-  case STATUS:
-    return nbd_aio_block_status (nbd, op->length, op->offset, extent, done, 0);
-  case NR_KINDS:
-    break;
-  }
-  abort ();
-}
-
-static bool
-start (struct connection *c, enum kind kind, uint64_t offset, uint64_t length,
-       uint32_t flags)
-{
-  struct model *m = c->model;
-  struct request *request = calloc (1, sizeof *request);
-
-  if (request == NULL)
-    abort ();
-  request->connection = c;
-  if (kind == READ || kind == WRITE) {
-    request->buf = malloc (length);
-    if (request->buf == NULL)
-      abort ();
-    memset (request->buf, 0x5a, length);
-  }
-  request->op = history_start (&m->history, kind, c->number, offset, length);
-  request->op->flags = flags;
-  request->op->fua = flags & LIBNBD_CMD_FLAG_FUA;
-  ++c->in_flight;
-  if (issue (c->nbd, request) == -1)
-    return fail (m, "%s not sent: %s", kind_names[kind], nbd_get_error ());
-  return true;
-}
-
 /* Ends at cells, mostly in the hot ranges, mostly small. */
 static void
-choose_range (struct connection *c, uint64_t *offset, uint64_t *length)
+choose_range (struct model *m, struct connection *c, uint64_t *offset,
+              uint64_t *length)
 {
-  struct model *m = c->model;
-  const struct history *h = &m->history;
   struct rng *rng = &c->rng;
   const unsigned how = rng_below (rng, 100);
   uint64_t begin, end;
@@ -494,46 +260,21 @@ choose_range (struct connection *c, uint64_t *offset, uint64_t *length)
     end = begin + 1 + rng_below (rng, rng_chance (rng, 70) ? 600000 : m->size);
   if (end > m->size)
     end = m->size;
-
-  /* Down to where the cell begins, up to where it ends. */
-  while (h->cells[history_cell (h, begin)] != begin)
-    --begin;
-  while (h->cells[history_cell (h, end)] != end)
-    ++end;
+  history_round (&m->run.history, &begin, &end);
   *offset = begin;
   *length = end - begin;
 }
 
-static enum kind
-choose_kind (struct connection *c)
-{
-  const unsigned *weights = c->model->weights;
-  unsigned sum = 0, n, kind = 0;
-
-  for (unsigned i = 0; i < NR_KINDS; ++i)
-    sum += weights[i];
-  n = rng_below (&c->rng, sum);
-  while (n >= weights[kind])
-    n -= weights[kind++];
-  if ((kind == ZERO && nbd_can_zero (c->nbd) != 1) ||
-      (kind == TRIM && nbd_can_trim (c->nbd) != 1) ||
-      (kind == FLUSH && nbd_can_flush (c->nbd) != 1) ||
-      (kind == CACHE && nbd_can_cache (c->nbd) != 1))
-    return READ;
-  return kind;
-}
-
 static bool
-start_any (struct connection *c)
+start_any (struct model *m, struct connection *c)
 {
-  struct model *m = c->model;
   struct rng *rng = &c->rng;
-  const enum kind kind = choose_kind (c);
+  const enum kind kind = client_choose (c, m->weights);
   uint64_t offset = 0, length = 0;
   uint32_t flags = 0;
 
   if (kind != FLUSH)
-    choose_range (c, &offset, &length);
+    choose_range (m, c, &offset, &length);
   if ((kind == WRITE || kind == ZERO || kind == TRIM) &&
       rng_chance (rng, m->fua_percent) && nbd_can_fua (c->nbd) == 1)
     flags |= LIBNBD_CMD_FLAG_FUA;
@@ -542,88 +283,7 @@ start_any (struct connection *c)
   if (kind == ZERO && rng_chance (rng, 30) && nbd_can_fast_zero (c->nbd) == 1)
     flags |= LIBNBD_CMD_FLAG_FAST_ZERO;
   ++m->sent;
-  return start (c, kind, offset, length, flags);
-}
-
-/* Lets the connections go on until something comes or MS have passed. */
-static bool
-serve (struct model *m, int ms)
-{
-  struct pollfd fds[MAX_CONNECTIONS];
-  struct nbd_handle *handles[MAX_CONNECTIONS];
-  unsigned n = 0;
-
-  for (unsigned i = 0; i < m->nr_connections; ++i) {
-    struct nbd_handle *nbd = m->connections[i].nbd;
-    const unsigned direction = nbd_aio_get_direction (nbd);
-
-    handles[n] = nbd;
-    fds[n].fd = nbd_aio_get_fd (nbd);
-    fds[n].revents = 0;
-    fds[n++].events = (direction & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) |
-                      (direction & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0);
-  }
-  if (poll (fds, n, ms) == -1 && errno != EINTR)
-    return fail (m, "poll: %s", strerror (errno));
-  for (unsigned i = 0; i < n; ++i) {
-    int r = 0;
-
-    if (fds[i].revents & (POLLIN | POLLHUP | POLLERR))
-      r = nbd_aio_notify_read (handles[i]);
-    else if (fds[i].revents & POLLOUT)
-      r = nbd_aio_notify_write (handles[i]);
-    if (r == -1 || nbd_aio_is_dead (handles[i]) ||
-        nbd_aio_is_closed (handles[i])) {
-      /* If it was the server, say so: it may take a moment to end. */
-      return step (m, !server_ends (&m->server)) &&
-             fail (m, "connection %u died: %s", i, nbd_get_error ());
-    }
-  }
-  return !m->failed;
-}
-
-static bool
-in_flight (const struct model *m)
-{
-  for (unsigned i = 0; i < m->nr_connections; ++i)
-    if (m->connections[i].in_flight)
-      return true;
-  return false;
-}
-
-static void
-tell_in_flight (const struct model *m)
-{
-  for (size_t i = 0; i < m->history.nr_ops; ++i) {
-    const struct op *op = m->history.ops[i];
-
-    if (op->end == NEVER)
-      printf ("# hangs: conn %u %s %" PRIu64 "+%" PRIu64 " flags %" PRIu32 "\n",
-              op->connection, kind_names[op->kind], op->offset, op->length,
-              op->flags);
-  }
-}
-
-static bool
-serve_in_time (struct model *m)
-{
-  if (!serve (m, 1000))
-    return false;
-  if (now () - m->progress < 20 * time_scale ())
-    return true;
-  tell_in_flight (m);
-  server_stacks (&m->server);
-  return fail (m, "requests do not end");
-}
-
-static bool
-finish_all (struct model *m)
-{
-  m->progress = now ();
-  while (in_flight (m))
-    if (!serve_in_time (m))
-      return false;
-  return true;
+  return client_start (c, kind, offset, length, flags);
 }
 
 /* Faults. */
@@ -635,7 +295,7 @@ change_faults (struct model *m)
   char command[200];
 
   if (rng_chance (rng, 40))
-    return step (m, server_control (&m->server, "unfault all"));
+    return run_step (&m->run, server_control (&m->run.server, "unfault all"));
   snprintf (command, sizeof command,
             "fault f%" PRIu64 " op=%s errno=%s skip=%" PRIu64 " count=%" PRIu64
             " partial=%" PRIu64,
@@ -645,7 +305,7 @@ change_faults (struct model *m)
             ONE_OF (rng, "EIO", "ENOSPC"), rng_below (rng, 10),
             1 + rng_below (rng, rng_chance (rng, 70) ? 3 : 30),
             rng_chance (rng, 30) ? 512 * rng_below (rng, 16) : 0);
-  return step (m, server_control (&m->server, command));
+  return run_step (&m->run, server_control (&m->run.server, command));
 }
 
 /* A run. */
@@ -655,27 +315,27 @@ send_all (struct model *m)
 {
   uint64_t next_change = 50;
 
-  m->progress = now ();
+  m->run.progress = now ();
   while (m->sent < m->operations) {
     bool full = true;
 
-    if (m->faults && m->sent >= next_change) {
+    if (m->run.faults && m->sent >= next_change) {
       if (!change_faults (m))
         return false;
       next_change = m->sent + 10 + rng_below (&m->rng, 80);
     }
-    for (unsigned i = 0; i < m->nr_connections; ++i) {
-      struct connection *c = &m->connections[i];
+    for (unsigned i = 0; i < m->run.nr_connections; ++i) {
+      struct connection *c = &m->run.connections[i];
 
       if (c->in_flight == c->depth)
         continue;
       full = false;
-      if (m->drops && rng_below (&c->rng, 400) == 0 && !cut_off (c))
+      if (m->drops && rng_below (&c->rng, 400) == 0 && !client_cut_off (c))
         return false;
-      if (!start_any (c))
+      if (!start_any (m, c))
         return false;
     }
-    if (full ? !serve_in_time (m) : !serve (m, 0))
+    if (full ? !clients_serve_in_time (&m->run) : !clients_serve (&m->run, 0))
       return false;
   }
   return true;
@@ -687,13 +347,13 @@ send_all (struct model *m)
 static bool
 read_all (struct model *m)
 {
-  for (unsigned i = 0; i < m->nr_connections; ++i)
+  for (unsigned i = 0; i < m->run.nr_connections; ++i)
     for (uint64_t offset = 0; offset < m->size; offset += READ_BACK) {
       uint64_t length = m->size - offset;
 
-      if (!start (&m->connections[i], READ, offset,
-                  length < READ_BACK ? length : READ_BACK, 0) ||
-          !finish_all (m))
+      if (!client_start (&m->run.connections[i], READ, offset,
+                         length < READ_BACK ? length : READ_BACK, 0) ||
+          !clients_finish (&m->run))
         return false;
     }
   return true;
@@ -706,17 +366,17 @@ read_all (struct model *m)
 static bool
 check_image (struct model *m, const char *when)
 {
-  struct history *h = &m->history;
+  struct history *h = &m->run.history;
   const bool flushed = m->ending == FLUSHED && m->can_flush;
   uint8_t *image = malloc (m->size);
-  struct op *op = history_start (h, READ, MAX_CONNECTIONS, 0, m->size);
+  struct op *op = history_start (h, READ, MOST_CONNECTIONS, 0, m->size);
   bool good;
 
   if (image == NULL)
     abort ();
-  good = step (m, server_durable (&m->server, image, m->size));
+  good = run_step (&m->run, server_durable (&m->run.server, image, m->size));
   if (good && !history_values (h, op, image))
-    good = fail (m, "durable image %s: %s", when, h->complaint);
+    good = run_fail (&m->run, "durable image %s: %s", when, h->complaint);
   history_end (h, op, DONE, 0);
   if (good && !flushed)
     history_overlook_uncertain (h, op);
@@ -731,11 +391,11 @@ check_image (struct model *m, const char *when)
       if (read->values[cell - first] != op->values[cell] &&
           read->values[cell - first] != VALUE_UNKNOWN &&
           op->values[cell] != VALUE_UNKNOWN)
-        good = fail (m,
-                     "durable image %s at %" PRIu64 ": write %" PRIu32
-                     ", but clients read write %" PRIu32,
-                     when, h->cells[cell], op->values[cell],
-                     read->values[cell - first]);
+        good = run_fail (&m->run,
+                         "durable image %s at %" PRIu64 ": write %" PRIu32
+                         ", but clients read write %" PRIu32,
+                         when, h->cells[cell], op->values[cell],
+                         read->values[cell - first]);
     if (read->connection == 0 && read->offset == 0)
       break;
   }
@@ -748,24 +408,25 @@ leave_all (struct model *m)
 {
   bool good = true;
 
-  for (unsigned i = 0; i < m->nr_connections; ++i)
-    good &= hang_up (&m->connections[i]);
-  return good && step (m, server_stop (&m->server));
+  for (unsigned i = 0; i < m->run.nr_connections; ++i)
+    good &= client_hang_up (&m->run.connections[i]);
+  return good && run_step (&m->run, server_stop (&m->run.server));
 }
 
 static bool
 end_flushed (struct model *m)
 {
   struct connection *c =
-      &m->connections[rng_below (&m->rng, m->nr_connections)];
+      &m->run.connections[rng_below (&m->rng, m->run.nr_connections)];
 
-  if (!finish_all (m) || !step (m, server_control (&m->server, "unfault all")))
+  if (!clients_finish (&m->run) ||
+      !run_step (&m->run, server_control (&m->run.server, "unfault all")))
     return false;
   if (nbd_can_flush (c->nbd) == 1) {
-    if (!start (c, FLUSH, 0, 0, 0) || !finish_all (m))
+    if (!client_start (c, FLUSH, 0, 0, 0) || !clients_finish (&m->run))
       return false;
-    if (m->history.ops[m->history.nr_ops - 1]->outcome != DONE)
-      return fail (m, "the last flush fails though no fault is left");
+    if (m->run.history.ops[m->run.history.nr_ops - 1]->outcome != DONE)
+      return run_fail (&m->run, "the last flush fails though no fault is left");
   }
   return read_all (m) && check_image (m, "after the flush") && leave_all (m) &&
          check_image (m, "at the end");
@@ -774,9 +435,9 @@ end_flushed (struct model *m)
 static bool
 end_stopped (struct model *m)
 {
-  return finish_all (m) &&
-         step (m, server_control (&m->server, "unfault all")) && read_all (m) &&
-         leave_all (m) && check_image (m, "after the stop");
+  return clients_finish (&m->run) &&
+         run_step (&m->run, server_control (&m->run.server, "unfault all")) &&
+         read_all (m) && leave_all (m) && check_image (m, "after the stop");
 }
 
 static bool
@@ -787,11 +448,11 @@ end_killed (struct model *m)
 
   if (image == NULL)
     abort ();
-  server_kill (&m->server);
+  server_kill (&m->run.server);
   /* Replies that have arrived count, all else is unknown. */
-  m->killed = true;
-  for (unsigned i = 0; i < m->nr_connections; ++i) {
-    struct connection *c = &m->connections[i];
+  m->run.killed = true;
+  for (unsigned i = 0; i < m->run.nr_connections; ++i) {
+    struct connection *c = &m->run.connections[i];
 
     while (c->in_flight && !nbd_aio_is_dead (c->nbd) &&
            !nbd_aio_is_closed (c->nbd))
@@ -799,9 +460,9 @@ end_killed (struct model *m)
     nbd_close (c->nbd);
     c->nbd = NULL;
   }
-  good = step (m, server_durable (&m->server, image, m->size)) &&
-         (history_check_durable (&m->history, image) ||
-          fail (m, "after kill -9: %s", m->history.complaint));
+  good = run_step (&m->run, server_durable (&m->run.server, image, m->size)) &&
+         (history_check_durable (&m->run.history, image) ||
+          run_fail (&m->run, "after kill -9: %s", m->run.history.complaint));
   free (image);
   return good;
 }
@@ -809,10 +470,10 @@ end_killed (struct model *m)
 static bool
 run (struct model *m)
 {
-  if (!step (m, server_start (&m->server)))
+  if (!run_step (&m->run, server_start (&m->run.server)))
     return false;
-  for (unsigned i = 0; i < m->nr_connections; ++i)
-    if (!dial (&m->connections[i]))
+  for (unsigned i = 0; i < m->run.nr_connections; ++i)
+    if (!client_dial (&m->run.connections[i]))
       return false;
   if (!send_all (m))
     return false;
@@ -829,9 +490,10 @@ run (struct model *m)
     if (!end_killed (m))
       return false;
   }
-  return step (m, server_check_log (&m->server)) &&
-         step (m, server_check_stderr (&m->server)) &&
-         (history_check (&m->history) || fail (m, "%s", m->history.complaint));
+  return run_step (&m->run, server_check_log (&m->run.server)) &&
+         run_step (&m->run, server_check_stderr (&m->run.server)) &&
+         (history_check (&m->run.history) ||
+          run_fail (&m->run, "%s", m->run.history.complaint));
 }
 
 static void
@@ -852,12 +514,12 @@ list_requests (const struct model *m)
   char path[128];
   FILE *f;
 
-  snprintf (path, sizeof path, "%s/requests", m->server.folder);
+  snprintf (path, sizeof path, "%s/requests", m->run.server.folder);
   f = fopen (path, "we");
   if (f == NULL)
     return;
-  for (size_t i = 0; i < m->history.nr_ops; ++i) {
-    const struct op *op = m->history.ops[i];
+  for (size_t i = 0; i < m->run.history.nr_ops; ++i) {
+    const struct op *op = m->run.history.ops[i];
 
     fprintf (f,
              "%" PRIu64 " %" PRId64 " %u %s %" PRIu64 " %" PRIu64
@@ -878,33 +540,34 @@ run_seed (unsigned test, uint64_t seed)
 
   if (m == NULL)
     abort ();
+  m->run.connections = m->connections;
   m->seed = m->rng.state = seed;
-  server_init (&m->server);
+  server_init (&m->run.server);
   choose (m);
   {
-    bool forgets = m->history.forgets;
+    bool forgets = m->run.history.forgets;
 
-    history_init (&m->history, m->size, &m->rng);
-    m->history.forgets = forgets;
+    history_init (&m->run.history, m->size, &m->rng);
+    m->run.history.forgets = forgets;
   }
   good = run (m);
   printf ("%s %u - seed %" PRIu64 ": %" PRIu64 " operations, %u connections, "
           "%s%s%s (%.1f s)\n",
-          good ? "ok" : "not ok", test, seed, m->sent, m->nr_connections,
-          m->faults ? "faults, " : "", m->drops ? "drops, " : "",
+          good ? "ok" : "not ok", test, seed, m->sent, m->run.nr_connections,
+          m->run.faults ? "faults, " : "", m->drops ? "drops, " : "",
           ending_names[m->ending], now () - began);
   if (!good) {
-    comment (m->complaint);
-    server_report (&m->server);
+    comment (m->run.complaint);
+    server_report (&m->run.server);
     if (keep)
       list_requests (m);
   }
   fflush (stdout);
-  m->killed = true;
-  for (unsigned i = 0; i < m->nr_connections; ++i)
-    nbd_close (m->connections[i].nbd);
-  server_free (&m->server, keep && !good);
-  history_free (&m->history);
+  m->run.killed = true;
+  for (unsigned i = 0; i < m->run.nr_connections; ++i)
+    nbd_close (m->run.connections[i].nbd);
+  server_free (&m->run.server, keep && !good);
+  history_free (&m->run.history);
   free (m);
   return good;
 }
