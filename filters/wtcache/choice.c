@@ -4,10 +4,11 @@
  * or plain writes and one flush that they share.
  *
  * It depends on the backend, how many writes come at once, and time; so it is
- * measured.  A trial gives each way a window of writes, first the one in use;
- * the one with the smaller mean latency is used until the next.  The flag is
- * kept unless the flush is clearly better, and comes back for writes that come
- * one by one.
+ * measured.  A trial gives each way two windows of writes in turn, first the
+ * one in use.  The better of a way's windows counts, since what disturbs a
+ * machine only ever makes one worse; the way with the smaller mean latency is
+ * used until the next trial.  The flag is kept unless the flush is clearly
+ * better, and comes back for writes that come one by one.
  *
  * A trial of a way that is many times worse is what all of this costs.  So it
  * ends as soon as that shows: after a few latencies of the way in use, when
@@ -27,6 +28,7 @@
 
 #define WINDOW        16 /* the least of writes of a way in a trial, */
 #define WINDOW_MOST   256
+#define WINDOWS       (2 * WAYS)
 #define WATCHED       64 /* and outside, to see whether something has changed */
 #define PATIENCE      3  /* latencies until a trial may be given up */
 #define INTERVAL_NS   UINT64_C (1000000000)
@@ -59,7 +61,8 @@ choice_way (struct choice *c, unsigned in_flight, uint64_t now)
   }
   c->alone = 0;
   if (c->trials == 0 && is_due (c, now)) {
-    c->trials = WAYS;
+    c->trials = WINDOWS;
+    c->mean[BY_FLAG] = c->mean[BY_FLUSH] = 0;
     /* The first of them still wait for what went the other way. */
     c->window = clamp_u64 (2 * in_flight, WINDOW, WINDOW_MOST);
     begin_window (c, c->chosen, now);
@@ -91,16 +94,20 @@ end_trial (struct choice *c, uint64_t now)
   begin_window (c, c->chosen, now);
 }
 
-/* The end of the window of the way in use, and of the other. */
+/* The end of a window of a trial. */
 static void
 end_window (struct choice *c, uint64_t now)
 {
-  c->mean[c->way] = c->sum / c->samples;
+  const uint64_t mean = c->sum / c->samples;
+
+  if (c->mean[c->way] == 0 || mean < c->mean[c->way])
+    c->mean[c->way] = mean;
   if (--c->trials == 0) {
     end_trial (c, now);
     return;
   }
-  c->rate = c->passed / (double) max_u64 (now - c->began, 1);
+  if (c->way == c->chosen)
+    c->rate = c->passed / (double) max_u64 (now - c->began, 1);
   begin_window (c, c->way == BY_FLAG ? BY_FLUSH : BY_FLAG, now);
 }
 
@@ -110,7 +117,7 @@ is_hopeless (const struct choice *c, uint64_t now)
 {
   const uint64_t time = now - c->began;
 
-  return c->trials == 1 && time > PATIENCE * c->mean[c->chosen] &&
+  return c->way != c->chosen && time > PATIENCE * c->mean[c->chosen] &&
          c->passed < c->rate * time / 2;
 }
 
@@ -121,7 +128,7 @@ watch (struct choice *c, uint64_t now)
   const uint64_t mean = c->sum / c->samples;
   const uint64_t expected = c->mean[c->chosen];
 
-  if (mean > expected * 9 / 8 || mean < expected * 7 / 8)
+  if (mean > expected * 5 / 4 || mean < expected * 7 / 8)
     c->surprised = true;
   begin_window (c, c->chosen, now);
 }
@@ -141,7 +148,8 @@ choice_sample (struct choice *c, enum way way, uint64_t came, uint64_t now)
   else if (c->samples >= c->window)
     end_window (c, now);
   else if (is_hopeless (c, now)) {
-    c->mean[c->way] = 2 * c->mean[c->chosen];
+    if (c->mean[c->way] == 0)
+      c->mean[c->way] = 2 * c->mean[c->chosen];
     end_trial (c, now);
   }
 }

@@ -26,7 +26,7 @@ struct choice {
   unsigned samples, passed; /* measured; passed: all that ended */
 
   /* Of the last trial. */
-  uint64_t mean[WAYS]; /* ns */
+  uint64_t mean[WAYS]; /* of the better window, ns; 0: none yet */
   double rate;         /* writes a ns that ended by the chosen way */
 };
 
