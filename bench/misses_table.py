@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Miss ratios of the eviction policy on a folder of traces, next to LRU.
 
-usage: misses-table.py [--misses PROGRAM] FOLDER
+usage: misses_table.py [--misses PROGRAM] FOLDER
 
 Each trace (*.pages.gz, *.req.csv.gz, see misses.c) is replayed through the
 filter's own policy and through LRU, with room for 1, 3, 10 and 30 % of the
@@ -14,6 +14,8 @@ change anywhere.
 """
 
 import argparse
+import concurrent.futures
+import os
 import pathlib
 import subprocess
 import sys
@@ -56,10 +58,29 @@ def print_row(name, cells):
     print(f"{name:<30}" + "".join(f"{c:>23}" for c in cells), flush=True)
 
 
-def measure(program, path):
-    """(policy, LRU) at each size."""
-    return [(run_misses(program, path, size),
-             run_misses(program, "--lru", path, size)) for size in SIZES]
+def measure_all(program, traces):
+    """[(policy, LRU) at each size] of each trace, on all cores."""
+    def one(path, size):
+        return (run_misses(program, path, size),
+                run_misses(program, "--lru", path, size))
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting = [[pool.submit(one, path, size) for size in SIZES]
+                   for path, _, _ in traces]
+        return [[cell.result() for cell in row] for row in waiting]
+
+
+def changes_of(traces, measured):
+    """The mean change against LRU at each size, and the worst anywhere."""
+    changes = [[] for _ in SIZES]
+    worst = []
+    for (_, _, counts), results in zip(traces, measured):
+        for i, (ours, lru) in enumerate(results):
+            by = change(ours["miss_ratio"], lru["miss_ratio"])
+            worst.append(by)
+            if counts:
+                changes[i].append(by)
+    return [sum(values) / len(values) for values in changes], max(worst)
 
 
 def print_goal(what, goal, measured):
@@ -78,14 +99,12 @@ def main():
 
     traces = find_traces(args.folder)
     if not traces:
-        sys.exit(f"misses-table: {args.folder}: no traces there")
+        sys.exit(f"misses_table: {args.folder}: no traces there")
 
-    changes = [[] for _ in SIZES]
-    worst = []
+    measured = measure_all(args.misses, traces)
     print("miss ratio in %: policy, LRU (change against LRU in %)")
     print_row("trace, room for", SIZES)
-    for path, name, counts in traces:
-        results = measure(args.misses, path)
+    for (path, name, _), results in zip(traces, measured):
         ratios = [(100 * a["miss_ratio"], 100 * b["miss_ratio"])
                   for a, b in results]
         print_row(name, [f"{a:.2f} {b:.2f} ({change(a, b):+.1f})"
@@ -95,15 +114,11 @@ def main():
             print_row("  its reads alone",
                       [f"{a:.2f} {b:.2f} ({change(a, b):+.1f})"
                        for a, b in reads])
-        for i, (a, b) in enumerate(ratios):
-            worst.append(change(a, b))
-            if counts:
-                changes[i].append(change(a, b))
     print()
-    for size, goal, values in zip(SIZES, GOALS, changes):
-        print_goal(f"mean change against LRU at {size}", goal,
-                   sum(values) / len(values))
-    print_goal("worst change of all", WORST, max(worst))
+    means, worst = changes_of(traces, measured)
+    for size, goal, mean in zip(SIZES, GOALS, means):
+        print_goal(f"mean change against LRU at {size}", goal, mean)
+    print_goal("worst change of all", WORST, worst)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,17 @@ be known.
 """
 
 import collections
+import os
+import pathlib
 import re
 import shutil
+import subprocess
+import time
 
+import misses_table
 import side
-from side import Disk, File, Missing, load, load_beside, loads_together
+from side import (Disk, Failed, File, Missing, fio, load, load_beside,
+                  load_begun, loads_together)
 
 MI = 1 << 20
 GI = 1 << 30
@@ -105,11 +111,12 @@ def hits_row(name, group, connections, floor, cpu, cache):
     servers, sides = peers(
         File(length), ["wtcache-size=256M"],
         plain("--depth", "32", "--connections", str(connections)),
-        "no filter", "cache", *(QEMU if cpu else []), warm=read_once(length))
+        "no filter", "cache", *(["cow", *QEMU] if cpu else []),
+        warm=read_once(length))
     checks = [least("rate, of no filter", "iops", floor, "no filter"),
               least("rate, of cache", "iops", cache, "cache")]
     if cpu:
-        checks += known("iops", QEMU)
+        checks += known("iops", ["cow", *QEMU])
         checks.insert(1, most("server CPU a request, of no filter", "cpu",
                               cpu, "no filter", unit="us"))
     return Row(name, group, f"4K random read hits, depth 32, file on tmpfs, "
@@ -212,16 +219,50 @@ def huge_cache_row():
 
 # ------------------------------------------------- instructions of a hit
 
-def instructions_in(path, stack):
+ATOMIC = "atomic read-modify-writes"
+STORES = "stores, not to the stack"
+INSTRUCTION = re.compile(r" *([0-9a-f]+):\t(.*)")
+
+
+def kinds_of(module):
+    """The addresses of a module's instructions, by what they do to memory:
+    those that lock it, and those that write to it other than on the stack.
+    """
+    text = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", module], check=True,
+        text=True, capture_output=True).stdout
+    kinds = {ATOMIC: set(), STORES: set()}
+    for line in text.splitlines():
+        match = INSTRUCTION.match(line)
+        if not match:
+            continue
+        address, words = int(match.group(1), 16), match.group(2)
+        name, _, operands = words.partition(" ")
+        operands = operands.split("#")[0].strip()
+        locks = name == "lock" or (name.startswith("xchg") and
+                                   "(" in operands)
+        if locks:
+            kinds[ATOMIC].add(address)
+        # What is written comes last.
+        if operands.endswith(")") and "%rsp" not in operands and (
+                locks or re.match(r"(mov|add|sub|inc|dec|or|and|xor|set|vmov|"
+                                  r"bts|btr)", name)):
+            kinds[STORES].add(address)
+    return kinds
+
+
+def profile_of(path, stack, kinds):
     """What a callgrind profile says the filters of a stack cost: their own
     instructions, and those of the libraries they call except memcpy.  What
-    nbdkit does for them, the backend included, is not theirs.
+    nbdkit does for them, the backend included, is not theirs.  A call of a
+    lock in a library counts as an atomic.
     """
-    objects = [f"nbdkit-{name}-filter.so" for name in side.STACKS[stack][0]]
+    objects = tuple(f"nbdkit-{name}-filter.so"
+                    for name in side.STACKS[stack][0])
     names = {}
-    total = 0
+    counts = dict.fromkeys(["instructions", *kinds], 0)
     mine = called = called_function = ""
-    in_call = False
+    calls = 0
 
     def name_of(kind, text):
         """Names are written once, with a number that stands for them."""
@@ -238,64 +279,90 @@ def instructions_in(path, stack):
             elif equals and key in ("fn", "cfn"):
                 called_function = name_of("fn", value)
             elif equals and key == "calls":
-                in_call = True
-            elif line[:1] in "0123456789+-*" and mine.endswith(
-                    tuple(objects)):
-                cost = int(line.split()[1])
-                if not in_call:
-                    total += cost
+                calls = int(value.split()[0])
+            elif line.startswith("0x"):
+                address, _, cost = line.split()
+                if not mine.endswith(objects):
+                    pass
+                elif not calls:
+                    counts["instructions"] += int(cost)
+                    for kind, addresses in kinds.items():
+                        if int(address, 16) in addresses:
+                            counts[kind] += int(cost)
                 elif not (called.endswith(("/nbdkit", *objects)) or
                           "memcpy" in called_function or
                           "memmove" in called_function):
-                    total += cost
-            if line[:1] in "0123456789+-*":
-                in_call = False
+                    counts["instructions"] += int(cost)
+                    if "lock" in called_function:
+                        counts[ATOMIC] += calls
+                calls = 0
                 called = mine
-    return total
+    return counts
 
 
 def instructions_row():
     length = 4 * MI
-    few, many = 2000, 12000
-
-    def one(stack, folder, count):
-        server = side.Server(
-            folder, stack, File(length), ["wtcache-size=16M"], threads=1,
-            wrapper=["valgrind", "--tool=callgrind",
-                     f"--callgrind-out-file={folder}/profile"])
-        try:
-            read_once(length)(server)
-            load(server, "--depth", "1", "--count", str(count),
-                 *span(0, length))
-        finally:
-            server.stop()
-        return instructions_in(f"{folder}/profile", stack)
+    count = 10000
 
     def measure(server, run):
-        """Two runs: what differs between them is hits alone."""
         stack = server.stack
-        difference = (one(stack, server.path("many"), many) -
-                      one(stack, server.path("few"), few))
-        return {"instructions": difference / (many - few)}
+        folder = server.path("profiled")
+        kinds = {ATOMIC: set(), STORES: set()}
+        if stack == "wtcache" and shutil.which("objdump"):
+            kinds = kinds_of(side.filter_path())
+        # What other threads do meanwhile is not the hit's.
+        toggles = [f"--toggle-collect={name}_pread"
+                   for name in side.STACKS[stack][0]]
+        profiled = side.Server(
+            folder, stack, File(length), ["wtcache-size=16M"], threads=1,
+            wrapper=["valgrind", "--tool=callgrind", "--dump-instr=yes",
+                     "--compress-pos=no", *toggles,
+                     f"--callgrind-out-file={folder}/profile"])
+        try:
+            read_once(length)(profiled)
+            # From here on there are hits only.
+            subprocess.run(["callgrind_control", "-z",
+                            str(profiled.process.pid)], check=True,
+                           stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL,
+                           env={**os.environ, "TMPDIR": folder})
+            load(profiled, "--depth", "1", "--count", str(count),
+                 *span(0, length))
+        finally:
+            profiled.stop()
+        counts = profile_of(f"{folder}/profile", stack, kinds)
+        if counts["instructions"] == 0:
+            raise Failed("callgrind saw nothing of the filter")
+        # Random reads are neighbours now and then, and begin a stream.
+        return {key: round(value / count, 1)
+                for key, value in counts.items()}
 
+    # Of x86-64, whose instructions it knows.
+    known_machine = (os.uname().machine == "x86_64" and
+                     shutil.which("objdump"))
+    checks = [most("instructions", "instructions", 250)]
+    if known_machine:
+        checks += [most(ATOMIC, ATOMIC, 2), most(STORES, STORES, None)]
     return Row("hit-instructions", "goal", "a 4K read hit inside the filter, "
                "memcpy apart (callgrind)",
                {"wtcache": Server("wtcache", File(length))},
-               [Side("wtcache", "wtcache", measure)],
-               [most("instructions", "instructions", 250)], rounds=1)
+               [Side("wtcache", "wtcache", measure)], checks, rounds=1)
 
 
 # ---------------------------------------------------------------- reads
 
 def cold_row(name, group, floor, cache):
     # So large that next to nothing is read twice.
+    others = ["cow", "readahead+cache"] if group == "goal" else []
     servers, sides = peers(
         Disk(size="64G", **{"read-latency": "2ms"}),
-        ["wtcache-size=64M"], plain("--depth", "16"), "no filter", "cache")
+        ["wtcache-size=64M"], plain("--depth", "16"), "no filter", "cache",
+        *others)
     return Row(name, group, "4K random cold reads, depth 16, backend 2 ms",
                servers, sides,
                [least("rate, of no filter", "iops", floor, "no filter"),
-                least("rate, of cache", "iops", cache, "cache")])
+                least("rate, of cache", "iops", cache, "cache"),
+                *known("iops", others)])
 
 
 def stream(pattern, connections, offset, length):
@@ -545,6 +612,189 @@ def memory_row(text, size):
                memory=2 * size + GI)
 
 
+def metadata_row():
+    """What is taken of wtcache-size beside the bytes of pages, in a full
+    cache; buffers for requests under way are told by themselves.
+    """
+    length = 512 * MI
+
+    def measure(server, run):
+        def taken(kind):
+            return server.metric("wtcache_memory_bytes", kind=kind)
+
+        frames = taken("frames")
+        about = taken("descriptors") + taken("tables") + taken("other")
+        return {"metadata": 100 * about / frames,
+                "buffers": 100 * taken("buffers") / frames}
+
+    return Row("metadata", "goal", "memory beside the cached bytes, pages of "
+               "4K, cache of 256 MiB, full",
+               {"wtcache": Server(
+                   "wtcache", File(length, filled=False),
+                   ["wtcache-size=256M", "wtcache-stats={folder}/stats"],
+                   read_once(length))},
+               [Side("wtcache", "wtcache", measure)],
+               [most("metadata, % of cached bytes", "metadata", 2),
+                most("buffers, % of cached bytes", "buffers", None)],
+               rounds=1)
+
+
+# ----------------------------------------------------------- miss ratio
+
+def misses_row():
+    """The traces are not ours to give: WTCACHE_TRACES names a folder."""
+    def measure(_server, _run):
+        folder = os.environ.get("WTCACHE_TRACES")
+        if not folder:
+            raise Missing("no folder of traces in WTCACHE_TRACES")
+        traces = misses_table.find_traces(pathlib.Path(folder))
+        if not traces:
+            raise Missing(f"no traces in {folder}")
+        measured = misses_table.measure_all(
+            side.find("WTCACHE_MISSES", "bench/misses"), traces)
+        means, worst = misses_table.changes_of(traces, measured)
+        result = dict(zip(misses_table.SIZES, means))
+        result["worst"] = worst
+        return {key: round(value, 1) for key, value in result.items()}
+
+    checks = [most(f"mean change against LRU at {size}", size, goal,
+                   unit="%")
+              for size, goal in zip(misses_table.SIZES, misses_table.GOALS)]
+    checks.append(most("worst change against LRU", "worst",
+                       misses_table.WORST, unit="%"))
+    return Row("miss-ratio", "goal", "miss ratio of the policy on the traces "
+               "of a folder", {}, [Side("wtcache", None, measure)], checks,
+               rounds=1)
+
+
+# ------------------------------------------------------------- settling
+
+ADMITTED = [1, 4, 32]
+SETTLED = 2.0  # seconds after a change
+
+
+def after_changes(arguments, measure):
+    """Change what the disk admits while it runs; measure 2 s later, for each
+    number in turn.
+    """
+    def all_numbers(server, run):
+        result = {}
+        # Each change among them comes up in some round.
+        shift = run.round % len(ADMITTED)
+        for admitted in ADMITTED[shift:] + ADMITTED[:shift]:
+            with load_begun(server, *arguments):
+                time.sleep(0.2)
+                server.control("serve", str(admitted))
+                time.sleep(SETTLED)
+                part = measure(server, run, admitted)
+            result.update({f"{key} at {admitted}": value
+                           for key, value in part.items()})
+        return result
+    return all_numbers
+
+
+def settling_depth_row():
+    def depth(server, run, admitted):
+        """How many writes are at the disk at once, but for short peaks."""
+        server.disk_log_begin()
+        time.sleep(run.seconds / 2)
+        at_once = set()
+        seen = []
+        for words in server.disk_log():
+            if words[1] == "start" and words[5] == "write":
+                at_once.add(words[2])
+                seen.append(len(at_once))
+            elif words[1] == "end":
+                at_once.discard(words[2])
+        if not seen:
+            raise Failed("no writes came to the disk")
+        seen.sort()
+        return {"depth": seen[len(seen) * 95 // 100] / admitted}
+
+    checks = []
+    for admitted in ADMITTED:
+        key = f"depth at {admitted}"
+        checks += [least(f"depth, of {admitted} admitted", key, 0.5),
+                   most(f"depth, of {admitted} admitted", key, 2)]
+    return Row(
+        "settling-depth", "goal", "writes at the backend at once, 2 s after "
+        "what it admits has changed, 64 FUA writes of 4K, 2 ms",
+        {"wtcache": Server(
+            "wtcache", Disk(log=True, size="1G", serve="4", fua="emulate",
+                            **{"write-latency": "2ms",
+                               "flush-latency": "2ms"}),
+            ["wtcache-size=64M"])},
+        [Side("wtcache", "wtcache", after_changes(
+            ["--op", "write", "--fua", "--connections", "4", "--depth",
+             "16"], depth))], checks)
+
+
+def settling_choice_row():
+    """The goals are what only the better way can reach: at 1 and 4 at once
+    that is shared flushes, at 32 the flag.
+    """
+    writes = ["--op", "write", "--fua", "--depth", "16"]
+
+    def rate(server, run, _admitted=None):
+        before = server.disk_stats()
+        time.sleep(run.seconds / 2)
+        after = server.disk_stats()
+        return {"rate": (after["write"] - before["write"]) /
+                (run.seconds / 2)}
+
+    goals = {1: 2.5, 4: 1.6, 32: 0.9}
+    disk = Disk(size="1G", serve="4", fua="native",
+                **{"write-latency": "200us", "flush-latency": "2ms"})
+    return Row(
+        "settling-choice", "goal", "4K random FUA writes, native, depth 16, "
+        "2 s after what the backend admits has changed",
+        {"wtcache": Server("wtcache", disk, ["wtcache-size=64M"]),
+         "no filter": Server("no filter", disk)},
+        [Side("wtcache", "wtcache", after_changes(writes, rate)),
+         Side("no filter", "no filter", after_changes(writes, rate))],
+        [least(f"rate at {admitted} admitted, of no filter",
+               f"rate at {admitted}", goal, "no filter")
+         for admitted, goal in goals.items()])
+
+
+# ------------------------------------------------------------------ fio
+
+def fio_row(name, title, backend, parameters, arguments, own, goal,
+            warm=None):
+    """The same load by fio, and by ours on the same server."""
+    def by_fio(server, run):
+        return fio(server, "--bs=4k", f"--runtime={1000 * run.seconds:.0f}ms",
+                   "--randrepeat=0", *arguments)
+
+    servers = {stack: Server(stack, backend,
+                             parameters if stack == "wtcache" else (), warm)
+               for stack in ("wtcache", "no filter")}
+    return Row(name, "goal", title, servers,
+               [Side("wtcache", "wtcache", by_fio),
+                Side("no filter", "no filter", by_fio),
+                Side("load", "wtcache", plain(*own))],
+               [least("rate by fio, of no filter", "iops", goal,
+                      "no filter"),
+                least("rate by fio, of bench/load", "iops", None, "load")])
+
+
+def fio_hits_row():
+    length = 128 * MI
+    return fio_row("fio-hits", "4K random read hits, depth 32, file on "
+                   "tmpfs, by fio", File(length), ["wtcache-size=256M"],
+                   ["--rw=randread", "--iodepth=32", f"--size={length}"],
+                   ["--depth", "32"], 1.0, read_once(length))
+
+
+def fio_cold_row():
+    return fio_row("fio-cold-reads", "4K random cold reads, depth 16, "
+                   "backend 2 ms, by fio",
+                   Disk(size="64G", **{"read-latency": "2ms"}),
+                   ["wtcache-size=64M"],
+                   ["--rw=randread", "--iodepth=16", "--size=64G",
+                    "--norandommap"], ["--depth", "16"], 0.98)
+
+
 def available_memory():
     with open("/proc/meminfo") as info:
         for line in info:
@@ -555,8 +805,10 @@ def available_memory():
 
 def need(row):
     """Raise Missing where the row cannot run."""
-    if row.name == "hit-instructions" and not shutil.which("valgrind"):
-        raise Missing("valgrind is not installed")
+    for prefix, program in (("hit-instructions", "valgrind"),
+                            ("fio-", "fio")):
+        if row.name.startswith(prefix) and not shutil.which(program):
+            raise Missing(f"{program} is not installed")
     if row.memory > available_memory():
         raise Missing(f"needs {row.memory // MI} MiB of memory")
 
@@ -603,4 +855,10 @@ ROWS = [
     bounded_latency_row(),
     small_flush_row(),
     huge_cache_row(),
+    metadata_row(),
+    misses_row(),
+    settling_depth_row(),
+    settling_choice_row(),
+    fio_hits_row(),
+    fio_cold_row(),
 ]

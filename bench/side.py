@@ -9,7 +9,10 @@ What it knows: paths, processes, /proc.  What is measured, and what is good,
 is said in rows.py.
 """
 
+import contextlib
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -83,12 +86,15 @@ class File:
 class Disk:
     """The tests' disk, with the latencies of a remote one."""
 
-    def __init__(self, **parameters):
+    def __init__(self, log=False, **parameters):
+        self.log = log
         self.parameters = {"size": "4G", "multi-conn": "yes", **parameters}
 
     def arguments(self, folder):
         return [disk_path(), "durable=" + os.path.join(folder, "durable"),
                 "control=" + os.path.join(folder, "control"),
+                *(["log=" + os.path.join(folder, "log.disk")]
+                  if self.log else []),
                 *(f"{key}={value}" for key, value in self.parameters.items())]
 
 
@@ -116,7 +122,8 @@ class Server:
                             filter_path() if name == "wtcache" else name]
             command += backend.arguments(folder) + own
             if "wtcache" in filters:
-                command += parameters
+                command += [text.replace("{folder}", folder)
+                            for text in parameters]
         self.uri = "nbd+unix:///?socket=" + self.path("nbd")
         with open(self.path("log"), "wb") as log:
             # The cache and cow filters keep their data in TMPDIR.
@@ -197,6 +204,38 @@ class Server:
             raise Failed("the disk: " + " ".join(commands) + ": " + answer)
         return answer
 
+    def metric(self, name, **labels):
+        """The sum of a metric in the statistics that wtcache writes next."""
+        path = self.path("stats")
+        began = time.time()
+        deadline = time.monotonic() + 30
+        # One that was begun before this call may tell of what was before.
+        while (not os.path.exists(path) or
+               os.stat(path).st_mtime < began + 0.1):
+            if time.monotonic() > deadline:
+                raise Failed("wtcache writes no statistics")
+            time.sleep(0.05)
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        with open(path) as stats:
+            values = [float(line.split()[-1]) for line in stats
+                      if re.match(name + "[ {]", line) and
+                      all(label in line for label in wanted)]
+        if not values:
+            raise Missing(f"the filter has no metric {name}")
+        return sum(values)
+
+    def disk_log_begin(self):
+        """The next disk_log has what comes from here on."""
+        self.control("sync")
+        self.log_begins = os.path.getsize(self.path("log.disk"))
+
+    def disk_log(self):
+        """Lines of the disk's log since disk_log_begin, in words."""
+        self.control("sync")
+        with open(self.path("log.disk")) as log:
+            log.seek(self.log_begins)
+            return [line.split() for line in log if line.endswith("\n")]
+
     def disk_stats(self):
         """The disk's counters, by name."""
         return {key: int(value) for key, _, value in
@@ -246,6 +285,18 @@ def load(server, *arguments):
     return result
 
 
+@contextlib.contextmanager
+def load_begun(server, *arguments):
+    """A load goes on meanwhile."""
+    other = Load(server, [*arguments, "--seconds", "600"])
+    try:
+        yield
+        other.stop()
+    except BaseException:
+        other.kill()
+        raise
+
+
 def load_beside(server, background, *arguments):
     """Run one load while another goes on; the results of both."""
     other = Load(server, [*background, "--seconds", "600"])
@@ -266,3 +317,23 @@ def loads_together(server, *lists):
         for one in running:
             one.process.kill()
         raise
+
+
+def fio(server, *arguments):
+    """The same kind of load by fio; a part of what `load` measures."""
+    before = server.cpu()
+    command = ["fio", "--name=load", "--ioengine=nbd",
+               "--uri=" + server.uri, "--time_based",
+               "--output-format=json", *arguments]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, text=True,
+                          capture_output=True)
+    if done.returncode != 0:
+        raise Failed("fio: " + done.stderr.strip())
+    # It greets the server before it prints.
+    job = json.loads(done.stdout[done.stdout.index("{"):])["jobs"][0]
+    if job["error"]:
+        raise Failed(f"fio: error {job['error']}")
+    requests = job["read"]["total_ios"] + job["write"]["total_ios"]
+    return {"iops": job["read"]["iops"] + job["write"]["iops"],
+            "requests": requests,
+            "cpu": 1e6 * (server.cpu() - before) / max(requests, 1)}
