@@ -157,9 +157,8 @@ def plot_goals(result, path):
     if not lines:
         return
     script = HEAD.format(
-        height=110 + 17 * len(lines), output=quoted(path),
-        title=quoted("Measured, as a multiple of the goal (more is better; "
-                     "the bar is the spread)"))
+        height=130 + 17 * len(lines), output=quoted(path),
+        title=quoted("Multiples of the goal, with their spread"))
     names = []
     for verdict in COLOURS:
         # Gnuplot knows no empty block of data.
@@ -171,7 +170,8 @@ def plot_goals(result, path):
     tics = ", ".join(f"{quoted(label)} {len(lines) - i}"
                      for i, (label, *_) in enumerate(lines))
     script += (f"set ytics ({tics})\nset yrange [0:{len(lines) + 1}]\n"
-               "set logscale x 2\nset grid x\nset key bottom right\n"
+               "set logscale x 2\nset grid x\n"
+               "set key outside bottom center horizontal\n"
                "set arrow from 1, graph 0 to 1, graph 1 nohead lw 2 "
                "lc rgb '#404040'\n"
                "plot " + ", ".join(
