@@ -301,7 +301,7 @@ def profile_of(path, stack, kinds):
 
 
 def instructions_row():
-    length = 4 * MI
+    length = 64 * MI
     count = 10000
 
     def measure(server, run):
@@ -314,7 +314,7 @@ def instructions_row():
         toggles = [f"--toggle-collect={name}_pread"
                    for name in side.STACKS[stack][0]]
         profiled = side.Server(
-            folder, stack, File(length), ["wtcache-size=16M"], threads=1,
+            folder, stack, File(length), ["wtcache-size=128M"], threads=1,
             wrapper=["valgrind", "--tool=callgrind", "--dump-instr=yes",
                      "--compress-pos=no", *toggles,
                      f"--callgrind-out-file={folder}/profile"])

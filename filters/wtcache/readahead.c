@@ -29,12 +29,16 @@
 #define FIRST_WINDOW (64 * KiB)
 #define CHUNK        (256 * KiB)
 #define SLACK        16 /* requests that may overtake each other */
+#define REGIONS      1024
+#define REGION_SHIFT 20
 
 struct stream {
   uint64_t low, high; /* bytes: the next request begins or ends here */
   uint64_t ahead;     /* read ahead up to (or, backwards, down to) here */
   uint64_t window;    /* bytes; 0: not yet known to be a stream */
   uint64_t last_used;
+  uint64_t region; /* where it is counted, if it is */
+  bool counted;
   bool backward;
 };
 
@@ -53,11 +57,12 @@ struct readahead {
   uint64_t most;
   uint64_t fill; /* what a miss reads: a stream misses once in so much */
 
-  /* A bit for each stream that has a window, and where it is.  Relaxed, advice:
-   * written under the lock; a hit that is in none of them takes no lock.
+  /* How many streams with a window are in a region, or next to it; regions
+   * share counters.  Relaxed, advice: written under the lock; a hit that is
+   * near no stream takes no lock, and a stale answer begins a window a request
+   * later.
    */
-  _Atomic unsigned active;
-  _Atomic uint64_t position[STREAMS];
+  _Atomic uint8_t near[REGIONS];
 
   /* Tasks that nobody has begun.  Relaxed, advice: written under the lock; a
    * miss that finds none takes no lock.
@@ -296,6 +301,33 @@ find_stream (struct readahead *ra, uint64_t offset, uint64_t len)
   return NULL;
 }
 
+static void
+count (struct readahead *ra, uint64_t region, int by)
+{
+  unsigned i;
+
+  assert_held (&ra->lock);
+  for (i = 0; i < 3; ++i)
+    atomic_fetch_add_explicit (&ra->near[(region + i - 1) % REGIONS], by,
+                               memory_order_relaxed);
+}
+
+/* Counts a stream where it is, for is_near_a_stream, or no longer. */
+static void
+count_stream (struct readahead *ra, struct stream *s, bool counted)
+{
+  const uint64_t region = (s->backward ? s->low : s->high) >> REGION_SHIFT;
+
+  if (s->counted == counted && (!counted || s->region == region))
+    return;
+  if (s->counted)
+    count (ra, s->region, -1);
+  if (counted)
+    count (ra, region, 1);
+  s->counted = counted;
+  s->region = region;
+}
+
 static struct stream *
 new_stream (struct readahead *ra, uint64_t offset, uint64_t len)
 {
@@ -304,62 +336,36 @@ new_stream (struct readahead *ra, uint64_t offset, uint64_t len)
   for (s = ra->streams; s < ra->streams + STREAMS; ++s)
     if (s->last_used < oldest->last_used)
       oldest = s;
+  count_stream (ra, oldest, false);
   *oldest = (struct stream){ .low = offset, .high = offset + len };
   return oldest;
 }
 
-/* Whether a hit may belong to a stream.  Without the lock: a stale answer
- * begins a window a request later.
+/* Whether a hit may belong to a stream; requests are within the slack of their
+ * stream's region.
  */
 static bool
 is_near_a_stream (struct readahead *ra, uint64_t offset, uint64_t len)
 {
-  unsigned active = atomic_load_explicit (&ra->active, memory_order_relaxed);
-  uint64_t at;
+  const uint64_t region = offset >> REGION_SHIFT;
 
-  for (; active != 0; active &= active - 1) {
-    at = atomic_load_explicit (&ra->position[__builtin_ctz (active)],
-                               memory_order_relaxed);
-    if (offset + (SLACK + 1) * len >= at && offset <= at + SLACK * len)
-      return true;
-  }
-  return false;
+  return atomic_load_explicit (&ra->near[region % REGIONS],
+                               memory_order_relaxed) != 0 ||
+         (SLACK + 1) * len > UINT64_C (1) << REGION_SHIFT;
 }
 
-/* Publishes where a stream is for is_near_a_stream. */
-static void
-publish (struct readahead *ra, const struct stream *s)
+/* Not inlined: it would make each hit save registers for it. */
+static __attribute__ ((noinline)) void
+note_request (struct readahead *ra, uint64_t offset, uint64_t len, bool missed)
 {
-  const unsigned i = s - ra->streams;
-  const unsigned active =
-      atomic_load_explicit (&ra->active, memory_order_relaxed);
-
-  assert_held (&ra->lock);
-  atomic_store_explicit (&ra->position[i], s->backward ? s->low : s->high,
-                         memory_order_relaxed);
-  atomic_store_explicit (&ra->active,
-                         s->window ? active | 1u << i : active & ~(1u << i),
-                         memory_order_relaxed);
-}
-
-void
-readahead_note (struct readahead *ra, uint64_t offset, uint64_t len,
-                bool missed)
-{
-  struct stream *s;
-
-  if (!missed && !is_near_a_stream (ra, offset, len))
-    return;
-
   LOCK_FOR_SCOPE (&ra->lock);
-  s = find_stream (ra, offset, len);
+  struct stream *s = find_stream (ra, offset, len);
 
   if (s == NULL) {
     /* What is cached already is no beginning of a stream. */
     if (missed) {
       s = new_stream (ra, offset, len);
       s->last_used = ++ra->clock;
-      publish (ra, s);
     }
     return;
   }
@@ -373,6 +379,14 @@ readahead_note (struct readahead *ra, uint64_t offset, uint64_t len,
     count_use (ra, s, offset, len);
   s->low = s->backward ? min_u64 (s->low, offset) : offset;
   s->high = s->backward ? offset + len : max_u64 (s->high, offset + len);
-  publish (ra, s);
+  count_stream (ra, s, true);
   read_ahead (ra, s);
+}
+
+void
+readahead_note (struct readahead *ra, uint64_t offset, uint64_t len,
+                bool missed)
+{
+  if (missed || is_near_a_stream (ra, offset, len))
+    note_request (ra, offset, len, missed);
 }

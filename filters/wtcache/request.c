@@ -505,26 +505,17 @@ read_piece (struct client *c, uint8_t *buf, uint64_t offset, uint64_t len,
   return 0;
 }
 
-int
-request_read (struct client *c, void *buf, uint32_t len, uint64_t offset)
+/* Any other read than a hit in one page. */
+static __attribute__ ((noinline)) int
+read_pieces (struct client *c, uint8_t *buf, uint32_t len, uint64_t offset)
 {
-  uint64_t n, done = offset, rest = len;
+  uint64_t n, done;
   bool missed = false;
-  struct part part;
   int err = 0;
-
-  /* Most requests are a hit in one page. */
-  if (next_part (&c->export->pc, &done, &rest, &part) && rest == 0 &&
-      page_read (&c->export->pc, &part, buf)) {
-    stats_request (&c->export->stats, COUNT_HITS, COUNT_HIT_BYTES, len);
-    if (c->ahead)
-      readahead_note (c->ahead, offset, len, false);
-    return 0;
-  }
 
   for (done = 0; done < len && err == 0; done += n) {
     n = piece_len (c->export, offset + done, len - done);
-    err = read_piece (c, (uint8_t *) buf + done, offset + done, n, &missed);
+    err = read_piece (c, buf + done, offset + done, n, &missed);
   }
   if (missed)
     stats_request (&c->export->stats, COUNT_MISSES, COUNT_MISS_BYTES, len);
@@ -533,6 +524,23 @@ request_read (struct client *c, void *buf, uint32_t len, uint64_t offset)
   if (c->ahead && err == 0)
     readahead_note (c->ahead, offset, len, missed);
   return err;
+}
+
+int
+request_read (struct client *c, void *buf, uint32_t len, uint64_t offset)
+{
+  uint64_t at = offset, rest = len;
+  struct part part;
+
+  /* Most requests are this. */
+  if (next_part (&c->export->pc, &at, &rest, &part) && rest == 0 &&
+      page_read (&c->export->pc, &part, buf)) {
+    stats_request (&c->export->stats, COUNT_HITS, COUNT_HIT_BYTES, len);
+    if (c->ahead)
+      readahead_note (c->ahead, offset, len, false);
+    return 0;
+  }
+  return read_pieces (c, buf, len, offset);
 }
 
 int

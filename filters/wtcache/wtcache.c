@@ -496,10 +496,10 @@ wtcache_can_cache (nbdkit_next *next, void *handle)
   return NBDKIT_CACHE_NATIVE;
 }
 
-/* Each data request begins here: from the first on helpers may borrow. */
-static struct client *
-begin (struct handle *h, const char *what, uint32_t count, uint64_t offset,
-       uint32_t flags)
+/* What is to be done for few requests only, apart from those of every one. */
+static __attribute__ ((noinline)) void
+begin_slowly (struct handle *h, const char *what, uint32_t count,
+              uint64_t offset, uint32_t flags)
 {
   if (wtcache_debug_requests)
     nbdkit_debug ("wtcache: export \"%s\": %s %" PRIu64 "+%" PRIu32
@@ -509,16 +509,24 @@ begin (struct handle *h, const char *what, uint32_t count, uint64_t offset,
     export_lend (h->client.export, &h->backend);
     atomic_store_explicit (&h->lent, true, memory_order_relaxed);
   }
+}
+
+/* Each data request begins here: from the first on helpers may borrow. */
+static inline struct client *
+begin (struct handle *h, const char *what, uint32_t count, uint64_t offset,
+       uint32_t flags)
+{
+  if (wtcache_debug_requests ||
+      !atomic_load_explicit (&h->lent, memory_order_relaxed))
+    begin_slowly (h, what, count, offset, flags);
   return &h->client;
 }
 
-/* Each ends here: its error is logged once, and goes to this client. */
-static int
-end (struct handle *h, const char *what, uint32_t count, uint64_t offset,
-     int error, int *err)
+/* Its error is logged once, and goes to this client. */
+static __attribute__ ((noinline)) int
+fail (struct handle *h, const char *what, uint32_t count, uint64_t offset,
+      int error, int *err)
 {
-  if (error == 0)
-    return 0;
   stats_add (&h->client.export->stats, COUNT_ERRORS, 1);
   errno = error;
   nbdkit_error ("wtcache: export \"%s\": %s of %" PRIu32 " bytes at %" PRIu64
@@ -526,6 +534,14 @@ end (struct handle *h, const char *what, uint32_t count, uint64_t offset,
                 h->name, what, count, offset);
   *err = error;
   return -1;
+}
+
+/* Each ends here. */
+static inline int
+end (struct handle *h, const char *what, uint32_t count, uint64_t offset,
+     int error, int *err)
+{
+  return error == 0 ? 0 : fail (h, what, count, offset, error, err);
 }
 
 static int
