@@ -46,7 +46,8 @@ enum pattern {
   PATTERN_RANDOM,
   PATTERN_SEQUENTIAL,
   PATTERN_BACKWARD,
-  PATTERN_SINGLE
+  PATTERN_SINGLE,
+  PATTERN_REPLAY /* of a trace, not to be asked for by name */
 };
 
 static struct {
@@ -77,6 +78,18 @@ static struct {
   .seed = 1,
   .read_percent = 50,
 };
+
+/* What --replay asks for, in the trace's order. */
+struct access {
+  uint64_t block;
+  bool write;
+};
+
+static struct {
+  struct access *accesses;
+  uint64_t count, room;
+  uint64_t last; /* the highest block */
+} trace;
 
 /* Latencies: each power of two of nanoseconds is cut in 64, so a percentile is
  * exact to 1.6 %.
@@ -328,6 +341,9 @@ next_offset (struct connection *c)
     break;
   case PATTERN_SINGLE:
     break;
+  case PATTERN_REPLAY:
+    block = trace.accesses[c->next++].block;
+    break;
   }
   return options.offset + (c->first + block) * options.block;
 }
@@ -405,8 +421,11 @@ issue (struct connection *c, struct slot *slot, uint64_t began)
     return nbd_aio_flush (c->nbd, done, 0) >= 0;
   }
 
-  reading = options.op == OP_READ ||
-            (options.op == OP_MIXED && below (c, 100) < options.read_percent);
+  if (options.pattern == PATTERN_REPLAY)
+    reading = !trace.accesses[c->next].write;
+  else
+    reading = options.op == OP_READ ||
+              (options.op == OP_MIXED && below (c, 100) < options.read_percent);
   slot->offset = next_offset (c);
   c->quota--;
   if (reading) {
@@ -575,6 +594,9 @@ prepare (struct connection *c, unsigned index)
     if (index == n - 1)
       c->blocks = blocks - c->first;
   }
+  if (options.pattern == PATTERN_REPLAY && trace.last >= blocks)
+    die (2, "--replay: block %" PRIu64 " is past the end of the range",
+         trace.last);
   c->quota = UINT64_MAX;
   if (options.count)
     c->quota = options.count / n + (index < options.count % n);
@@ -659,6 +681,52 @@ report (const struct connection *connections, double elapsed, double cpu)
   return failed || errors > 0 || mismatches > 0 ? 1 : 0;
 }
 
+static void
+add_access (uint64_t block, bool write)
+{
+  if (trace.count == trace.room) {
+    trace.room = trace.room > 0 ? 2 * trace.room : 1 << 16;
+    trace.accesses =
+        realloc (trace.accesses, trace.room * sizeof *trace.accesses);
+    if (trace.accesses == NULL)
+      die (1, "%s", strerror (ENOMEM));
+  }
+  trace.accesses[trace.count++] = (struct access){ block, write };
+  if (block > trace.last)
+    trace.last = block;
+}
+
+/* Each line is a block's number, or TIME,R|W,FIRST,BLOCKS: one request for
+ * each of these.
+ */
+static void
+read_trace (const char *name)
+{
+  FILE *file = strcmp (name, "-") == 0 ? stdin : fopen (name, "r");
+  char line[256];
+  uint64_t first, blocks;
+  char how;
+
+  if (file == NULL)
+    die (2, "--replay: %s: %s", name, strerror (errno));
+  while (fgets (line, sizeof line, file) != NULL) {
+    how = 'R';
+    blocks = 1;
+    if (strchr (line, ',') ? sscanf (line, "%*[^,],%c,%" SCNu64 ",%" SCNu64,
+                                     &how, &first, &blocks) != 3
+                           : sscanf (line, "%" SCNu64, &first) != 1)
+      die (2, "--replay: %s: a line is not as expected", name);
+    for (uint64_t i = 0; i < blocks; ++i)
+      add_access (first + i, how == 'W');
+  }
+  if (ferror (file))
+    die (2, "--replay: %s: %s", name, strerror (errno));
+  if (file != stdin)
+    fclose (file);
+  if (trace.count == 0)
+    die (2, "--replay: %s: nothing is in it", name);
+}
+
 static const char usage[] =
     "usage: load [options] URI\n"
     "  --op read|write|mixed       what is asked (read)\n"
@@ -666,6 +734,10 @@ static const char usage[] =
     "  --pattern random|sequential|backward|single\n"
     "                              where (random); the ordered patterns give\n"
     "                              each connection its own part of the range\n"
+    "  --replay FILE               what a trace says instead, on one "
+    "connection;\n"
+    "                              a line is the number of a block, or\n"
+    "                              TIME,R|W,FIRST,BLOCKS; -: standard input\n"
     "  --block SIZE                bytes of a request (4K)\n"
     "  --depth N                   requests in flight on a connection (16)\n"
     "  --connections N             each with a thread of its own (1)\n"
@@ -757,6 +829,7 @@ static const struct option long_options[] = {
   { "op", required_argument, NULL, 'o' },
   { "read-percent", required_argument, NULL, 'p' },
   { "pattern", required_argument, NULL, 'P' },
+  { "replay", required_argument, NULL, 'T' },
   { "block", required_argument, NULL, 'b' },
   { "depth", required_argument, NULL, 'd' },
   { "connections", required_argument, NULL, 'c' },
@@ -790,6 +863,10 @@ set_option (int option)
     break;
   case 'P':
     options.pattern = (enum pattern) parse_choice ("pattern", optarg, patterns);
+    break;
+  case 'T':
+    options.pattern = PATTERN_REPLAY;
+    read_trace (optarg);
     break;
   case 'b':
     options.block = parse_size ("block", optarg, 1, MAX_BLOCK);
@@ -854,6 +931,12 @@ parse_options (int argc, char **argv)
     die (2, "--fua and --flush-every: there are no writes");
   if (options.zipf > 0 && options.pattern != PATTERN_RANDOM)
     die (2, "--zipf: the pattern is not random");
+  if (options.pattern == PATTERN_REPLAY) {
+    if (options.connections != 1)
+      die (2, "--replay: needs one connection");
+    if (options.count == 0 || options.count > trace.count)
+      options.count = trace.count;
+  }
   if (options.seconds <= 0 && options.count == 0)
     options.seconds = 5;
 }
