@@ -13,7 +13,12 @@
 #include "submit.h"
 #include "workers.h"
 
-enum mode { MODE_WRITEBACK, MODE_WRITETHROUGH, MODE_WRITEAROUND };
+enum mode {
+  MODE_WRITEBACK,
+  MODE_THROUGH, /* at once, durable after a flush: the thread model's default */
+  MODE_WRITETHROUGH,
+  MODE_WRITEAROUND,
+};
 
 /* What the administrator chose, for all exports. */
 struct settings {

@@ -600,6 +600,7 @@ put_settings (FILE *f)
 {
   static const char *const modes[] = {
     [MODE_WRITEBACK] = "writeback",
+    [MODE_THROUGH] = "through",
     [MODE_WRITETHROUGH] = "writethrough",
     [MODE_WRITEAROUND] = "writearound",
   };

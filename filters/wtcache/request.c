@@ -830,10 +830,17 @@ write_past (struct piece *p)
 /* How a piece is written. */
 enum path { PATH_DIRTY, PATH_THROUGH, PATH_DURABLE };
 
+/* Whether every request is treated as one with FUA. */
+static bool
+all_are_durable (const struct export *e)
+{
+  return e->settings->mode >= MODE_WRITETHROUGH;
+}
+
 static enum path
 choose_path (struct export *e, uint64_t len, bool durable)
 {
-  if (durable)
+  if (durable || all_are_durable (e))
     return PATH_DURABLE;
   if (e->settings->mode != MODE_WRITEBACK)
     return PATH_THROUGH;
@@ -876,7 +883,8 @@ write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
   const uint64_t start = round_down (offset, block_size (&e->pc));
   const uint64_t blocks = block_end (e, offset + len) - start;
   const enum path path = choose_path (e, blocks, durable);
-  const bool throttled = path == PATH_DURABLE && !durable;
+  const bool throttled =
+      path == PATH_DURABLE && !durable && !all_are_durable (e);
   const uint64_t began = throttled ? now_ns () : 0;
   struct piece p; /* large: only what is used is set */
   int err;
@@ -991,9 +999,11 @@ request_zero (struct client *c, uint32_t len, uint64_t offset, unsigned flags)
   const uint64_t first = block_end (e, offset);
   const uint64_t last =
       end == e->pc.size ? end : round_down (end, block_size (&e->pc));
-  const bool durable = flags & ZERO_FUA;
+  const bool durable = flags & ZERO_FUA || all_are_durable (e);
   int err = 0;
 
+  if (durable)
+    flags |= ZERO_FUA;
   if (first >= last) /* less than a block, or parts of two */
     return request_write (c, NULL, len, offset, durable);
 

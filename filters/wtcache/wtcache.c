@@ -103,7 +103,7 @@ wtcache_get_ready (int thread_model)
   if (!parallel) {
     options_tell_without_effect ();
     if (!options.mode_given)
-      options.settings.mode = MODE_WRITETHROUGH;
+      options.settings.mode = MODE_THROUGH;
   }
   err = registry_init (&options.settings, options.size, parallel);
   if (err != 0) {

@@ -361,9 +361,9 @@ stack_in_mode (enum mode mode)
 }
 
 static void
-test_writethrough_goes_at_once_and_stays (void **state)
+test_through_goes_at_once_and_stays (void **state)
 {
-  struct stack *s = stack_in_mode (MODE_WRITETHROUGH);
+  struct stack *s = stack_in_mode (MODE_THROUGH);
 
   (void) state;
   assert_int_equal (stack_write (s, 512, 1024, 7, false), 0);
@@ -379,6 +379,24 @@ test_writethrough_goes_at_once_and_stays (void **state)
 }
 
 static void
+test_writethrough_is_durable_and_stays (void **state)
+{
+  struct stack *s = stack_in_mode (MODE_WRITETHROUGH);
+
+  (void) state;
+  assert_int_equal (stack_write (s, 512, 1024, 7, false), 0);
+  assert_true (stack_keeps (s, 512, 1024, 7));
+  assert_int_equal (request_zero (s->client, 8192, 4096, 0), 0);
+  assert_true (stack_keeps (s, 4096, 8192, 0));
+  assert_int_equal (request_zero (s->client, 100, 520, 0), 0);
+  assert_true (stack_keeps (s, 520, 100, 0));
+  assert_int_equal (stack_read (s, 1024, 512), 7);
+  assert_int_equal (calls (s, ARRAY_READ), 0);
+  assert_int_equal (stack_amounts (s).held, 0);
+  stack_free (s);
+}
+
+static void
 test_writearound_leaves_once_stable (void **state)
 {
   struct stack *s = stack_in_mode (MODE_WRITEAROUND);
@@ -388,9 +406,7 @@ test_writearound_leaves_once_stable (void **state)
   assert_int_equal (stack_read (s, 0, 4096), 7);
   assert_int_equal (calls (s, ARRAY_READ), 1);
   assert_int_equal (stack_write (s, 8192, 4096, 8, false), 0);
-  assert_int_equal (stack_read (s, 8192, 4096), 8);
-  assert_int_equal (calls (s, ARRAY_READ), 1);
-  assert_int_equal (request_flush (s->client), 0);
+  assert_true (stack_keeps (s, 8192, 4096, 8));
   assert_int_equal (stack_read (s, 8192, 4096), 8);
   assert_int_equal (calls (s, ARRAY_READ), 2);
   stack_free (s);
@@ -546,7 +562,7 @@ test_failed_fua_of_acknowledged_is_dirty (void **state)
   struct stack *s;
 
   (void) state;
-  for (mode = MODE_WRITEBACK; mode <= MODE_WRITETHROUGH; ++mode) {
+  for (mode = MODE_WRITEBACK; mode <= MODE_THROUGH; ++mode) {
     o.settings.mode = mode;
     s = stack_new (&o);
     assert_int_equal (stack_write (s, 0, 1024, 6, false), 0);
@@ -1467,7 +1483,8 @@ main (void)
     cmocka_unit_test (test_partial_write_reads_its_edges),
     cmocka_unit_test (test_failed_edge_changes_nothing),
     cmocka_unit_test (test_last_block_is_short),
-    cmocka_unit_test (test_writethrough_goes_at_once_and_stays),
+    cmocka_unit_test (test_through_goes_at_once_and_stays),
+    cmocka_unit_test (test_writethrough_is_durable_and_stays),
     cmocka_unit_test (test_writearound_leaves_once_stable),
     cmocka_unit_test (test_fua_writes_its_own_blocks_only),
     cmocka_unit_test (test_fua_of_part_of_a_dirty_block),

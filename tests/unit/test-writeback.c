@@ -202,7 +202,7 @@ test_flush_after_the_failure_of_another (void **state)
   struct stack *s;
 
   (void) state;
-  o.settings.mode = MODE_WRITETHROUGH;
+  o.settings.mode = MODE_THROUGH;
   s = stack_new (&o);
   a.s = b.s = s;
   s->array->forgets = true;
@@ -286,7 +286,7 @@ test_flush_does_not_wait_for_unanswered_writes (void **state)
   struct stack *s;
 
   (void) state;
-  o.settings.mode = MODE_WRITETHROUGH;
+  o.settings.mode = MODE_THROUGH;
   s = stack_new (&o);
   write.s = s;
   array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
@@ -332,7 +332,7 @@ test_flush_of_every_connection_that_wrote (void **state)
 
   (void) state;
   o.traits.can_multi_conn = false;
-  o.settings.mode = MODE_WRITETHROUGH;
+  o.settings.mode = MODE_THROUGH;
   o.clients = 4;
   s = stack_new (&o);
   memset (buf, 1, sizeof buf);
@@ -463,7 +463,7 @@ test_unstable_data_is_flushed_in_time (void **state)
 
   (void) state;
   o.settings.dirty_max = 128 * KiB;
-  o.settings.mode = MODE_WRITETHROUGH;
+  o.settings.mode = MODE_THROUGH;
   s = stack_new (&o);
   for (i = 0; i < 512; ++i)
     must (stack_write (s, i * 4096, 4096, i, false) == 0);
