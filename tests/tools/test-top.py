@@ -1,0 +1,750 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Tests of wtcache-top: what it makes of files as servers write them, in
+every state, on paper, as JSON, as a picture and in a terminal; and of one
+that a server does write."""
+
+import ctypes
+import json
+import os
+import re
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "lib"), HERE]
+
+import exposition  # noqa: E402
+import tap  # noqa: E402
+import wt  # noqa: E402
+from exposition import Export  # noqa: E402
+
+TOP = os.path.join(os.environ.get("top_builddir",
+                                  os.path.join(HERE, "..", "..")),
+                   "tools", "wtcache-top")
+MIB = 1 << 20
+
+folder = None
+
+
+def fresh(*exports, **options):
+    """The name of a new file with these exports."""
+    global folder
+    if folder is None:
+        folder = tempfile.mkdtemp(prefix="wtcache-top-")
+    handle, path = tempfile.mkstemp(suffix=".prom", dir=folder)
+    os.close(handle)
+    exposition.write(path, *exports, **options)
+    return path
+
+
+def run(*arguments, locale="C.UTF-8", **options):
+    tap.require(os.path.exists(TOP), "wtcache-top is not built")
+    return subprocess.run(
+        [TOP, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, timeout=60 * tap.SCALE,
+        env={**os.environ, "LC_ALL": locale}, **options)
+
+
+def once(*arguments, **options):
+    result = run("--once", *arguments, **options)
+    assert result.returncode == 0, result
+    assert result.stderr == "", result.stderr
+    return result.stdout
+
+
+def as_json(*arguments):
+    result = run("--json", *arguments)
+    assert result.returncode == 0, result
+    return json.loads(result.stdout)["files"]
+
+
+def one_export(*arguments):
+    return as_json(*arguments)[0]["exports"][0]
+
+
+def fails(status, *arguments, **options):
+    """It ends with this status and one line, which is returned."""
+    result = run(*arguments, **options)
+    assert result.returncode == status, result
+    assert result.stdout == "", result.stdout
+    assert re.fullmatch("wtcache-top: [^\n]+\n", result.stderr), result.stderr
+    return result.stderr
+
+
+def expect(found, wanted):
+    assert found == wanted, "%r instead of %r" % (found, wanted)
+
+
+def expect_near(found, wanted):
+    assert abs(found - wanted) <= 1e-6 * abs(wanted), "%r instead of %r" % (
+        found, wanted)
+
+
+# The state in words.
+
+def state(**values):
+    path = fresh(Export("disk", **values))
+    export = one_export(path)
+    assert export["state"] in once(path), once(path)
+    return export["condition"], export["state"]
+
+
+def test_all_on_the_backend():
+    expect(state(), ("clean", "all on the backend"))
+
+
+def test_dirty():
+    expect(state(dirty_bytes=12 * MIB, oldest_dirty_seconds=3.2),
+           ("held", "12 MiB dirty, oldest 3 s"))
+
+
+def test_on_its_way_and_not_flushed():
+    expect(state(writeback_bytes=MIB, unstable_bytes=5000),
+           ("held", "1 MiB on its way, 4.9 KiB not flushed"))
+    expect(state(dirty_bytes=512, oldest_dirty_seconds=7200,
+                 writeback_bytes=MIB, unstable_bytes=MIB),
+           ("held", "512 B dirty, oldest 2 h 0 min, 1 MiB on its way, "
+            "1 MiB not flushed"))
+
+
+def test_refusing():
+    since = time.mktime((2020, 5, 17, 14, 3, 5, 0, 0, -1))
+    condition, words = state(
+        refusing=1, error="ENOSPC", dirty_bytes=12 * MIB,
+        oldest_dirty_seconds=200,
+        writeback_failing_since_timestamp_seconds=since)
+    expect(condition, "refusing")
+    expect(words, "backend refuses writes: ENOSPC since 2020-05-17 14:03:05;"
+           " 12 MiB dirty, oldest 3 min")
+
+
+def test_refusing_since_today():
+    since = int(time.time()) - 1
+    _, words = state(refusing=1, error="EIO", dirty_bytes=512,
+                     writeback_failing_since_timestamp_seconds=since)
+    # Unless midnight was a second ago.
+    clock = time.strftime("%H:%M:%S", time.localtime(since))
+    assert re.match("backend refuses writes: EIO since (.* )?%s; 512 B dirty"
+                    % clock, words), words
+
+
+def test_refusing_without_a_reason():
+    expect(state(refusing=1, dirty_bytes=512),
+           ("refusing",
+            "backend refuses writes; 512 B dirty, oldest 0 s"))
+
+
+def test_unknown_state():
+    """An older filter may not tell all."""
+    path = fresh(written=time.time())
+    with open(path, "a") as f:
+        f.write('wtcache_dirty_bytes{export="a"} 0\n')
+    expect(one_export(path)["condition"], "unknown")
+    assert "the file does not tell what is dirty" in once(path)
+
+
+def test_stale():
+    path = fresh(Export(), written=time.time() - 600)
+    assert ("not written for 10 min: the server has ended, or hangs"
+            in once(path)), once(path)
+    found = as_json(path)[0]
+    assert found["stale"] and 600 <= found["age_seconds"] < 4000, found
+    path = fresh(Export())
+    expect(as_json(path)[0]["stale"], False)
+    assert "not written" not in once(path)
+
+
+def test_no_export():
+    path = fresh()
+    assert "no export has been opened" in once(path)
+    expect(as_json(path)[0]["exports"], [])
+
+
+def test_saving():
+    path = fresh(Export(curve={0.25: 0.9, 0.5: 0.8, 1: 0.4, 2: 0.3}))
+    assert ("doubling the cache would save 25 % of backend reads"
+            in once(path)), once(path)
+    expect_near(one_export(path)["saved_by_doubling"], 0.25)
+    expect(one_export(path)["curve"][0],
+           {"size_ratio": 0.25, "size_bytes": 64 * MIB, "miss_ratio": 0.9})
+
+
+def test_no_saving_without_estimate():
+    for curve in {}, {1: 0.4}, {1: 0, 2: 0}, {1: "NaN", 2: "NaN"}:
+        path = fresh(Export(curve=curve))
+        assert "doubling" not in once(path), curve
+        assert "saved_by_doubling" not in one_export(path), curve
+
+
+def test_warnings():
+    text = once(fresh(Export(throttled_writes=3, failed_requests=2,
+                             errors={"write": 4, "flush": 1})))
+    assert "3 writes waited at the bound" in text, text
+    assert "5 calls of the backend failed" in text, text
+    assert "2 requests failed" in text, text
+    text = once(fresh(Export()))
+    assert "failed" not in text and "waited" not in text, text
+
+
+# Names.
+
+def test_names():
+    path = fresh(Export("", number=1), Export("a b", tls="yes", number=2),
+                 Export("same", number=3), Export("same", number=4),
+                 Export("same", tls="yes", number=5))
+    text = once(path)
+    for name in ("default export", "a b (TLS)", "same #3", "same #4",
+                 "same (TLS)"):
+        assert "\n%s  0 clients" % name in text, (name, text)
+    expect([(e["export"], e["tls"], e["number"])
+            for e in as_json(path)[0]["exports"]],
+           [("", False, "1"), ("a b", True, "2"), ("same", False, "3"),
+            ("same", False, "4"), ("same", True, "5")])
+
+
+def test_names_that_are_escaped():
+    name = 'quote " backslash \\ newline \n brace } comma , equals ='
+    path = fresh(Export(name))
+    expect(one_export(path)["export"], name)
+
+
+def test_names_that_a_terminal_would_obey():
+    path = fresh(Export("\x1b[31mred\x07\u009b2J"))
+    text = once(path)
+    assert "\\x1b[31mred\\x07\\xc2\\x9b2J" in text, text
+    assert not set(text) & {"\x1b", "\x07", "\u009b"}, text
+
+
+def test_names_outside_of_the_locale():
+    path = fresh(Export("Größe"))
+    assert "Größe" in once(path)
+    assert "Gr\\xc3\\xb6\\xc3\\x9fe" in once(path, locale="C")
+
+
+def test_name_that_is_not_utf8():
+    path = fresh()
+    with open(path, "ab") as f:
+        f.write(b'wtcache_dirty_bytes{export="\xff\xfe"} 0\n')
+    assert "\\xff\\xfe" in once(path)
+    expect(one_export(path)["export"], "\\xff\\xfe")
+
+
+# Numbers.
+
+def test_totals():
+    text = once(fresh(Export(
+        read_requests=1500, read_bytes=3 * MIB, read_hit_requests=1455,
+        seconds={"read": [0.005] * 90 + [0.05] * 10}, batches=[1, 2, 3],
+        backend_reads=100, cached_pages=256)))
+    assert re.search(r"read +1\.5k +3 MiB +97 % hits\n", text), text
+    assert re.search(r"backend read +100 +0 B +p50 6 ms, p99 91 ms\n", text)
+    assert "2 writes a batch" in text, text
+    assert "1 MiB of pages" in text, text
+    assert "/s" not in text, text
+
+
+def test_no_quantile_of_nothing():
+    text = once(fresh(Export()))
+    assert "p50" not in text and "hits" not in text, text
+    export = one_export(fresh(Export()))
+    expect(export["backend"]["read"], {"calls": 0})
+    assert "hit_ratio" not in export, export
+
+
+def test_quantiles():
+    """Even within a bucket; beyond the last finite bound, that one."""
+    export = one_export(fresh(Export(
+        seconds={"read": [0.0005] * 10, "flush": [100],
+                 "write": [0.00005] * 50 + [0.5] * 50})))
+    read, write = export["backend"]["read"], export["backend"]["write"]
+    expect_near(read["p50_seconds"], 0.0001 + 0.0009 / 2)
+    expect_near(read["mean_seconds"], 0.0005)
+    expect_near(write["p50_seconds"], 0.0001)
+    expect_near(write["p90_seconds"], 0.1 + 0.9 * 0.8)
+    expect_near(export["backend"]["flush"]["p99_seconds"], 60)
+
+
+def watch_closed(path):
+    """A descriptor that is readable once somebody has read the file."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init1(os.O_CLOEXEC)
+    close_nowrite = 0x10
+    assert libc.inotify_add_watch(fd, path.encode(), close_nowrite) >= 0, (
+        os.strerror(ctypes.get_errno()))
+    return fd
+
+
+def rates_of(before, after, seconds=2):
+    """The export that is told of two files, one after the other."""
+    now = time.time()
+    path = fresh(before, written=now - seconds)
+    closed = watch_closed(path)
+    waiting = subprocess.Popen([TOP, "--json", "--rates", path],
+                               stdout=subprocess.PIPE, text=True)
+    try:
+        assert select.select([closed], [], [], 60 * tap.SCALE)[0], (
+            "it does not read the file")
+        assert waiting.poll() is None, "it does not wait"
+        exposition.write(path, after, written=now)
+        text, _ = waiting.communicate(timeout=60 * tap.SCALE)
+    finally:
+        waiting.kill()
+        waiting.wait()
+        os.close(closed)
+    expect(waiting.returncode, 0)
+    found = json.loads(text)["files"][0]
+    assert abs(found["interval_seconds"] - seconds) < 1e-3, found
+    return found["exports"][0]
+
+
+def test_rates():
+    tap.require(os.path.exists(TOP), "wtcache-top is not built")
+    before = Export("disk", read_requests=1000, read_hit_requests=10,
+                    read_bytes=MIB, seconds={"read": [0.05] * 50})
+    after = Export("disk", read_requests=1200, read_hit_requests=160,
+                   read_bytes=5 * MIB,
+                   seconds={"read": [0.05] * 50 + [0.005] * 10})
+    found = rates_of(before, after)
+    expect_near(found["rates"]["read_requests"], 100)
+    expect_near(found["rates"]["read_bytes"], 2 * MIB)
+    expect(found["rates"]["write_requests"], 0)
+    expect_near(found["hit_ratio"], 0.75)
+    expect(found["backend"]["read"]["calls"], 10)
+    expect_near(found["backend"]["read"]["p50_seconds"], 0.0055)
+    assert "dirty_bytes" not in found["rates"], found["rates"]
+
+
+def test_rates_after_a_restart():
+    """Counters that begin anew have grown by what they are."""
+    tap.require(os.path.exists(TOP), "wtcache-top is not built")
+    found = rates_of(
+        Export("disk", read_requests=1000, seconds={"read": [0.05] * 5}),
+        Export("disk", read_requests=40, read_hit_requests=10,
+               seconds={"read": [0.005] * 2}))
+    expect_near(found["rates"]["read_requests"], 20)
+    expect(found["backend"]["read"]["calls"], 2)
+
+
+def test_rates_of_a_new_export():
+    tap.require(os.path.exists(TOP), "wtcache-top is not built")
+    found = rates_of(Export("old", number=1),
+                     Export("new", number=2, write_requests=8))
+    expect(found["export"], "new")
+    expect_near(found["rates"]["write_requests"], 4)
+
+
+def test_rates_of_a_stale_file():
+    """It is not waited for."""
+    path = fresh(Export(), written=time.time() - 600)
+    result = run("--once", "--rates", path)
+    expect(result.returncode, 0)
+    assert "not written for" in result.stdout, result.stdout
+
+
+def test_two_files():
+    one, other = fresh(Export("one")), fresh(Export("other"))
+    text = once(one, other)
+    assert text.index(one) < text.index("one  0 clients") < text.index(
+        other) < text.index("other  0 clients"), text
+    expect([f["file"] for f in as_json(one, other)], [one, other])
+
+
+def test_of_the_process():
+    found = as_json(fresh(Export(), size=512 * MIB, mode="writearound",
+                          frames=300 * MIB))[0]
+    expect(found["mode"], "writearound")
+    expect(found["size_bytes"], 512 * MIB)
+    expect(found["memory_by_kind"]["frames"], 300 * MIB)
+    expect(found["memory_bytes"], sum(found["memory_by_kind"].values()))
+    expect((found["version"], found["nbdkit"]), ("0.1.0", "1.32.5"))
+
+
+def test_formats_that_may_be():
+    """What else the text format allows."""
+    path = fresh()
+    with open(path, "w") as f:
+        f.write('# a comment\n\n   # another\n#\n'
+                'wtcache_size_bytes\t2.68435456e+08 1700000000000\n'
+                'node_load1 3\n'
+                'other_metric{ a = "b" , } NaN\n'
+                'wtcache_dirty_bytes { export="x",tls="no",number="1", } +1\n'
+                'wtcache_writeback_bytes{tls="no",number="1",export="x"} 2.5\n'
+                'wtcache_not_known_yet{export="x",tls="no",number="1"} 1\n'
+                'wtcache_unstable_bytes{export="x",tls="no",number="1"} 0')
+    export = one_export(path)
+    expect(export["values"]["dirty_bytes"], 1)
+    expect(export["values"]["writeback_bytes"], 2.5)
+    expect(export["condition"], "held")
+
+
+# The picture.
+
+def texts(svg):
+    root = xml.etree.ElementTree.parse(svg).getroot()
+    return [element.text for element in root.iter() if element.text]
+
+
+def draw(*paths):
+    picture = os.path.join(folder, "curve.svg")
+    result = run("--curve", picture, *paths)
+    assert (result.returncode, result.stderr) == (0, ""), result
+    return picture
+
+
+CURVE = {0.25: 0.8, 0.5: 0.6, 1: 0.4, 2: 0.3, 4: 0.25, 8: 0.2}
+
+
+def test_curve():
+    found = texts(draw(fresh(Export("a & <b>", curve=CURVE))))
+    for text in ("a & <b>", "80 %", "20 %", "64 MiB", "256 MiB", "2 GiB",
+                 "now", "Doubling the cache would save 25 % of backend "
+                 "reads."):
+        assert text in found, (text, found)
+
+
+def test_curve_is_a_line_down():
+    picture = draw(fresh(Export(curve=CURVE)))
+    root = xml.etree.ElementTree.parse(picture).getroot()
+    points = [(float(c.get("cx")), float(c.get("cy")))
+              for c in root.iter("{http://www.w3.org/2000/svg}circle")]
+    expect(len(points), 6)
+    steps = [b[0] - a[0] for a, b in zip(points, points[1:])]
+    assert max(steps) - min(steps) < 0.2, points
+    heights = [y for _, y in points]
+    expect(heights, sorted(heights))
+    # 0.8 is as far above the axis as four times 0.2.
+    axis = heights[-1] + (heights[-1] - heights[0]) / 3
+    assert abs((axis - heights[2]) * 2 - (axis - heights[0])) < 0.5, points
+
+
+def test_curves():
+    one = fresh(Export("one", curve=CURVE), Export("none"),
+                Export("two", number=2, curve={1: 0.01, 2: 0.001}))
+    found = texts(draw(one))
+    assert "one" in found and "two" in found and "none" not in found, found
+    other = fresh(Export("three", curve=CURVE), size=1 << 30)
+    found = texts(draw(one, other))
+    assert "three, " + os.path.basename(other) in found, found
+    assert "now" not in found, found
+
+
+def test_curve_can_be_rendered():
+    tap.require(shutil.which("rsvg-convert"), "rsvg-convert is missing")
+    for curve in CURVE, {1: 0.5}, {1: 0, 2: 0}, {1: 1, 2: 1e-9}:
+        picture = draw(fresh(Export("disk", curve=curve)))
+        subprocess.run(["rsvg-convert", "-o", picture + ".png", picture],
+                       check=True)
+
+
+def test_curve_without_estimate():
+    message = fails(1, "--curve", "/nonexistent/x.svg", fresh(Export()))
+    assert "there is no estimate of miss ratios yet" in message, message
+
+
+def test_curve_that_cannot_be_drawn():
+    path = fresh(Export(curve=CURVE))
+    message = fails(1, "--curve", "/nonexistent/x.svg", path)
+    assert "/nonexistent/x.svg: cannot be drawn: No such" in message, message
+    target = os.path.join(folder, "a-folder")
+    os.mkdir(target)
+    fails(1, "--curve", target, path)
+    expect([n for n in os.listdir(folder) if n.startswith("a-folder")],
+           ["a-folder"])
+
+
+# What is wrong is told.
+
+def test_misuse():
+    path = fresh(Export())
+    for arguments, words in (
+            ([], "no file"), (["--once"], "no file"),
+            (["--nonsense", path], "--nonsense is not an option"),
+            (["-x", path], "-x is not an option"),
+            (["--once=1", path], "--once=1 is not"),
+            (["--once", "--json", path], "only one of"),
+            (["-1j", path], "only one of"),
+            (["--rates", path], "--rates goes with"),
+            (["--rates", "--curve=x.svg", path], "--rates goes with"),
+            ([path, "--curve"], "--curve needs")):
+        message = fails(2, *arguments)
+        assert words in message, (arguments, message)
+
+
+def test_files_that_cannot_be_read():
+    path = fresh(Export())
+    fails(1, path)
+    for name, words in (("/nonexistent", "No such file"),
+                        (folder, "not a file of wtcache-stats"),
+                        ("/dev/null", "not a file of wtcache-stats")):
+        message = fails(1, "--once", path, name)
+        assert name in message and words in message, message
+    fifo = os.path.join(folder, "fifo")
+    os.mkfifo(fifo)
+    assert "not a file" in fails(1, "--once", fifo)
+
+
+def test_texts_that_are_wrong():
+    good = "wtcache_size_bytes 1\n"
+    for text, words in (
+            ("", "not a file of wtcache-stats"),
+            ("node_load1 3\n", "not a file of wtcache-stats"),
+            (good + "wtcache_x\n", "line 2: a number is expected"),
+            (good + "wtcache_x one\n", "line 2: a number is expected"),
+            (good + "wtcache_x 0x10\n", "line 2: a number is expected"),
+            (good + "wtcache_x 1 2 3\n", "line 2: the line does not end"),
+            (good + "1x 1\n", "line 2: the name of a metric"),
+            (good + 'x{a="b} 1\n', "line 2: the value of a label"),
+            (good + 'x{a="b\\q"} 1\n', "line 2: the value of a label"),
+            (good + 'x{a=b} 1\n', "line 2: the value of a label"),
+            (good + 'x{a} 1\n', "line 2: '=' is expected"),
+            (good + 'x{1="b"} 1\n', "line 2: the name of a label"),
+            (good + 'x{a="b" c="d"} 1\n', "line 2: ',' or '}'"),
+            (good + "x{%s} 1\n" % ",".join('a%d=""' % i for i in range(20)),
+             "line 2: too many labels"),
+            (good + 'wtcache_backend_seconds_bucket{export="",le="x",'
+             'operation="read"} 1\n', "no number as its label le"),
+            (good + 'wtcache_curve_miss_ratio{export=""} 1\n',
+             "no number as its label size_ratio"),
+            (good + "\0", "not a file of wtcache-stats")):
+        path = fresh()
+        with open(path, "w") as f:
+            f.write(text)
+        message = fails(1, "--once", path)
+        assert words in message, (text, message)
+
+
+def test_output_that_cannot_be_written():
+    path = fresh(Export())
+    tap.require(os.path.exists(TOP), "wtcache-top is not built")
+    for option in "--once", "--json":
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([TOP, option, path], stdout=full,
+                                    stderr=subprocess.PIPE, text=True)
+        expect(result.returncode, 1)
+        assert re.fullmatch("wtcache-top: cannot print: [^\n]+\n",
+                            result.stderr), result.stderr
+
+
+def test_help_and_version():
+    for option in "--help", "--version":
+        result = run(option)
+        expect((result.returncode, result.stderr), (0, ""))
+        assert "wtcache-top" in result.stdout, result.stdout
+
+
+def offered(*words):
+    """What tab offers for the last of the words of a command line."""
+    framework = "/usr/share/bash-completion/bash_completion"
+    tap.require(os.path.exists(TOP), "wtcache-top is not built")
+    tap.require(os.path.exists(framework), "bash-completion is missing")
+    own = os.path.join(HERE, "..", "..", "completions", "wtcache-top")
+    script = """
+        . "$1" && . "$2" || exit
+        shift 2
+        COMP_WORDS=( "$@" )
+        COMP_CWORD=$(( $# - 1 ))
+        COMP_LINE="$*"
+        COMP_POINT=${#COMP_LINE}
+        _wtcache_top "$1" "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    result = subprocess.run(
+        ["bash", "--norc", "-c", script, "bash", framework, own, TOP, *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
+    # bash says so where nobody types.
+    errors = result.stderr.replace("compopt: not currently executing", "")
+    assert "error" not in errors and "not found" not in errors, errors
+    return sorted(line for line in result.stdout.split("\n") if line)
+
+
+def test_completion():
+    path = fresh()
+    for name in "x.svg", "x.png":
+        with open(os.path.join(folder, name), "w"):
+            pass
+    expect(offered("--"), ["--curve=", "--help", "--json", "--once",
+                           "--rates", "--version"])
+    expect(offered("--o"), ["--once"])
+    expect(offered(os.path.basename(path)[:5]), [os.path.basename(path)])
+    expect(offered("--curve", "x"), ["x.svg"])
+
+
+# In a terminal.
+
+def in_terminal(*paths, **options):
+    tap.require(os.path.exists(TOP), "wtcache-top is not built")
+    try:
+        from terminal import Terminal
+    except ImportError:
+        raise tap.Skip("python3-pyte is missing")
+    options = {"LC_ALL": "C.UTF-8", "NO_COLOR": "", **options}
+    return Terminal([TOP, *paths], **options)
+
+
+def test_view():
+    path = fresh(Export("disk", dirty_bytes=MIB, oldest_dirty_seconds=3))
+    with in_terminal(path) as t:
+        # The last row comes last.
+        lines = t.wait_for_text(" q quit")
+        assert lines[0].startswith(path[:60]), lines
+        assert "1 MiB dirty, oldest 3 s" in "\n".join(lines), lines
+        t.press("q")
+        expect(t.wait_for_end(), 0)
+
+
+def test_view_ends():
+    path = fresh(Export("disk"))
+    for key in "q", "Q", "\x1b", "\x1b[21~":
+        with in_terminal(path) as t:
+            t.wait_for_text("all on the backend")
+            t.press(key)
+            expect(t.wait_for_end(), 0)
+
+
+def test_view_follows():
+    """It shows rates as files are replaced, and a line for each."""
+    now = time.time()
+    path = fresh(Export("disk"), written=now - 6)
+    with in_terminal(path) as t:
+        t.wait_for_text("all on the backend")
+        exposition.write(path, Export("disk", read_requests=400,
+                                      read_bytes=4 * MIB, dirty_bytes=MIB),
+                         written=now - 4)
+        t.wait_for_line("  read +200/s +2 MiB/s .* █")
+        exposition.write(path, Export("disk", read_requests=500,
+                                      read_bytes=5 * MIB), written=now - 2)
+        t.wait_for_line("  read +50/s +512 KiB/s .* █▃")
+        t.wait_for_line("disk .* all on the backend")
+
+
+def test_view_without_unicode():
+    now = time.time()
+    path = fresh(Export("Größe"), written=now - 4)
+    with in_terminal(path, LC_ALL="C") as t:
+        t.wait_for_text("Gr\\xc3\\xb6\\xc3\\x9fe")
+        exposition.write(path, Export("Größe", read_bytes=MIB), written=now)
+        t.wait_for_line("  read .*KiB/s .*#")
+        assert max(t.raw) < 128, t.raw
+
+
+def test_view_says_what_is_wrong():
+    path = fresh(Export("disk"))
+    with in_terminal(path) as t:
+        t.wait_for_text("all on the backend")
+        os.rename(path, path + ".gone")
+        t.wait_for_text("cannot be opened: No such file or directory")
+        os.rename(path + ".gone", path)
+        t.wait_for(lambda lines: "cannot be" not in "\n".join(lines),
+                   "the file is back")
+        exposition.write(path, Export("disk"), written=time.time() - 300)
+        t.wait_for_text("not written for 5 min")
+        with open(path, "a") as f:
+            f.write("nonsense\n")
+        t.wait_for_text("a number is expected")
+
+
+def test_view_is_resized():
+    path = fresh(Export("disk", refusing=1, error="ENOSPC",
+                        dirty_bytes=12 * MIB))
+    with in_terminal(path) as t:
+        t.wait_for_text("q quit")
+        t.resize(50, 132)
+        t.wait_for(lambda lines: lines[49].startswith(" q quit"),
+                   "keys in the last row")
+        t.resize(8, 30)
+        lines = t.wait_for(lambda lines: lines[7].startswith(" q quit"),
+                           "keys in the last row of fewer")
+        assert all(len(line) <= 30 for line in lines), lines
+        for size in (1, 20), (2, 1), (3, 5):
+            t.resize(*size)
+        t.resize(24, 80)
+        t.wait_for_text("backend refuses writes: ENOSPC")
+        t.press("q")
+        expect(t.wait_for_end(), 0)
+
+
+def test_view_scrolls():
+    path = fresh(*[Export("disk%02d" % i, number=i) for i in range(40)])
+    with in_terminal(path) as t:
+        t.wait_for_text("disk00")
+        t.press("\x1b[4~")              # End
+        t.wait_for_text("disk39")
+        assert "disk00" not in "\n".join(t.lines()), t.lines()
+        t.press("\x1b[1~")              # Home
+        first = t.wait_for_text("1-23 of 4")
+        t.press("\x1b[B")               # Down
+        t.wait_for(lambda lines: lines[0] == first[1], "one line down")
+        t.press("k")
+        t.wait_for(lambda lines: lines[0] == first[0], "one line up")
+        t.press("\x1b[6~")              # PgDn
+        t.wait_for(lambda lines: lines[0] == first[22], "a page down")
+        t.press("\x1b[5~\x1b[5~")       # PgUp, and beyond the first
+        t.wait_for(lambda lines: lines[0] == first[0], "a page up")
+
+
+def test_view_in_brief():
+    path = fresh(*[Export("disk%02d" % i, number=i, dirty_bytes=i * MIB)
+                   for i in range(15)])
+    with in_terminal(path) as t:
+        t.wait_for_text("disk00")
+        t.press("b")
+        t.wait_for_line("disk14 .* 14 MiB dirty, oldest .*")
+        t.wait_for_line("disk00 .* all on the backend")
+        t.press("b")
+        t.wait_for(lambda lines: "disk14" not in "\n".join(lines), "all")
+
+
+def test_view_in_colour():
+    path = fresh(Export("clean"), Export("held", dirty_bytes=MIB),
+                 Export("full", refusing=1, error="ENOSPC"))
+    with in_terminal(path) as t:
+        t.press("b")
+        t.wait_for_text("backend refuses")
+        expect(t.colour_of("all on the backend"), "green")
+        expect(t.colour_of("1 MiB dirty"), "brown")
+        expect(t.colour_of("backend refuses"), "red")
+    for environment in {"NO_COLOR": "1"}, {"TERM": "vt100"}:
+        with in_terminal(path, **environment) as t:
+            t.press("b")
+            t.wait_for_text("backend refuses")
+            for text in "all on the", "1 MiB dirty", "backend refuses":
+                expect(t.colour_of(text), "default")
+
+
+def test_view_obeys_nothing_in_a_name():
+    path = fresh(Export("\x1b[2J\x1b]0;title\x07"))
+    with in_terminal(path) as t:
+        t.wait_for_text("\\x1b[2J\\x1b]0;title\\x07")
+        assert b"\x1b]0;title" not in t.raw, t.raw
+
+
+def test_view_needs_a_terminal():
+    path = fresh(Export())
+    assert "this is not a terminal" in fails(1, path)
+    with in_terminal(path, TERM="no-such-terminal") as t:
+        expect(t.wait_for_end(), 1)
+        assert b"TERM is no-such-terminal" in t.raw, t.raw
+
+
+# A server.
+
+def clean_up(_failed):
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.mkdir(folder)
+    return []
+
+
+if __name__ == "__main__":
+    tap.on_end.append(clean_up)
+    try:
+        tap.main()
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Files that are followed while they are replaced.  See wtcache-top-file.c. */
+
+#ifndef WTCACHE_TOP_FILE_H
+#define WTCACHE_TOP_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include "wtcache-top-model.h"
+
+struct followed {
+  struct source source;
+  char *trouble; /* why the file cannot be read now, or NULL */
+  struct {
+    dev_t device;
+    ino_t inode;
+    off_t size;
+    struct timespec changed;
+  } mark; /* tells a file from the one that replaced it */
+};
+
+extern void follow (struct followed *f, const char *path);
+
+/* Looks at the file; whether it, or the trouble with it, is another than at the
+ * last look.
+ */
+extern bool follow_again (struct followed *f);
+
+/* How long ago the file was written, seconds; 0 if it was never read. */
+extern double follow_age (const struct followed *f);
+
+/* Whether nobody writes it any more, as far as its age tells. */
+extern bool follow_is_stale (const struct followed *f);
+
+#endif /* WTCACHE_TOP_FILE_H */

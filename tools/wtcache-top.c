@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* wtcache-top shows what servers with the wtcache filter do, from the files
+ * that they write.  This is its command line.
+ */
+
+#include <config.h>
+
+#include <getopt.h>
+#include <langinfo.h>
+#include <locale.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "util.h"
+#include "wtcache-top-curve.h"
+#include "wtcache-top-file.h"
+#include "wtcache-top-json.h"
+#include "wtcache-top-lines.h"
+#include "wtcache-top-say.h"
+#include "wtcache-top-units.h"
+#include "wtcache-top-view.h"
+#include "wtcache-top-words.h"
+
+/* What is printed once is not wrapped: a line is then one thing to grep. */
+#define PRINTED_COLUMNS 100000
+
+/* How often a file is looked at that is waited for. */
+#define LOOK_NS 50000000
+
+enum what { SHOW_VIEW, SHOW_ONCE, SHOW_JSON, SHOW_CURVE };
+
+struct command {
+  enum what what;
+  bool rates;
+  const char *picture;
+};
+
+enum { OPTION_HELP = 256, OPTION_VERSION };
+
+static const struct option options[] = {
+  { "once", no_argument, NULL, '1' },
+  { "json", no_argument, NULL, 'j' },
+  { "rates", no_argument, NULL, 'r' },
+  { "curve", required_argument, NULL, 'c' },
+  { "help", no_argument, NULL, OPTION_HELP },
+  { "version", no_argument, NULL, OPTION_VERSION },
+  { NULL, 0, NULL, 0 },
+};
+
+static const char help[] =
+    "Usage: wtcache-top [OPTION] FILE...\n"
+    "Show what nbdkit servers with the wtcache filter do, from the files that\n"
+    "their wtcache-stats=FILE writes.  Without an option, in the terminal,\n"
+    "until q is pressed.\n"
+    "\n"
+    "  -1, --once            print it once, as text\n"
+    "  -j, --json            print it once, as JSON\n"
+    "  -r, --rates           with those: wait until the files are written\n"
+    "                        again, and tell what happened in a second;\n"
+    "                        otherwise totals are told\n"
+    "  -c, --curve=FILE.svg  draw the miss ratio by the size of the cache\n"
+    "      --help            print this\n"
+    "      --version         print the version\n";
+
+static void
+choose (struct command *c, enum what what)
+{
+  if (c->what != SHOW_VIEW && c->what != what)
+    say_misuse ("only one of --once, --json and --curve can be done at a time");
+  c->what = what;
+}
+
+static void
+take_option (struct command *c, int option, const char *word)
+{
+  switch (option) {
+  case '1':
+    choose (c, SHOW_ONCE);
+    break;
+  case 'j':
+    choose (c, SHOW_JSON);
+    break;
+  case 'r':
+    c->rates = true;
+    break;
+  case 'c':
+    choose (c, SHOW_CURVE);
+    c->picture = optarg;
+    break;
+  case OPTION_HELP:
+    fputs (help, stdout);
+    exit (0);
+  case OPTION_VERSION:
+    puts ("wtcache-top " PACKAGE_VERSION);
+    exit (0);
+  case ':':
+    say_misuse ("--curve needs the name of a file to draw to; see --help");
+  default:
+    if (strncmp (word, "--", 2) == 0)
+      say_misuse ("%s is not an option; see --help", word);
+    say_misuse ("-%c is not an option; see --help", optopt);
+  }
+}
+
+static struct command
+take_options (int argc, char *argv[])
+{
+  struct command c = { .what = SHOW_VIEW };
+  int option;
+
+  opterr = 0;
+  while ((option = getopt_long (argc, argv, ":1jrc:", options, NULL)) != -1)
+    take_option (&c, option, argv[optind - 1]);
+  if (optind == argc)
+    say_misuse ("no file is named; see --help");
+  if (c.rates && c.what != SHOW_ONCE && c.what != SHOW_JSON)
+    say_misuse ("--rates goes with --once or --json");
+  return c;
+}
+
+/* Looks at each file a first time. */
+static struct followed *
+follow_all (char *const *paths, size_t nr_files)
+{
+  struct followed *files = must_resize (NULL, nr_files, sizeof *files);
+  size_t i;
+
+  for (i = 0; i < nr_files; ++i) {
+    follow (&files[i], paths[i]);
+    follow_again (&files[i]);
+    if (files[i].trouble)
+      say_failure ("%s: %s", paths[i], files[i].trouble);
+  }
+  return files;
+}
+
+/* Waits until each file was written anew, but not for one that nobody writes.
+ */
+static void
+wait_for_rates (struct followed *files, size_t nr_files)
+{
+  const struct timespec pause = { .tv_nsec = LOOK_NS };
+  size_t i = 0;
+
+  while (i < nr_files) {
+    follow_again (&files[i]);
+    if (files[i].trouble)
+      say_failure ("%s: %s", files[i].source.path, files[i].trouble);
+    if (!isnan (model_seconds (&files[i].source)) ||
+        follow_is_stale (&files[i]))
+      ++i;
+    else
+      nanosleep (&pause, NULL);
+  }
+}
+
+static void
+print_once (const struct followed *files, size_t nr_files)
+{
+  struct lines l = { .width = PRINTED_COLUMNS };
+  size_t i;
+
+  for (i = 0; i < nr_files; ++i)
+    lines_add (&l, &files[i], false);
+  for (i = 0; i < l.nr_lines; ++i) {
+    fputs (l.lines[i].text, stdout);
+    puts (l.lines[i].tail ? l.lines[i].tail : "");
+  }
+  lines_free (&l);
+  if (fflush (stdout) != 0)
+    say_failure ("cannot print: %m");
+}
+
+static void
+print_json (const struct followed *files, size_t nr_files)
+{
+  const int err = json_print (files, nr_files);
+
+  if (err != 0)
+    say_failure ("cannot print: %s", strerror (err));
+}
+
+/* With several files, a curve's name is that of its file, too. */
+static char *
+curve_name (const struct followed *f, const struct export *e, bool several)
+{
+  char *export = words_name (e), *name;
+
+  if (!several)
+    return export;
+  name = must_format ("%s, %s", export, basename (f->source.path));
+  free (export);
+  return name;
+}
+
+static void
+draw_curves (const struct followed *files, size_t nr_files, const char *picture)
+{
+  struct named_curve *curves = NULL;
+  size_t i, j, n = 0;
+  int err;
+
+  for (i = 0; i < nr_files; ++i)
+    for (j = 0; j < files[i].source.nr_exports; ++j) {
+      const struct export *e = &files[i].source.exports[j];
+
+      if (e->curve.nr_points == 0)
+        continue;
+      curves = must_resize (curves, n + 1, sizeof *curves);
+      curves[n].name = curve_name (&files[i], e, nr_files > 1);
+      curves[n++].curve = e->curve;
+    }
+  if (n == 0)
+    say_failure ("%s: there is no estimate of miss ratios yet",
+                 files[0].source.path);
+  err = curve_draw (picture, curves, n);
+  if (err != 0)
+    say_failure ("%s: cannot be drawn: %s", picture, strerror (err));
+}
+
+int
+main (int argc, char *argv[])
+{
+  struct command command;
+  struct followed *files;
+  size_t nr_files;
+
+  /* Numbers keep their point. */
+  setlocale (LC_CTYPE, "");
+  use_unicode = strcmp (nl_langinfo (CODESET), "UTF-8") == 0;
+  command = take_options (argc, argv);
+  nr_files = argc - optind;
+  files = follow_all (argv + optind, nr_files);
+  if (command.rates)
+    wait_for_rates (files, nr_files);
+  switch (command.what) {
+  case SHOW_VIEW:
+    view_run (files, nr_files);
+    break;
+  case SHOW_ONCE:
+    print_once (files, nr_files);
+    break;
+  case SHOW_JSON:
+    print_json (files, nr_files);
+    break;
+  case SHOW_CURVE:
+    draw_curves (files, nr_files, command.picture);
+    break;
+  }
+  return 0;
+}
