@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Tests of the dashboard for Grafana: it is sound, what it asks for is
+documented, and Prometheus understands how it asks."""
+
+import json
+import os
+import re
+import sys
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "lib"), HERE]
+
+import exposition  # noqa: E402
+import promtool  # noqa: E402
+import tap  # noqa: E402
+
+TOP = os.path.join(HERE, "..", "..")
+VARIABLES = {"$instance": ".*", "$export": ".*", "$__rate_interval": "5m"}
+
+
+def dashboard():
+    path = os.path.join(TOP, "dashboards", "grafana-dashboard.json")
+    with open(path, encoding="utf-8") as f:
+        return json.load(f)
+
+
+def panels():
+    return [p for p in dashboard()["panels"] if p["type"] != "row"]
+
+
+def expressions():
+    """All that are asked for, with the dashboard's variables filled in."""
+    found = [target["expr"] for panel in panels()
+             for target in panel["targets"]]
+    for variable in dashboard()["templating"]["list"]:
+        query = variable.get("definition", "")
+        found += re.findall(r"label_values\((.*), \w+\)", query)
+    for name, value in VARIABLES.items():
+        found = [expression.replace(name, value) for expression in found]
+    return found
+
+
+def documented():
+    """The metrics that the manual page names, and their types."""
+    path = os.path.join(TOP, "docs", "nbdkit-wtcache-filter.pod")
+    with open(path, encoding="utf-8") as f:
+        page = f.read()
+    return dict(re.findall(r"^=item B<(wtcache_\w+)> \((\w+)", page, re.M))
+
+
+def metric_of(name, types):
+    """What a name in an expression is documented as."""
+    for suffix in "_bucket", "_sum", "_count":
+        whole = name[:-len(suffix)]
+        if name.endswith(suffix) and types.get(whole) == "histogram":
+            return whole
+    return name
+
+
+def test_what_it_asks_for_is_documented():
+    types = documented()
+    assert len(types) > 50, types
+    for expression in expressions():
+        names = re.findall(r"\bwtcache_\w+", expression)
+        assert names, expression
+        for name in names:
+            assert metric_of(name, types) in types, name
+            assert types.get(name) != "histogram", name
+
+
+def test_counters_have_rates():
+    types = documented()
+    for expression in expressions():
+        for rate, name in re.findall(r"(rate\()?\b(wtcache_\w+)", expression):
+            histogram = types.get(metric_of(name, types)) == "histogram"
+            counter = histogram or types[name] == "counter"
+            # Names alone fill a list to choose from.
+            if "(" in expression:
+                assert bool(rate) == counter, expression
+
+
+def test_prometheus_understands_it():
+    promtool.expressions(expressions())
+
+
+def test_no_variable_is_left():
+    for expression in expressions():
+        assert "$" not in expression, expression
+
+
+def test_names_in_legends():
+    """A legend names labels that the expression leaves."""
+    for panel in panels():
+        for target in panel["targets"]:
+            for label in re.findall(r"{{(\w+)}}", target["legendFormat"]):
+                by = re.search(r"by \(([^)]*)\)", target["expr"])
+                assert by is None or label in by.group(1).split(", "), target
+
+
+def test_layout():
+    """Numbers are unique, and no two panels lie over each other."""
+    all_panels = dashboard()["panels"]
+    ids = [p["id"] for p in all_panels]
+    assert len(ids) == len(set(ids)), ids
+    taken = {}
+    for p in all_panels:
+        at = p["gridPos"]
+        assert at["x"] + at["w"] <= 24, p["title"]
+        for x in range(at["x"], at["x"] + at["w"]):
+            for y in range(at["y"], at["y"] + at["h"]):
+                assert (x, y) not in taken, (p["title"], taken[x, y])
+                taken[x, y] = p["title"]
+
+
+def test_samples_are_sound():
+    """The files that the tests of wtcache-top make are named as documented."""
+    types = documented()
+    text = exposition.process() + exposition.Export(
+        curve={1: 0.5}, error="EIO").text()
+    for name in set(re.findall(r"^wtcache_\w+", text, re.M)):
+        assert metric_of(name, types) in types, name
+    missing = set(types) - {metric_of(name, types) for name in
+                            re.findall(r"^wtcache_\w+", text, re.M)}
+    assert not missing, missing
+
+
+if __name__ == "__main__":
+    tap.main()
