@@ -227,6 +227,21 @@ def test_share_always():
             expect(durable(server, i * M, 4096), [1] * 8)
 
 
+def test_share_always_writethrough():
+    """Law 17: the same where each connection has written for itself."""
+    with cached({"multi_conn": "no"}, share="always",
+                mode="writethrough") as server:
+        clients = [server.connect() for _ in range(3)]
+        for i, h in enumerate(clients):
+            put(h, i * M, 4096, 1)
+        wrote = {r.connection for r in server.log().of("write")}
+        expect(len(wrote), 3)
+        clients[0].flush()
+        expect({r.connection for r in server.log().of("flush")}, wrote)
+        for i in range(3):
+            expect(durable(server, i * M, 4096), [1] * 8)
+
+
 def test_keys():
     """Law 17: names tell caches apart unless the user says otherwise."""
     for key, reads in ("name", 2), ("all", 1):
