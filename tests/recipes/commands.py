@@ -5,7 +5,8 @@ print, run as they are printed.
 
 Each section is one test: its blocks in order, in a folder and a world of its
 own (see world), ended by the first command that fails.  Where a block is a
-part of a file, it must be one still.
+part of a file, it must be one still; where a link names a file, a heading or
+a test, it must be there; and the picture is what its script draws.
 """
 
 import os
@@ -78,6 +79,54 @@ def test_files():
         for block in section.blocks:
             if block.language not in ("sh", "text") and not block.in_guest:
                 check_file(section, block)
+
+
+LINK = re.compile(r"\[([^]]*)\]\(([^)\s]+)\)")
+
+
+def anchors(path):
+    """The headings of a document, as links name them."""
+    with open(path, encoding="utf-8") as f:
+        titles = [line.lstrip("# ").strip() for line in f
+                  if line.startswith("#")]
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+            for title in titles}
+
+
+def check_link(document, words, target):
+    """A link leads somewhere, and the test it names is there."""
+    where = "%s: [%s](%s)" % (document, words, target)
+    path, _, anchor = target.partition("#")
+    path = os.path.normpath(os.path.join(
+        TOP, os.path.dirname(document) if path else "", path or document))
+    assert os.path.exists(path), where + ": no such file"
+    if anchor:
+        assert anchor in anchors(path), where + ": no such heading"
+    if re.match(r"^`test_\w+`$", words):
+        with open(path, encoding="utf-8") as f:
+            assert re.search(r"\b%s ?\(" % words.strip("`"), f.read()), (
+                where + ": no such test")
+
+
+def test_links():
+    """What documents link to is there."""
+    for document in DOCUMENTS:
+        with open(os.path.join(TOP, document), encoding="utf-8") as f:
+            links = LINK.findall(f.read().replace("\n", " "))
+        assert links or document.endswith(".pod")
+        for words, target in links:
+            if not target.startswith("http"):
+                check_link(document, words, target)
+
+
+def test_picture():
+    """The picture is what its script draws."""
+    drawn = subprocess.run(
+        [sys.executable, os.path.join(TOP, "docs", "data-path.py")],
+        stdout=subprocess.PIPE, check=True, text=True).stdout
+    with open(os.path.join(TOP, "docs", "data-path.svg"),
+              encoding="utf-8") as f:
+        assert f.read() == drawn, "docs/data-path.svg: draw it again"
 
 
 def tests_of(section):
