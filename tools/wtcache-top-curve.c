@@ -6,7 +6,8 @@
  * It is written as SVG by hand: a few lines and words need no library, and
  * whoever looks at it needs none either.  Sizes go by factors of two, so the
  * axis is logarithmic.  Colours are those of Okabe and Ito, which people with
- * any colour vision tell apart; each curve is named at its end.
+ * any colour vision tell apart; where there are several curves, each is named
+ * at its end.
  */
 
 #include <config.h>
@@ -24,11 +25,12 @@
 #include "wtcache-top-text.h"
 #include "wtcache-top-units.h"
 
-/* The picture, and the part of it between the axes. */
+/* The picture, and the part of it between the axes, which leaves room for names
+ * where there are several curves.
+ */
 #define WIDTH  800.0
 #define HEIGHT 460.0
 #define LEFT   76.0
-#define RIGHT  604.0
 #define TOP    96.0
 #define BOTTOM 384.0
 
@@ -37,6 +39,7 @@
 
 /* How many characters of a name there is room for. */
 #define NAME_COLUMNS 24
+#define NAME_WIDTH   170.0
 
 static const char *const colours[] = { "#0072b2", "#d55e00", "#009e73",
                                        "#cc79a7", "#56b4e9", "#e69f00" };
@@ -47,15 +50,16 @@ struct picture {
   size_t nr_curves;
   double least, most; /* sizes, bytes */
   double top;         /* the ratio at the upper end */
+  double right;       /* where the axis ends */
 };
 
 static double
 x_of (const struct picture *p, double bytes)
 {
   if (p->most <= p->least)
-    return (LEFT + RIGHT) / 2;
-  return LEFT +
-         (RIGHT - LEFT) * log2 (bytes / p->least) / log2 (p->most / p->least);
+    return (LEFT + p->right) / 2;
+  return LEFT + (p->right - LEFT) * log2 (bytes / p->least) /
+                    log2 (p->most / p->least);
 }
 
 static double
@@ -105,6 +109,7 @@ find_bounds (struct picture *p)
   double highest = 0.001;
   size_t i, j;
 
+  p->right = WIDTH - (p->nr_curves == 1 ? 40 : NAME_WIDTH + 26);
   p->least = INFINITY;
   p->most = 0;
   for (i = 0; i < p->nr_curves; ++i)
@@ -163,8 +168,8 @@ put_ratios (const struct picture *p)
     fprintf (p->f,
              "<path d=\"M%.1f %.1fH%.1f\" stroke=\"%s\"/>\n"
              "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g%%</text>\n",
-             LEFT, y, RIGHT, ratio == 0 ? "#888" : "#e4e4e4", LEFT - 10, y + 4,
-             rint (ratio * 1000) / 10);
+             LEFT, y, p->right, ratio == 0 ? "#888" : "#e4e4e4", LEFT - 10,
+             y + 4, rint (ratio * 1000) / 10);
   }
 }
 
@@ -228,7 +233,7 @@ put_sizes (const struct picture *p)
   fprintf (p->f,
            "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\""
            " font-size=\"13\">memory for the cache (wtcache-size)</text>\n",
-           (LEFT + RIGHT) / 2, HEIGHT - 16);
+           (LEFT + p->right) / 2, HEIGHT - 16);
 }
 
 static void
@@ -355,7 +360,8 @@ put_picture (struct picture *p)
     put_line (p, &p->curves[i].curve, colour);
     put_points (p, &p->curves[i].curve, colour);
   }
-  put_names (p);
+  if (p->nr_curves > 1)
+    put_names (p);
   fputs ("</svg>\n", p->f);
   errno = 0;
   return fflush (p->f) == 0 && !ferror (p->f) ? 0 : errno ? errno : EIO;

@@ -156,9 +156,6 @@ export_object (const struct source *s, const struct export *e)
   if (!isnan (model_seconds (s)))
     put (object, "rates", rates_of (s, e));
   put (object, "backend", backend_of (e));
-  if (e->curve.nr_points > 0)
-    put (object, "curve", curve_of (&e->curve));
-  put_number (object, "saved_by_doubling", curve_saving (&e->curve, 2));
   return object;
 }
 
@@ -196,6 +193,9 @@ file_object (const struct followed *f)
   put_number (object, "dirty_max_bytes", s->dirty_max);
   put_number (object, "memory_bytes", model_memory (s));
   put (object, "memory_by_kind", memory_of (s));
+  if (s->curve.nr_points > 0)
+    put (object, "curve", curve_of (&s->curve));
+  put_number (object, "saved_by_doubling", curve_saving (&s->curve, 2));
   for (i = 0; i < s->nr_exports; ++i)
     json_array_append_new (exports, export_object (s, &s->exports[i]));
   put (object, "exports", exports);

@@ -20,8 +20,8 @@
 #include "wtcache-top-words.h"
 
 /* Columns: where numbers end, where remarks and drawings begin. */
-#define COUNTS_END  26
-#define BYTES_END   38
+#define COUNTS_END  25
+#define BYTES_END   37
 #define REMARKS     39
 #define DRAWINGS    64
 #define LEAST_DRAWN 8
@@ -361,8 +361,6 @@ add_title (struct lines *l, const struct export *e)
 static void
 add_export (struct lines *l, const struct source *s, const struct export *e)
 {
-  char *saving = words_saving (e);
-
   add_title (l, e);
   add_row (l, s, e, "read", READ_REQUESTS, READ_BYTES, hit_words (e),
            READ_SPEED);
@@ -376,9 +374,6 @@ add_export (struct lines *l, const struct source *s, const struct export *e)
            durations (e, FLUSH_DURATIONS), FLUSH_SPEED);
   add_held (l, e);
   add_details (l, s, e);
-  if (saving)
-    add_line (l, FAINT, must_format ("  %s", saving));
-  free (saving);
   add_warnings (l, s, e);
   add_line (l, PLAIN, must_copy (""));
 }
@@ -471,11 +466,14 @@ void
 lines_add (struct lines *l, const struct followed *f, bool brief)
 {
   const struct source *s = &f->source;
+  char *saving = words_saving (s);
   size_t i;
 
   add_server (l, f);
   if (!isnan (s->written))
     add_memory (l, s);
+  if (saving)
+    add_line (l, PLAIN, saving);
   if (s->nr_exports == 0)
     add_line (l, FAINT, must_copy ("no export has been opened"));
   if (brief && s->nr_exports > 0)

@@ -217,7 +217,27 @@ take_distribution (struct export *e, enum distribution d, const char *name,
   return true;
 }
 
-/* RATIO times the size, which stands elsewhere, has this miss ratio. */
+static const char *
+take_of_export (struct export *e, const char *name, const struct sample *s)
+{
+  const char *trouble = NULL;
+  size_t i;
+
+  for (i = 0; i < NR_VALUES; ++i)
+    if (strcmp (name, value_names[i]) == 0) {
+      /* A further label, as that of the operation, is summed over. */
+      e->now.v[i] = (isnan (e->now.v[i]) ? 0 : e->now.v[i]) + s->value;
+      return NULL;
+    }
+  for (i = 0; i < NR_DISTRIBUTIONS; ++i)
+    if (take_distribution (e, i, name, s, &trouble))
+      return trouble;
+  if (strcmp (name, "writeback_failing_info") == 0)
+    copy_label (e->now.error, sizeof e->now.error, s, "error");
+  return NULL;
+}
+
+/* A point of the curve; its size, so far, is a part of the whole. */
 static const char *
 take_point (struct curve *c, const struct sample *s)
 {
@@ -237,28 +257,6 @@ take_point (struct curve *c, const struct sample *s)
 }
 
 static const char *
-take_of_export (struct export *e, const char *name, const struct sample *s)
-{
-  const char *trouble = NULL;
-  size_t i;
-
-  for (i = 0; i < NR_VALUES; ++i)
-    if (strcmp (name, value_names[i]) == 0) {
-      /* A further label, as that of the operation, is summed over. */
-      e->now.v[i] = (isnan (e->now.v[i]) ? 0 : e->now.v[i]) + s->value;
-      return NULL;
-    }
-  for (i = 0; i < NR_DISTRIBUTIONS; ++i)
-    if (take_distribution (e, i, name, s, &trouble))
-      return trouble;
-  if (strcmp (name, "writeback_failing_info") == 0)
-    copy_label (e->now.error, sizeof e->now.error, s, "error");
-  else if (strcmp (name, "curve_miss_ratio") == 0)
-    return take_point (&e->curve, s);
-  return NULL;
-}
-
-static void
 take_of_process (struct source *to, const char *name, const struct sample *s)
 {
   if (strcmp (name, "size_bytes") == 0)
@@ -281,6 +279,11 @@ take_of_process (struct source *to, const char *name, const struct sample *s)
     copy_label (to->version, sizeof to->version, s, "version");
     copy_label (to->nbdkit, sizeof to->nbdkit, s, "nbdkit");
   }
+  else if (strcmp (name, "curve_sampled_reads_total") == 0)
+    to->sampled_reads = s->value;
+  else if (strcmp (name, "curve_miss_ratio") == 0)
+    return take_point (&to->curve, s);
+  return NULL;
 }
 
 static int
@@ -294,16 +297,16 @@ take_sample (const struct sample *s, void *opaque)
 
   if (strncmp (s->name, PREFIX, strlen (PREFIX)) != 0)
     return 0;
-  if (export == NULL) {
-    take_of_process (r->to, s->name + strlen (PREFIX), s);
-    return 0;
+  if (export == NULL)
+    trouble = take_of_process (r->to, s->name + strlen (PREFIX), s);
+  else {
+    tls = tls ? tls : "no";
+    number = number ? number : "";
+    e = find_export (r->to, export, tls, number);
+    if (e == NULL)
+      e = new_export (r->to, export, tls, number);
+    trouble = take_of_export (e, s->name + strlen (PREFIX), s);
   }
-  tls = tls ? tls : "no";
-  number = number ? number : "";
-  e = find_export (r->to, export, tls, number);
-  if (e == NULL)
-    e = new_export (r->to, export, tls, number);
-  trouble = take_of_export (e, s->name + strlen (PREFIX), s);
   if (trouble == NULL)
     return 0;
   r->trouble = must_format ("%s: %s", s->name, trouble);
@@ -338,17 +341,20 @@ remember_all (const struct source *s, struct export *e)
   remember (&e->history[HELD_BYTES], model_held (e));
 }
 
-/* The points of a curve came with ratios; the cache's size makes sizes. */
+/* The points of a curve came with ratios; the cache's size makes sizes.  What
+ * rests on nothing is no curve.
+ */
 static void
-finish_curve (struct curve *c, double size)
+finish_curve (struct source *s)
 {
+  struct curve *c = &s->curve;
   size_t i;
 
-  c->size = size;
-  if (isnan (size))
+  c->size = s->size;
+  if (!(s->sampled_reads > 0))
     c->nr_points = 0;
   for (i = 0; i < c->nr_points; ++i)
-    c->points[i].bytes *= size;
+    c->points[i].bytes *= s->size;
 }
 
 /* Caches of one name are told apart by their numbers. */
@@ -379,7 +385,6 @@ connect_exports (struct source *next, struct source *last)
       memcpy (e->history, old->history, sizeof e->history);
     }
     mark_alike (next, e);
-    finish_curve (&e->curve, next->size);
     remember_all (next, e);
   }
 }
@@ -390,6 +395,7 @@ model_init (struct source *s, const char *path)
   memset (s, 0, sizeof *s);
   s->path = path;
   s->written = s->written_before = s->size = s->dirty_max = NAN;
+  s->sampled_reads = NAN;
 }
 
 char *
@@ -411,6 +417,7 @@ model_take (struct source *s, char *text, double written)
   }
   next.written = written;
   next.written_before = s->written;
+  finish_curve (&next);
   connect_exports (&next, s);
   free_exports (s);
   *s = next;

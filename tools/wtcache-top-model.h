@@ -130,7 +130,6 @@ struct export
   struct values now, before;
   bool alike;     /* another one has the same name */
   bool in_before; /* whether the file before had it, too */
-  struct curve curve;
   struct history history[NR_SERIES];
 };
 
@@ -155,6 +154,8 @@ struct source {
   struct memory_kind memory[MOST_KINDS];
   size_t nr_kinds;
   char mode[24], version[32], nbdkit[32]; /* "" if not known */
+  struct curve curve;
+  double sampled_reads; /* of pages, that the curve rests on */
 };
 
 extern void model_init (struct source *s, const char *path);

@@ -109,9 +109,9 @@ words_state (const struct export *e)
 }
 
 char *
-words_saving (const struct export *e)
+words_saving (const struct source *s)
 {
-  const double saved = curve_saving (&e->curve, 2);
+  const double saved = curve_saving (&s->curve, 2);
 
   if (isnan (saved))
     return NULL;

@@ -27,7 +27,7 @@ extern char *words_state (const struct export *e);
 /* "doubling the cache would save 12 % of backend reads"; NULL if that is not
  * known.
  */
-extern char *words_saving (const struct export *e);
+extern char *words_saving (const struct source *s);
 
 /* Why what is shown of a file is not of now; NULL if it is. */
 extern char *words_stale (const struct followed *f);

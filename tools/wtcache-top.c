@@ -22,9 +22,9 @@
 #include "wtcache-top-json.h"
 #include "wtcache-top-lines.h"
 #include "wtcache-top-say.h"
+#include "wtcache-top-text.h"
 #include "wtcache-top-units.h"
 #include "wtcache-top-view.h"
-#include "wtcache-top-words.h"
 
 /* What is printed once is not wrapped: a line is then one thing to grep. */
 #define PRINTED_COLUMNS 100000
@@ -185,36 +185,21 @@ print_json (const struct followed *files, size_t nr_files)
     say_failure ("cannot print: %s", strerror (err));
 }
 
-/* With several files, a curve's name is that of its file, too. */
-static char *
-curve_name (const struct followed *f, const struct export *e, bool several)
-{
-  char *export = words_name (e), *name;
-
-  if (!several)
-    return export;
-  name = must_format ("%s, %s", export, basename (f->source.path));
-  free (export);
-  return name;
-}
-
+/* One curve for each file that has one. */
 static void
 draw_curves (const struct followed *files, size_t nr_files, const char *picture)
 {
-  struct named_curve *curves = NULL;
-  size_t i, j, n = 0;
+  struct named_curve *curves = must_resize (NULL, nr_files, sizeof *curves);
+  size_t i, n = 0;
   int err;
 
-  for (i = 0; i < nr_files; ++i)
-    for (j = 0; j < files[i].source.nr_exports; ++j) {
-      const struct export *e = &files[i].source.exports[j];
+  for (i = 0; i < nr_files; ++i) {
+    const struct source *s = &files[i].source;
 
-      if (e->curve.nr_points == 0)
-        continue;
-      curves = must_resize (curves, n + 1, sizeof *curves);
-      curves[n].name = curve_name (&files[i], e, nr_files > 1);
-      curves[n++].curve = e->curve;
-    }
+    if (s->curve.nr_points > 0)
+      curves[n++] =
+          (struct named_curve){ text_printable (basename (s->path)), s->curve };
+  }
   if (n == 0)
     say_failure ("%s: there is no estimate of miss ratios yet",
                  files[0].source.path);

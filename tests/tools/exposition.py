@@ -17,7 +17,7 @@ COUNTERS = """read_requests read_bytes read_hit_requests read_hit_bytes
     readahead_wasted_pages backend_reads backend_read_bytes backend_writes
     backend_written_bytes backend_zeroes backend_zeroed_bytes backend_trims
     backend_trimmed_bytes backend_flushes flushes_wanted merged_writes
-    writeback_errors writeback_failures curve_sampled_reads""".split()
+    writeback_errors writeback_failures""".split()
 GAUGES = """connections cached_pages page_size_bytes dirty_bytes
     writeback_bytes unstable_bytes dirty_bound_bytes oldest_dirty_seconds
     depth in_flight_batches refusing
@@ -35,7 +35,6 @@ class Export:
 
     seconds    durations of calls by operation, one number each
     batches    how many requests each batch carried
-    curve      miss ratios by size ratio
     error      with which the backend refuses
     """
 
@@ -44,7 +43,6 @@ class Export:
         self.seconds = {operation: [] for operation in OPERATIONS}
         self.errors = {operation: 0 for operation in OPERATIONS}
         self.batches = []
-        self.curve = {}
         self.error = None
         self.values = {name: 0 for name in COUNTERS + GAUGES}
         self.values.update({"page_size_bytes": 4096, "depth": 4,
@@ -55,7 +53,7 @@ class Export:
         for name, value in values.items():
             if name in ("seconds", "errors"):
                 getattr(self, name).update(value)
-            elif name in ("batches", "curve", "error"):
+            elif name in ("batches", "error"):
                 setattr(self, name, value)
             else:
                 assert name in self.values, name
@@ -87,15 +85,14 @@ class Export:
                                     BOUNDS, operation=operation)
         lines += self.histogram("batch_requests", self.batches,
                                 [1, 2, 4, 8, 16])
-        for ratio, misses in self.curve.items():
-            lines += self.line("curve_miss_ratio", misses,
-                               size_ratio="%g" % ratio)
         if self.error:
             lines += self.line("writeback_failing_info", 1, error=self.error)
         return lines
 
 
-def process(size=256 << 20, mode="writeback", frames=100 << 20):
+def process(size=256 << 20, mode="writeback", frames=100 << 20, curve=None,
+            sampled=1000):
+    """What is of no export; curve has miss ratios by size ratio."""
     text = "# HELP wtcache_size_bytes The value of wtcache-size.\n"
     text += "# TYPE wtcache_size_bytes gauge\n"
     text += "wtcache_size_bytes %d\n" % size
@@ -106,6 +103,10 @@ def process(size=256 << 20, mode="writeback", frames=100 << 20):
     text += "wtcache_dirty_max_bytes 0\n"
     for name in ("writeback", "writethrough", "writearound"):
         text += 'wtcache_mode{mode="%s"} %d\n' % (name, name == mode)
+    for ratio, misses in (curve or {}).items():
+        text += 'wtcache_curve_miss_ratio{size_ratio="%g"} %s\n' % (
+            ratio, misses)
+    text += "wtcache_curve_sampled_reads_total %d\n" % sampled
     return text + ('wtcache_build_info{version="0.1.0",nbdkit="1.32.5"} 1\n')
 
 

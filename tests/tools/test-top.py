@@ -167,19 +167,21 @@ def test_no_export():
 
 
 def test_saving():
-    path = fresh(Export(curve={0.25: 0.9, 0.5: 0.8, 1: 0.4, 2: 0.3}))
+    path = fresh(Export(), curve={0.25: 0.9, 0.5: 0.8, 1: 0.4, 2: 0.3})
     assert ("doubling the cache would save 25 % of backend reads"
             in once(path)), once(path)
-    expect_near(one_export(path)["saved_by_doubling"], 0.25)
-    expect(one_export(path)["curve"][0],
+    found = as_json(path)[0]
+    expect_near(found["saved_by_doubling"], 0.25)
+    expect(found["curve"][0],
            {"size_ratio": 0.25, "size_bytes": 64 * MIB, "miss_ratio": 0.9})
 
 
 def test_no_saving_without_estimate():
-    for curve in {}, {1: 0.4}, {1: 0, 2: 0}, {1: "NaN", 2: "NaN"}:
-        path = fresh(Export(curve=curve))
+    for curve, sampled in (({}, 9), ({1: 0.4}, 9), ({1: 0, 2: 0}, 9),
+                           ({1: "NaN", 2: "NaN"}, 9), ({1: 0.5, 2: 0}, 0)):
+        path = fresh(Export(), curve=curve, sampled=sampled)
         assert "doubling" not in once(path), curve
-        assert "saved_by_doubling" not in one_export(path), curve
+        assert "saved_by_doubling" not in as_json(path)[0], curve
 
 
 def test_warnings():
@@ -401,15 +403,14 @@ CURVE = {0.25: 0.8, 0.5: 0.6, 1: 0.4, 2: 0.3, 4: 0.25, 8: 0.2}
 
 
 def test_curve():
-    found = texts(draw(fresh(Export("a & <b>", curve=CURVE))))
-    for text in ("a & <b>", "80 %", "20 %", "64 MiB", "256 MiB", "2 GiB",
-                 "now", "Doubling the cache would save 25 % of backend "
-                 "reads."):
+    found = texts(draw(fresh(Export(), curve=CURVE)))
+    for text in ("80 %", "20 %", "64 MiB", "256 MiB", "2 GiB", "now",
+                 "Doubling the cache would save 25 % of backend reads."):
         assert text in found, (text, found)
 
 
 def test_curve_is_a_line_down():
-    picture = draw(fresh(Export(curve=CURVE)))
+    picture = draw(fresh(Export(), curve=CURVE))
     root = xml.etree.ElementTree.parse(picture).getroot()
     points = [(float(c.get("cx")), float(c.get("cy")))
               for c in root.iter("{http://www.w3.org/2000/svg}circle")]
@@ -424,20 +425,27 @@ def test_curve_is_a_line_down():
 
 
 def test_curves():
-    one = fresh(Export("one", curve=CURVE), Export("none"),
-                Export("two", number=2, curve={1: 0.01, 2: 0.001}))
-    found = texts(draw(one))
-    assert "one" in found and "two" in found and "none" not in found, found
-    other = fresh(Export("three", curve=CURVE), size=1 << 30)
-    found = texts(draw(one, other))
-    assert "three, " + os.path.basename(other) in found, found
-    assert "now" not in found, found
+    """Each is named by its file; one has none."""
+    one, other = fresh(curve=CURVE), fresh(curve={1: 0.01, 2: 0.001})
+    odd = os.path.join(folder, "a & <b>.prom")
+    os.rename(other, odd)
+    found = texts(draw(one, fresh(), odd))
+    assert "a & <b>.prom" in found, found
+    assert os.path.basename(one) in found, found
+    assert "now" in found and "\u00d7 2" in found, found
+    expect(sum(text.endswith(".prom") for text in found), 2)
+
+
+def test_curves_of_sizes():
+    """There are no factors where they would be of different sizes."""
+    found = texts(draw(fresh(curve=CURVE), fresh(curve=CURVE, size=1 << 30)))
+    assert "now" not in found and "8 GiB" in found, found
 
 
 def test_curve_can_be_rendered():
     tap.require(shutil.which("rsvg-convert"), "rsvg-convert is missing")
     for curve in CURVE, {1: 0.5}, {1: 0, 2: 0}, {1: 1, 2: 1e-9}:
-        picture = draw(fresh(Export("disk", curve=curve)))
+        picture = draw(fresh(curve=curve))
         subprocess.run(["rsvg-convert", "-o", picture + ".png", picture],
                        check=True)
 
@@ -448,7 +456,7 @@ def test_curve_without_estimate():
 
 
 def test_curve_that_cannot_be_drawn():
-    path = fresh(Export(curve=CURVE))
+    path = fresh(curve=CURVE)
     message = fails(1, "--curve", "/nonexistent/x.svg", path)
     assert "/nonexistent/x.svg: cannot be drawn: No such" in message, message
     target = os.path.join(folder, "a-folder")
@@ -509,7 +517,7 @@ def test_texts_that_are_wrong():
              "line 2: too many labels"),
             (good + 'wtcache_backend_seconds_bucket{export="",le="x",'
              'operation="read"} 1\n', "no number as its label le"),
-            (good + 'wtcache_curve_miss_ratio{export=""} 1\n',
+            (good + 'wtcache_curve_miss_ratio 1\n',
              "no number as its label size_ratio"),
             (good + "\0", "not a file of wtcache-stats")):
         path = fresh()
