@@ -31,6 +31,7 @@
 #define WINDOWS       (2 * WAYS)
 #define WATCHED       64 /* and outside, to see whether something has changed */
 #define PATIENCE      3  /* latencies until a trial may be given up */
+#define PLAIN         4  /* times worse, and another window is not needed */
 #define INTERVAL_NS   UINT64_C (1000000000)
 #define INTERVAL_MOST (8 * INTERVAL_NS)
 
@@ -94,6 +95,16 @@ end_trial (struct choice *c, uint64_t now)
   begin_window (c, c->chosen, now);
 }
 
+/* After one window of each way: no disturbance makes such a difference. */
+static bool
+is_plain (const struct choice *c)
+{
+  const uint64_t least = min_u64 (c->mean[BY_FLAG], c->mean[BY_FLUSH]);
+  const uint64_t most = max_u64 (c->mean[BY_FLAG], c->mean[BY_FLUSH]);
+
+  return least > 0 && most > PLAIN * least;
+}
+
 /* The end of a window of a trial. */
 static void
 end_window (struct choice *c, uint64_t now)
@@ -102,7 +113,7 @@ end_window (struct choice *c, uint64_t now)
 
   if (c->mean[c->way] == 0 || mean < c->mean[c->way])
     c->mean[c->way] = mean;
-  if (--c->trials == 0) {
+  if (--c->trials == 0 || is_plain (c)) {
     end_trial (c, now);
     return;
   }

@@ -19,6 +19,7 @@
 
 #define MS           UINT64_C (1000000)
 #define MOST_WRITERS 128
+#define HICCUP       (30 * MS)
 #define NEVER        UINT64_MAX
 
 /* A flush waits for writes under way as long as this many flushes last. */
@@ -42,6 +43,7 @@ struct simulation {
   /* The backend. */
   unsigned serve;
   uint64_t write, flush; /* ns of service, less or more by a tenth */
+  unsigned hiccups;      /* of so many services, one takes HICCUP more */
 
   /* The load. */
   unsigned writers;
@@ -60,7 +62,10 @@ struct simulation {
 static uint64_t
 service (struct simulation *s, uint64_t ns)
 {
-  return ns * (90 + random_below (&s->random, 21)) / 100;
+  const bool hiccup =
+      s->hiccups > 0 && random_below (&s->random, s->hiccups) == 0;
+
+  return ns * (90 + random_below (&s->random, 21)) / 100 + hiccup * HICCUP;
 }
 
 /* Counts how long the limit was what it is, probes included. */
@@ -418,6 +423,26 @@ test_choice_when_the_flush_changes (void **state)
   }
 }
 
+/* The machine is busy: a service takes much longer now and then. */
+static void
+test_choice_on_a_busy_machine (void **state)
+{
+  struct simulation s;
+  unsigned i;
+
+  (void) state;
+  begin (&s, 1, MS / 5, 2 * MS, 16, true);
+  s.hiccups = 200;
+  run_for (&s, 2000 * MS);
+  run_for (&s, 60000 * MS);
+  assert_true (s.by_flush > 0.95 * s.ended);
+  s.serve = 32;
+  s.flush = MS / 10;
+  for (i = 0; i < 2; ++i)
+    run_for (&s, 30000 * MS);
+  assert_true (s.by_flush < 0.1 * s.ended);
+}
+
 /* Lets the last of the writers go, once his write has ended. */
 static void
 step_down (struct simulation *s)
@@ -456,6 +481,7 @@ main (void)
     cmocka_unit_test (test_choice_of_64_writers),
     cmocka_unit_test (test_choice_when_the_flush_is_cheap),
     cmocka_unit_test (test_choice_when_the_flush_changes),
+    cmocka_unit_test (test_choice_on_a_busy_machine),
     cmocka_unit_test (test_choice_of_a_single_writer),
   };
 
