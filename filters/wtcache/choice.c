@@ -33,6 +33,7 @@
 #define PATIENCE      3  /* latencies until a trial may be given up */
 #define PLAIN         4  /* times worse, and another window is not needed */
 #define INTERVAL_NS   UINT64_C (1000000000)
+#define SOON_NS       (INTERVAL_NS / 10)
 #define INTERVAL_MOST (8 * INTERVAL_NS)
 
 static void
@@ -48,7 +49,7 @@ begin_window (struct choice *c, enum way way, uint64_t now)
 static bool
 is_due (const struct choice *c, uint64_t now)
 {
-  return now >= c->tried + (c->surprised ? INTERVAL_NS : c->interval);
+  return now >= c->tried + (c->surprised ? c->again : c->interval);
 }
 
 enum way
@@ -88,6 +89,8 @@ end_trial (struct choice *c, uint64_t now)
   c->trials = 0;
   c->tried = now;
   c->chosen = is_better_by_flush (c) ? BY_FLUSH : BY_FLAG;
+  /* A trial that was disturbed shows soon in what follows. */
+  c->again = c->chosen != before ? SOON_NS : INTERVAL_NS;
   c->interval = c->surprised || c->chosen != before
                     ? INTERVAL_NS
                     : clamp_u64 (2 * c->interval, INTERVAL_NS, INTERVAL_MOST);

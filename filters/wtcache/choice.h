@@ -17,6 +17,7 @@ struct choice {
   unsigned alone;    /* how many came alone, one after another */
   uint64_t tried;    /* when the last trial ended, ns */
   uint64_t interval; /* until the next, if nothing changes, ns */
+  uint64_t again;    /* until the next, if something does, ns */
   bool surprised;    /* something has changed since */
 
   /* The window. */
