@@ -31,6 +31,7 @@ DOCUMENTS = ["README.md", "docs/nbdkit-wtcache-filter.pod",
 # What may be missing where the tests run.
 PROGRAMS = ["certtool", "nbdcopy", "nbdinfo", "nbdsh", "psktool", "qemu-img",
             "systemd-socket-activate"]
+TOOLS = ["wtcache-top", "wtcachectl"]
 PLUGINS = ["curl", "file", "nbd", "S3", "sh", "ssh"]
 
 
@@ -38,6 +39,10 @@ def require_programs(script):
     """Skips a test for which something is not installed."""
     for line in script.splitlines():
         word = line.strip().split(" ")[0]
+        if word in TOOLS:
+            tap.require(os.path.exists(os.path.join(
+                os.environ.get("top_builddir", TOP), "tools", word)),
+                word + " is not built")
         if word in PROGRAMS:
             tap.require(shutil.which(word), "there is no " + word)
     for plugin in PLUGINS:
@@ -117,6 +122,23 @@ def test_links():
         for words, target in links:
             if not target.startswith("http"):
                 check_link(document, words, target)
+
+
+def test_log_lines():
+    """What docs/operations.md says of the log is what is logged."""
+    sources = ""
+    for name in "wtcache.c", "options.c":
+        with open(os.path.join(TOP, "filters", "wtcache", name),
+                  encoding="utf-8") as f:
+            sources += re.sub(r'"\n +"', "", f.read())
+    with open(os.path.join(TOP, "docs", "operations.md"),
+              encoding="utf-8") as f:
+        table = f.read().split("## What the log says")[1].split("\n## ")[0]
+    lines = re.findall(r"(?m)^\| `([^`]+)` \|", table)
+    assert len(lines) > 5
+    for line in lines:
+        # The first one is nbdkit's.
+        assert line in sources or line.startswith("aborting"), line
 
 
 def test_picture():
