@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Operations that have their range exclusively: zero, trim, and writes past the
- * cache.
+/* Operations that have their range exclusively: zero, trim, writes past the
+ * cache, and to give up what is held.
  *
  * They wait until nothing of the range is in writeback, call the backend, and
  * then change what of the range is cached.  Nobody wrote there meanwhile, so
@@ -146,6 +146,43 @@ submit_trim (struct submit *s, struct backend *b, uint64_t offset, uint64_t len,
     op.len = n;
     err = clear_part (s, b, &op, CLEAR_UNKNOWN);
   }
+  return err;
+}
+
+static uint64_t
+count_zeroed (struct zeroes *z, uint64_t offset, uint64_t len)
+{
+  uint64_t n, sum = 0;
+  bool zeroed;
+
+  for (; len > 0; offset += n, len -= n) {
+    n = zeroes_prefix (z, offset, len, &zeroed);
+    sum += zeroed ? n : 0;
+  }
+  return sum;
+}
+
+/* Nobody writes there meanwhile, and nothing of it is on its way: what is held
+ * has no other end than this one.  No call of the backend: it works without a
+ * connection.
+ */
+int
+submit_discard (struct submit *s, uint64_t offset, uint64_t len, uint64_t *held,
+                uint64_t *zeroed)
+{
+  struct pagecache *pc = s->pc;
+  struct exclusive x;
+  int err = 0;
+
+  exclusive_begin (&pc->zeroes, &x, offset, len);
+  pagecache_wait_writeback (pc, offset, len);
+  *held = pagecache_range_amounts (pc, offset, len).held;
+  *zeroed = count_zeroed (&pc->zeroes, offset, len);
+  if (zeroes_forget (&pc->zeroes, offset, len))
+    pagecache_clear (pc, offset, len, CLEAR_UNKNOWN);
+  else
+    err = ENOSPC;
+  exclusive_end (&pc->zeroes, &x);
   return err;
 }
 

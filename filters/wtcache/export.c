@@ -17,6 +17,8 @@
 #include <config.h>
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "export.h"
@@ -124,7 +126,7 @@ free_number (void)
 static bool
 is_idle (struct export *e)
 {
-  return e->users == 0 && !export_holds_data (e) &&
+  return e->users == 0 && e->keepers == 0 && !export_holds_data (e) &&
          !atomic_load_explicit (&e->writeback.running, memory_order_acquire) &&
          atomic_load_explicit (&e->writeback.drains, memory_order_acquire) == 0;
 }
@@ -219,10 +221,13 @@ new_export (const char *name, bool tls, bool share,
   atomic_init (&e->holds, share);
   e->number = free_number ();
   e->traits = *traits;
-  pagecache_init (&e->pc, &registry.pools, pool, e->number, traits->size,
-                  traits->block, registry.settings.mode == MODE_WRITEAROUND);
-  submit_init (&e->submit, &e->pc, &registry.memory, traits, registry.parallel,
-               registry.settings.depth);
+  pagecache_init (
+      &e->pc, &registry.pools, pool, e->number, traits->size, traits->block,
+      atomic_load_explicit (&registry.settings.mode, memory_order_relaxed) ==
+          MODE_WRITEAROUND);
+  submit_init (
+      &e->submit, &e->pc, &registry.memory, traits, registry.parallel,
+      atomic_load_explicit (&registry.settings.depth, memory_order_relaxed));
   stats_init (&e->stats);
   if (!traits->can_multi_conn) {
     e->submit.flush = flush_all;
@@ -341,6 +346,18 @@ export_end_writer (struct export *e)
   return --e->writers == 0;
 }
 
+/* Frees the cache of one connection, if nobody uses it. */
+static bool
+free_unshared (struct export *e)
+{
+  assert_held (&registry.lock);
+  if (e->shared || !is_idle (e))
+    return false;
+  unlink_export (e);
+  free_export (e);
+  return true;
+}
+
 void
 export_close (struct export *e)
 {
@@ -348,16 +365,40 @@ export_close (struct export *e)
 
   e->users--;
   e->last_used = registry.closes++;
-  if (e->users == 0 && !e->shared && is_idle (e)) {
-    unlink_export (e);
-    free_export (e);
-  }
+  if (free_unshared (e))
+    ;
   else if (e->users == 0) {
     if (!registry.settings.keep || !e->shared)
       pagecache_drop (&e->pc);
     /* Alone again: a sibling that comes back lowers it again. */
     atomic_store_explicit (&e->holds, e->shared, memory_order_relaxed);
   }
+  count_holding ();
+}
+
+struct export *
+export_keep_next (unsigned number, const char *name)
+{
+  LOCK_FOR_SCOPE (&registry.lock);
+  struct export *e, *next = NULL;
+
+  for (e = registry.first; e; e = e->next)
+    if (e->number > number && (next == NULL || e->number < next->number) &&
+        (name == NULL || strcmp (e->name, name) == 0))
+      next = e;
+  if (next)
+    next->keepers++;
+  return next;
+}
+
+void
+export_let_go (struct export *e)
+{
+  LOCK_FOR_SCOPE (&registry.lock);
+
+  assert (e->keepers > 0);
+  e->keepers--;
+  free_unshared (e);
   count_holding ();
 }
 
@@ -415,6 +456,60 @@ export_return (struct export *e, struct backend *b)
   assert (b->leases > 0);
   b->leases--;
   condition_wake_all (&e->returned);
+}
+
+/* The first run of held blocks at or after *INDEX and *BLOCK, in bytes: these
+ * move behind it.  False: none.
+ */
+static bool
+next_held_run (struct pagecache *pc, uint64_t *index, uint32_t *block,
+               uint64_t *offset, uint64_t *len)
+{
+  uint64_t at = *index;
+  struct span s;
+
+  for (; pagecache_next_held (pc, &at); ++at) {
+    s = page_held_run (pc, at, at == *index ? *block : 0);
+    if (s.count > 0) {
+      *index = at;
+      *block = s.first + s.count;
+      *offset =
+          (at << pc->page_shift) + ((uint64_t) s.first << pc->block_shift);
+      *len = (uint64_t) s.count << pc->block_shift;
+      return true;
+    }
+  }
+  return false;
+}
+
+void
+export_format_held (struct export *e, uint64_t from, char *text, size_t size)
+{
+  struct pagecache *pc = &e->pc;
+  uint64_t index = from >> pc->page_shift;
+  uint32_t block = (from & (page_size (pc) - 1)) >> pc->block_shift;
+  uint64_t offset, len, at = 0, more = 0;
+  bool any = next_held_run (pc, &index, &block, &offset, &len), another;
+  size_t used = 0;
+  int n;
+
+  text[0] = '\0';
+  while (any) {
+    /* Runs of neighbouring pages are one. */
+    while ((another = next_held_run (pc, &index, &block, &at, &more)) &&
+           at == offset + len)
+      len += more;
+    n = snprintf (text + used, size - used, " %" PRIu64 "+%" PRIu64, offset,
+                  len);
+    if (n < 0 || used + n >= size - sizeof " ...") {
+      strcpy (text + used, " ...");
+      return;
+    }
+    used += n;
+    any = another;
+    offset = at;
+    len = more;
+  }
 }
 
 void

@@ -20,18 +20,21 @@ enum mode {
   MODE_WRITEAROUND,
 };
 
-/* What the administrator chose, for all exports. */
+/* What the administrator chose, for all exports.  The atomic ones can be
+ * changed while it runs.  Relaxed: each is read by itself, and whoever reads
+ * acts a moment longer by the old one.
+ */
 struct settings {
-  enum mode mode;
-  uint32_t page_size; /* bytes */
-  uint64_t dirty_max; /* bytes; 0: auto */
-  uint64_t dirty_age; /* ns */
-  uint64_t drain;     /* ns */
-  unsigned depth;     /* 0: auto */
-  uint32_t fill;      /* bytes; 0: auto */
-  uint32_t readahead; /* bytes; 0: off */
-  bool keep;          /* clean pages outlive the last connection */
-  bool one_cache;     /* all names are one disk */
+  _Atomic enum mode mode;
+  _Atomic uint64_t dirty_max; /* bytes; 0: auto */
+  _Atomic uint64_t dirty_age; /* ns */
+  _Atomic unsigned depth;     /* 0: auto */
+  _Atomic uint32_t readahead; /* bytes; 0: off */
+  uint32_t page_size;         /* bytes */
+  uint64_t drain;             /* ns */
+  uint32_t fill;              /* bytes; 0: auto */
+  bool keep;                  /* clean pages outlive the last connection */
+  bool one_cache;             /* all names are one disk */
 };
 
 /* What write-back knows of an export.  See writeback.c. */
@@ -77,6 +80,7 @@ struct export
   /* Guarded by the registry lock. */
   struct export *next;
   unsigned users, writers; /* connections */
+  unsigned keepers;        /* commands that act on it: it is not freed */
   uint64_t last_used;      /* counts closes: the least was idle longest */
 
   struct lock lease_lock; /* RANK_LEASES */
@@ -129,6 +133,13 @@ extern int export_open (const char *name, bool tls, bool share,
 /* Whether the backend has not got all, or may yet forget some of it. */
 extern bool export_holds_data (struct export *e);
 
+/* For who has no connection: of the exports with this name (NULL: of all) that
+ * with the least number above NUMBER; NULL: no more.  It is there until it is
+ * let go.
+ */
+extern struct export *export_keep_next (unsigned number, const char *name);
+extern void export_let_go (struct export *e);
+
 /* A connection that writes ends; true: no other one writes. */
 extern bool export_end_writer (struct export *e);
 /* The connection no longer uses it; all leases of its backend are back. */
@@ -144,6 +155,12 @@ extern void export_withdraw (struct export *e, struct backend *b);
 /* A backend to call, NULL if no connection lends one. */
 extern struct backend *export_borrow (struct export *e, bool to_write);
 extern void export_return (struct export *e, struct backend *b);
+
+/* The held ranges of an export from byte FROM on, as text: " OFFSET+LENGTH …",
+ * and " ..." where they do not fit in SIZE bytes.
+ */
+extern void export_format_held (struct export *e, uint64_t from, char *text,
+                                size_t size);
 
 /* Calls F for every export, under the registry lock. */
 extern void exports_for_each (void (*f) (struct export *e, void *opaque),

@@ -87,7 +87,8 @@ memory_init (struct memory *m, uint64_t limit)
   int err;
 
   memset (m, 0, sizeof *m);
-  m->limit = limit;
+  atomic_init (&m->limit, limit);
+  m->most = limit;
   lock_init (&m->lock, RANK_MEMORY);
   condition_init (&m->buffer_returned);
 
@@ -116,12 +117,37 @@ memory_destroy (struct memory *m)
   lock_destroy (&m->lock);
 }
 
+void
+memory_may_grow (struct memory *m, uint64_t most)
+{
+  LOCK_FOR_SCOPE (&m->lock);
+
+  m->most = max_u64 (most, memory_limit (m));
+}
+
+uint64_t
+memory_most (struct memory *m)
+{
+  LOCK_FOR_SCOPE (&m->lock);
+
+  return m->most;
+}
+
+void
+memory_set_limit (struct memory *m, uint64_t limit)
+{
+  LOCK_FOR_SCOPE (&m->lock);
+
+  assert (limit <= m->most);
+  atomic_store_explicit (&m->limit, limit, memory_order_relaxed);
+}
+
 bool
 memory_take (struct memory *m, uint64_t bytes)
 {
   LOCK_FOR_SCOPE (&m->lock);
 
-  if (m->used + bytes > m->limit)
+  if (m->used + bytes > memory_limit (m))
     return false;
   m->used += bytes;
   return true;

@@ -32,11 +32,16 @@ struct borrower {
 };
 
 struct memory {
-  uint64_t limit;    /* bytes, for everything */
   size_t batch_most; /* bytes: the largest batch */
+
+  /* Bytes, for everything.  Relaxed: written under `lock`, where it decides;
+   * who reads it without scales something by it.
+   */
+  _Atomic uint64_t limit;
 
   /* Guarded by `lock`. */
   struct lock lock;
+  uint64_t most; /* bytes: the largest that limit may become */
   uint64_t used; /* bytes taken from the budget */
   struct condition buffer_returned;
   struct buffers batches; /* for write-back alone */
@@ -46,6 +51,19 @@ struct memory {
 /* LIMIT is wtcache-size.  0, or ENOMEM. */
 extern int memory_init (struct memory *m, uint64_t limit);
 extern void memory_destroy (struct memory *m);
+
+static inline uint64_t
+memory_limit (const struct memory *m)
+{
+  return atomic_load_explicit (&m->limit, memory_order_relaxed);
+}
+
+/* The budget may grow up to MOST while it is used: tables that are made from
+ * now on are large enough for that.
+ */
+extern void memory_may_grow (struct memory *m, uint64_t most);
+extern uint64_t memory_most (struct memory *m);
+extern void memory_set_limit (struct memory *m, uint64_t limit);
 
 /* Takes BYTES from the budget, or takes nothing and says false. */
 extern bool memory_take (struct memory *m, uint64_t bytes);

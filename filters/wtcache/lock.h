@@ -23,6 +23,8 @@
 /* docs/design.md says for each of these what it excludes and why. */
 enum lock_rank {
   RANK_NONE,
+  RANK_CONTROL,  /* the conversations over the control socket (control.c) */
+  RANK_SETTINGS, /* one change of the settings at a time (commands.c) */
   RANK_REGISTRY, /* which exports there are (export.c) */
   RANK_LEASES,   /* who may be called, and by whom (export.c) */
   RANK_PASS,     /* the cursor of one write-back pass (writeback.c) */
@@ -36,6 +38,7 @@ enum lock_rank {
   RANK_SUBMIT,   /* writes waiting and in flight, flushes (submit.c) */
   RANK_WAIT,     /* the queues of who waits for a page (pagecache.c) */
   RANK_MEMORY,   /* the budget and the bounce buffers (frames.c) */
+  RANK_TRACE,    /* the requests that were recorded (trace.c) */
   RANK_WORKERS,  /* tasks waiting for a thread (workers.c) */
   RANK_STATS,    /* the list of the threads' counters (stats.c) */
 };

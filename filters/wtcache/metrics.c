@@ -588,7 +588,7 @@ put_memory (FILE *f)
 
   put_head (f, "size_bytes", "gauge", "The value of wtcache-size.");
   fprintf (f, "wtcache_size_bytes %llu\n",
-           (unsigned long long) registry.memory.limit);
+           (unsigned long long) memory_limit (&registry.memory));
   put_head (f, "memory_bytes", "gauge", "Memory taken from wtcache-size.");
   for (i = 0; i < ARRAY_LEN (kinds); ++i)
     fprintf (f, "wtcache_memory_bytes{kind=\"%s\"} %llu\n", kinds[i].kind,

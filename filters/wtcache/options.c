@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,8 @@
 #include "options.h"
 
 #define SECOND UINT64_C (1000000000)
+
+#define PREFIX "wtcache-"
 
 struct options options = {
   .size = 256 * MiB,
@@ -31,17 +34,8 @@ struct options options = {
   },
 };
 
-/* The share of wtcache-size, in percent, and of bytes, of dirty-max. */
-static unsigned dirty_percent;
 /* Options that were given and that only our own threads can act upon. */
 static bool depth_given, readahead_given, age_given;
-
-static int
-refuse (const char *key, const char *value, const char *allowed)
-{
-  nbdkit_error ("%s=%s: %s", key, value, allowed);
-  return -1;
-}
 
 /* A number of digits; the rest of the text in *REST. */
 static bool
@@ -104,191 +98,206 @@ parse_time (const char *text, uint64_t *ns)
   return false;
 }
 
-static int
-parse_total_size (const char *key, const char *value)
+static const char *
+parse_total_size (struct options *o, const char *value)
 {
-  if (!parse_size (value, &options.size) || options.size < 1 * MiB ||
-      options.size > UINT64_C (1) << 46)
-    return refuse (key, value, "must be a size from 1M to 64T");
-  return 1;
+  if (!parse_size (value, &o->size) || o->size < 1 * MiB ||
+      o->size > UINT64_C (1) << 46)
+    return "must be a size from 1M to 64T";
+  return NULL;
 }
 
-static int
-parse_page_size (const char *key, const char *value)
+static const char *
+parse_page_size (struct options *o, const char *value)
 {
   uint64_t n;
 
   if (!parse_size (value, &n) || !is_power_of_2 (n) || n < 4 * KiB ||
       n > 1 * MiB)
-    return refuse (key, value, "must be a power of two from 4K to 1M");
-  options.settings.page_size = n;
-  return 1;
+    return "must be a power of two from 4K to 1M";
+  o->settings.page_size = n;
+  return NULL;
 }
 
-static int
-parse_mode (const char *key, const char *value)
+static const char *
+parse_mode (struct options *o, const char *value)
 {
   if (strcmp (value, "writeback") == 0)
-    options.settings.mode = MODE_WRITEBACK;
+    o->settings.mode = MODE_WRITEBACK;
   else if (strcmp (value, "writethrough") == 0)
-    options.settings.mode = MODE_WRITETHROUGH;
+    o->settings.mode = MODE_WRITETHROUGH;
   else if (strcmp (value, "writearound") == 0)
-    options.settings.mode = MODE_WRITEAROUND;
+    o->settings.mode = MODE_WRITEAROUND;
   else
-    return refuse (key, value,
-                   "must be writeback, writethrough or writearound");
-  options.mode_given = true;
-  return 1;
+    return "must be writeback, writethrough or writearound";
+  o->mode_given = true;
+  return NULL;
 }
 
-static int
-parse_dirty_max (const char *key, const char *value)
+static const char *
+parse_dirty_max (struct options *o, const char *value)
 {
   static const char allowed[] =
       "must be auto, a size from 64K to half of wtcache-size, or 1% to 50%";
   uint64_t n;
   char *rest;
 
-  dirty_percent = 0;
-  options.settings.dirty_max = 0;
+  o->dirty_percent = 0;
+  o->settings.dirty_max = 0;
   if (strcmp (value, "auto") == 0)
-    return 1;
+    return NULL;
   if (parse_number (value, &n, &rest) && strcmp (rest, "%") == 0) {
     if (n < 1 || n > 50)
-      return refuse (key, value, allowed);
-    dirty_percent = n;
-    return 1;
+      return allowed;
+    o->dirty_percent = n;
+    return NULL;
   }
   if (!parse_size (value, &n) || n < 64 * KiB)
-    return refuse (key, value, allowed);
-  options.settings.dirty_max = n;
-  return 1;
+    return allowed;
+  o->settings.dirty_max = n;
+  return NULL;
 }
 
-static int
-parse_dirty_age (const char *key, const char *value)
+static const char *
+parse_dirty_age (struct options *o, const char *value)
 {
-  if (!parse_time (value, &options.settings.dirty_age) ||
-      options.settings.dirty_age == 0)
-    return refuse (key, value, "must be a time such as 30, 30s or 500ms");
+  uint64_t ns;
+
+  if (!parse_time (value, &ns) || ns == 0)
+    return "must be a time such as 30, 30s or 500ms";
+  o->settings.dirty_age = ns;
   age_given = true;
-  return 1;
+  return NULL;
 }
 
-static int
-parse_drain (const char *key, const char *value)
+static const char *
+parse_drain (struct options *o, const char *value)
 {
-  if (!parse_time (value, &options.settings.drain) ||
-      options.settings.drain == 0)
-    return refuse (key, value, "must be a time such as 60, 60s or 5m");
-  return 1;
+  if (!parse_time (value, &o->settings.drain) || o->settings.drain == 0)
+    return "must be a time such as 60, 60s or 5m";
+  return NULL;
 }
 
-static int
-parse_depth (const char *key, const char *value)
+static const char *
+parse_depth (struct options *o, const char *value)
 {
   uint64_t n = 0;
   char *rest;
 
   if (strcmp (value, "auto") != 0 && (!parse_number (value, &n, &rest) ||
                                       *rest != '\0' || n < 1 || n > DEPTH_MOST))
-    return refuse (key, value, "must be auto or a number from 1 to 64");
-  options.settings.depth = n;
+    return "must be auto or a number from 1 to 64";
+  o->settings.depth = n;
   depth_given = true;
-  return 1;
+  return NULL;
 }
 
-static int
-parse_fill (const char *key, const char *value)
+static const char *
+parse_fill (struct options *o, const char *value)
 {
   uint64_t n = 0;
 
   if (strcmp (value, "auto") != 0 &&
       (!parse_size (value, &n) || !is_power_of_2 (n) || n < 512 || n > 1 * MiB))
-    return refuse (key, value, "must be auto or a power of two from 512 to 1M");
-  options.settings.fill = n;
-  return 1;
+    return "must be auto or a power of two from 512 to 1M";
+  o->settings.fill = n;
+  return NULL;
 }
 
-static int
-parse_readahead (const char *key, const char *value)
+static const char *
+parse_readahead (struct options *o, const char *value)
 {
   uint64_t n = 0;
 
   if (strcmp (value, "off") != 0 &&
       (!parse_size (value, &n) || n < 4 * KiB || n > 64 * MiB))
-    return refuse (key, value, "must be off or a size from 4K to 64M");
-  options.settings.readahead = n;
+    return "must be off or a size from 4K to 64M";
+  o->settings.readahead = n;
   readahead_given = n != 0;
-  return 1;
+  return NULL;
 }
 
-static int
-parse_share (const char *key, const char *value)
+static const char *
+parse_share (struct options *o, const char *value)
 {
   if (strcmp (value, "auto") == 0)
-    options.share = SHARE_AUTO;
+    o->share = SHARE_AUTO;
   else if (strcmp (value, "always") == 0)
-    options.share = SHARE_ALWAYS;
+    o->share = SHARE_ALWAYS;
   else if (strcmp (value, "never") == 0)
-    options.share = SHARE_NEVER;
+    o->share = SHARE_NEVER;
   else
-    return refuse (key, value, "must be auto, always or never");
-  return 1;
+    return "must be auto, always or never";
+  return NULL;
 }
 
-static int
-parse_key (const char *key, const char *value)
+static const char *
+parse_key (struct options *o, const char *value)
 {
   if (strcmp (value, "name") == 0)
-    options.settings.one_cache = false;
+    o->settings.one_cache = false;
   else if (strcmp (value, "all") == 0)
-    options.settings.one_cache = true;
+    o->settings.one_cache = true;
   else
-    return refuse (key, value, "must be name or all");
-  return 1;
+    return "must be name or all";
+  return NULL;
 }
 
-static int
-parse_keep (const char *key, const char *value)
+static const char *
+parse_keep (struct options *o, const char *value)
 {
   if (strcmp (value, "yes") == 0)
-    options.settings.keep = true;
+    o->settings.keep = true;
   else if (strcmp (value, "no") == 0)
-    options.settings.keep = false;
+    o->settings.keep = false;
   else
-    return refuse (key, value, "must be yes or no");
-  return 1;
+    return "must be yes or no";
+  return NULL;
 }
 
-static int
-parse_stats (const char *key, const char *value)
+/* The server changes its folder when it goes into the background. */
+static const char *
+parse_path (char **path, const char *value)
 {
   if (*value == '\0')
-    return refuse (key, value, "must be the path of a file");
-  free (options.stats);
-  /* The server changes its folder when it goes into the background. */
-  options.stats = nbdkit_absolute_path (value);
-  return options.stats ? 1 : -1;
+    return "must be the path of a file";
+  free (*path);
+  *path = nbdkit_absolute_path (value);
+  return *path ? NULL : "must be a path from a folder that is there";
 }
 
+static const char *
+parse_stats (struct options *o, const char *value)
+{
+  return parse_path (&o->stats, value);
+}
+
+static const char *
+parse_control (struct options *o, const char *value)
+{
+  return parse_path (&o->control, value);
+}
+
+/* Each returns NULL, or what would be right. */
 static const struct {
   const char *key;
-  int (*parse) (const char *key, const char *value);
+  const char *(*parse) (struct options *o, const char *value);
+  bool running; /* it can be changed while the server runs */
 } parameters[] = {
-  { "wtcache-size", parse_total_size },
-  { "wtcache-page-size", parse_page_size },
-  { "wtcache-mode", parse_mode },
-  { "wtcache-dirty-max", parse_dirty_max },
-  { "wtcache-dirty-age", parse_dirty_age },
-  { "wtcache-drain", parse_drain },
-  { "wtcache-depth", parse_depth },
-  { "wtcache-fill", parse_fill },
-  { "wtcache-readahead", parse_readahead },
-  { "wtcache-share", parse_share },
-  { "wtcache-key", parse_key },
-  { "wtcache-keep", parse_keep },
-  { "wtcache-stats", parse_stats },
+  { "wtcache-size", parse_total_size, true },
+  { "wtcache-page-size", parse_page_size, false },
+  { "wtcache-mode", parse_mode, true },
+  { "wtcache-dirty-max", parse_dirty_max, true },
+  { "wtcache-dirty-age", parse_dirty_age, true },
+  { "wtcache-drain", parse_drain, false },
+  { "wtcache-depth", parse_depth, true },
+  { "wtcache-fill", parse_fill, false },
+  { "wtcache-readahead", parse_readahead, true },
+  { "wtcache-share", parse_share, false },
+  { "wtcache-key", parse_key, false },
+  { "wtcache-keep", parse_keep, false },
+  { "wtcache-stats", parse_stats, false },
+  { "wtcache-control", parse_control, false },
 };
 
 const char options_help[] =
@@ -306,42 +315,88 @@ const char options_help[] =
     "wtcache-share=auto|always|never  One cache for all connections.\n"
     "wtcache-key=name|all          What tells caches apart.\n"
     "wtcache-keep=yes|no           Clean pages outlive the last connection.\n"
-    "wtcache-stats=FILE            Write counters there, as Prometheus text.";
+    "wtcache-stats=FILE            Write counters there, as Prometheus text.\n"
+    "wtcache-control=SOCKET        Listen there for wtcachectl.";
+
+static int
+refuse (const char *key, const char *value, const char *allowed)
+{
+  nbdkit_error ("%s=%s: %s", key, value, allowed);
+  return -1;
+}
 
 int
 options_parse (const char *key, const char *value)
 {
+  const char *allowed;
   size_t i;
 
   for (i = 0; i < ARRAY_LEN (parameters); ++i)
-    if (strcmp (key, parameters[i].key) == 0)
-      return parameters[i].parse (key, value);
+    if (strcmp (key, parameters[i].key) == 0) {
+      allowed = parameters[i].parse (&options, value);
+      return allowed ? refuse (key, value, allowed) : 1;
+    }
   /* A misspelt one of ours would otherwise be the plugin's to explain. */
-  if (strncmp (key, "wtcache-", strlen ("wtcache-")) == 0)
+  if (strncmp (key, PREFIX, strlen (PREFIX)) == 0)
     return refuse (key, value, "there is no such option of wtcache");
   return 0;
+}
+
+/* What has to go together does: NULL, or what does not. */
+static const char *
+check (struct options *o)
+{
+  struct settings *s = &o->settings;
+  uint64_t dirty_max;
+
+  if (o->size < 16 * (uint64_t) s->page_size) {
+    snprintf (o->why, sizeof o->why,
+              "wtcache-size=%" PRIu64 ": must be at least 16 pages, that is "
+              "%" PRIu64 ", with wtcache-page-size=%" PRIu32,
+              o->size, 16 * (uint64_t) s->page_size, s->page_size);
+    return o->why;
+  }
+  if (o->dirty_percent != 0)
+    s->dirty_max = o->size / 100 * o->dirty_percent;
+  dirty_max = s->dirty_max;
+  if (dirty_max > o->size / 2) {
+    snprintf (o->why, sizeof o->why,
+              "wtcache-dirty-max=%" PRIu64 ": must be at most half of "
+              "wtcache-size, that is %" PRIu64,
+              dirty_max, o->size / 2);
+    return o->why;
+  }
+  return NULL;
 }
 
 int
 options_check (void)
 {
-  struct settings *s = &options.settings;
+  const char *why = check (&options);
 
-  if (options.size < 16 * (uint64_t) s->page_size) {
-    nbdkit_error ("wtcache-size=%" PRIu64 ": must be at least 16 pages, that "
-                  "is %" PRIu64 ", with wtcache-page-size=%" PRIu32,
-                  options.size, 16 * (uint64_t) s->page_size, s->page_size);
-    return -1;
-  }
-  if (dirty_percent != 0)
-    s->dirty_max = options.size / 100 * dirty_percent;
-  if (s->dirty_max > options.size / 2) {
-    nbdkit_error ("wtcache-dirty-max=%" PRIu64 ": must be at most half of "
-                  "wtcache-size, that is %" PRIu64,
-                  s->dirty_max, options.size / 2);
-    return -1;
-  }
-  return 0;
+  if (why == NULL)
+    return 0;
+  nbdkit_error ("%s", why);
+  return -1;
+}
+
+const char *
+options_change (struct options *o, const char *key, const char *value,
+                bool *unknown)
+{
+  const char *why;
+  size_t i;
+
+  *unknown = false;
+  for (i = 0; i < ARRAY_LEN (parameters); ++i)
+    if (parameters[i].running &&
+        strcmp (key, parameters[i].key + strlen (PREFIX)) == 0) {
+      why = parameters[i].parse (o, value);
+      return why ? why : check (o);
+    }
+  *unknown = true;
+  return "only size, dirty-max, dirty-age, depth, readahead and mode can be "
+         "changed while the server runs";
 }
 
 void

@@ -15,9 +15,12 @@ enum share { SHARE_AUTO, SHARE_ALWAYS, SHARE_NEVER };
 struct options {
   uint64_t size; /* wtcache-size, bytes */
   enum share share;
-  bool mode_given; /* else it depends on the thread model */
-  char *stats;     /* absolute path, or NULL */
+  bool mode_given;        /* else it depends on the thread model */
+  unsigned dirty_percent; /* dirty-max as a share of size; 0: it is none */
+  char *stats;            /* absolute paths, or NULL */
+  char *control;
   struct settings settings;
+  char why[200]; /* what is wrong, where that has numbers in it */
 };
 
 extern struct options options;
@@ -29,6 +32,13 @@ extern int options_parse (const char *key, const char *value);
 /* All parameters are there: 0, or -1 after it told what does not go together.
  */
 extern int options_check (void);
+/* Changes a parameter while the server runs: KEY is its name without
+ * "wtcache-".  All is done in *O, a copy of `options`.  NULL, or why not, in
+ * one line; *UNKNOWN: because there is none of that name that can be changed
+ * so.
+ */
+extern const char *options_change (struct options *o, const char *key,
+                                   const char *value, bool *unknown);
 /* Tells which of the given options have no effect with this thread model. */
 extern void options_tell_without_effect (void);
 

@@ -103,9 +103,9 @@ pagecache_init (struct pagecache *pc, struct pools *ps, struct pool *pool,
   pc->size = size;
   pc->block_shift = log2_u64 (block);
   pc->page_shift = log2_u64 (pool->page_size);
-  pc->around = around;
   pc->counts = &ps->counts[number];
   memset (pc->counts, 0, sizeof *pc->counts);
+  atomic_init (&pc->around, around);
   held_init (&pc->held, pool);
   zeroes_init (&pc->zeroes);
   lock_init (&pc->settle_lock, RANK_SETTLE);
@@ -686,7 +686,7 @@ leave_if_around (struct pagecache *pc, struct page *p, struct span s)
   uint8_t *uptodate = map_of (pc, p, UPTODATE);
   uint32_t b;
 
-  if (!pc->around)
+  if (!atomic_load_explicit (&pc->around, memory_order_relaxed))
     return;
   for (b = s.first; b < s.first + s.count; ++b)
     if (!bit_get (map_of (pc, p, DIRTY), b) &&
@@ -947,10 +947,11 @@ pagecache_fail (struct pagecache *pc)
   count_failure (pc);
 }
 
-void
+uint64_t
 pagecache_drop (struct pagecache *pc)
 {
-  uint8_t *uptodate;
+  uint64_t blocks = 0;
+  uint8_t *uptodate, keeps;
   struct pool_walk w;
   struct page *p;
 
@@ -959,12 +960,36 @@ pagecache_drop (struct pagecache *pc)
   while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
     uptodate = map_of (pc, p, UPTODATE);
     FOR_EACH_BYTE (i, mask, whole (pc))
-    uptodate[i] &= ~mask | page_map (pc->pool, p, DIRTY)[i] |
-                   page_map (pc->pool, p, WRITEBACK)[i] |
-                   page_map (pc->pool, p, UNSTABLE)[i];
+    {
+      keeps = ~mask | map_of (pc, p, DIRTY)[i] | map_of (pc, p, WRITEBACK)[i] |
+              map_of (pc, p, UNSTABLE)[i];
+      blocks += count_in_bytes (uptodate[i] & ~keeps & 0xff);
+      uptodate[i] &= keeps;
+    }
     bits_clear (map_of (pc, p, FILLING), whole (pc));
     drop_lock_or_page (pc, p);
   }
+  return blocks << pc->block_shift;
+}
+
+struct amounts
+pagecache_range_amounts (struct pagecache *pc, uint64_t offset, uint64_t len)
+{
+  struct amounts sum = { 0 }, n;
+  struct pool_walk w;
+  struct page *p;
+
+  pool_walk_begin (pc->pool, &w, key_of (pc, offset >> pc->page_shift),
+                   key_of (pc, (offset + len - 1) >> pc->page_shift));
+  while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
+    n = tally (pc, p, range_span (pc, index_of (pc, p), offset, len));
+    word_lock_drop (&p->lock);
+    sum.dirty += n.dirty << pc->block_shift;
+    sum.writeback += n.writeback << pc->block_shift;
+    sum.unstable += n.unstable << pc->block_shift;
+    sum.held += n.held << pc->block_shift;
+  }
+  return sum;
 }
 
 struct amounts

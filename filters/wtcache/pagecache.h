@@ -22,8 +22,12 @@ struct pagecache {
   uint64_t key_base;
   uint64_t size; /* of the export, bytes */
   uint32_t block_shift, page_shift;
-  bool around; /* a block leaves the cache once it is stable */
   struct page_counts *counts;
+
+  /* A block leaves the cache once it is stable.  Relaxed: it can change at any
+   * time, and either is right.
+   */
+  _Atomic bool around;
 
   /* Relaxed: each is changed under the lock of the page concerned, and a
    * reader without needs a recent value only.
@@ -238,8 +242,12 @@ extern void pagecache_fail (struct pagecache *pc);
  */
 extern int64_t pagecache_resize (struct pagecache *pc, uint64_t size);
 
-/* Drops all that is clean. */
-extern void pagecache_drop (struct pagecache *pc);
+/* Drops all that is clean; how many bytes. */
+extern uint64_t pagecache_drop (struct pagecache *pc);
+
+/* What of a range is in which state. */
+extern struct amounts pagecache_range_amounts (struct pagecache *pc,
+                                               uint64_t offset, uint64_t len);
 
 extern struct amounts pagecache_amounts (struct pagecache *pc);
 

@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "pool.h"
 #include "util.h"
@@ -33,6 +34,9 @@
  * from chain to chain.
  */
 #define MOST_STEPS 64
+
+/* The policy is told of at least so many. */
+#define LEAST_PAGES 16
 
 /* Mappings at least this large ask for huge pages. */
 #define HUGE_FROM (64 * MiB)
@@ -74,7 +78,7 @@ pool_free (struct pool *pool)
 }
 
 static struct pool *
-pool_new (struct pools *ps, uint32_t page_size)
+pool_new (struct pools *ps, uint32_t page_size, uint64_t budget)
 {
   struct memory *m = ps->memory;
   struct pool *pool = calloc (1, sizeof *pool);
@@ -89,7 +93,7 @@ pool_new (struct pools *ps, uint32_t page_size)
   pool->map_bytes = page_size / 512 / 8;
   pool->stride = round_up (
       offsetof (struct page, states) + BLOCK_STATES * pool->map_bytes, 8);
-  pool->most = min_u64 (m->limit / page_cost (pool), UINT32_MAX / 2);
+  pool->most = min_u64 (budget / page_cost (pool), UINT32_MAX / 2);
   pool->bucket_bits = log2_u64 (pool->most) + 1;
 
   bytes = (size_t) pool->most * page_size;
@@ -154,22 +158,39 @@ static void
 set_capacity (struct pool *pool, uint64_t pages)
 {
   assert_held (&pool->evict_lock);
-  pool->capacity = clamp_u64 (pages, 16, pool->most);
+  pool->capacity = clamp_u64 (pages, LEAST_PAGES, pool->most);
   evict_resize (pool->evict, pool->capacity);
+}
+
+/* What of the budget nobody has taken; it may be less than nothing while the
+ * budget shrinks.
+ */
+static uint64_t
+free_budget (struct memory *m)
+{
+  const uint64_t used = memory_used (m), limit = memory_limit (m);
+
+  return limit > used ? limit - used : 0;
 }
 
 /* The caller holds the registry lock: nobody else makes a pool. */
 struct pool *
 pools_get (struct pools *ps, uint32_t page_size)
 {
+  const uint64_t most = memory_most (ps->memory);
   struct pool *pool;
-  uint64_t pages;
+  uint64_t room;
 
   for (pool = pools_first (ps); pool; pool = pool->next)
     if (pool->page_size == page_size)
       return pool;
 
-  pool = pool_new (ps, page_size);
+  pool = pool_new (ps, page_size, most);
+  if (pool == NULL && most > memory_limit (ps->memory)) {
+    /* Address space is scarce here: then the budget cannot grow. */
+    memory_may_grow (ps->memory, 0);
+    pool = pool_new (ps, page_size, memory_most (ps->memory));
+  }
   if (pool == NULL)
     return NULL;
   if (!pools_make_room (ps, pool->table_bytes)) {
@@ -180,11 +201,11 @@ pools_get (struct pools *ps, uint32_t page_size)
   pool->next = ps->first;
   ps->first = pool;
   atomic_fetch_add_explicit (&ps->count, 1, memory_order_relaxed);
-  pages = (ps->memory->limit - ps->memory->used) / page_cost (pool);
   lock_drop (&ps->memory->lock);
 
+  room = free_budget (ps->memory);
   lock_take (&pool->evict_lock);
-  set_capacity (pool, pages);
+  set_capacity (pool, room / page_cost (pool));
   lock_drop (&pool->evict_lock);
   return pool;
 }
@@ -463,6 +484,98 @@ pools_make_room (struct pools *ps, uint64_t bytes)
   return true;
 }
 
+/* How often it is tried again to shed a page where none could leave. */
+#define MOST_TRIES 100
+
+/* Sheds a frame of the pool that has most memory, or of any. */
+static bool
+shed_from_richest (struct pools *ps)
+{
+  struct pool *pool, *richest = NULL;
+  uint64_t owned, most = 0;
+
+  for (pool = pools_first (ps); pool; pool = pool->next) {
+    lock_take (&pool->evict_lock);
+    owned = pool->owned * page_cost (pool);
+    lock_drop (&pool->evict_lock);
+    if (owned > most) {
+      most = owned;
+      richest = pool;
+    }
+  }
+  return (richest && shed_frame (richest)) || shed_from_others (ps, richest);
+}
+
+/* Pages that are pinned for a moment are waited for; false: others are in the
+ * way.
+ */
+static bool
+shrink (struct pools *ps, uint64_t limit)
+{
+  const struct timespec pause = { .tv_nsec = 1000000 };
+  unsigned tries = 0;
+
+  while (memory_used (ps->memory) > limit)
+    if (shed_from_richest (ps))
+      tries = 0;
+    else if (++tries == MOST_TRIES)
+      return false;
+    else
+      nanosleep (&pause, NULL);
+  return true;
+}
+
+/* The policy learns how many pages fit now.  What left is scattered over huge
+ * pages: the kernel is not to fill these again.
+ */
+static void
+fit_to_budget (struct pool *pool, bool shrunk)
+{
+  const uint64_t room = free_budget (pool->memory) / page_cost (pool);
+
+  if (shrunk)
+    madvise (pool->frames, (size_t) pool->most * pool->page_size,
+             MADV_NOHUGEPAGE);
+  LOCK_FOR_SCOPE (&pool->evict_lock);
+  set_capacity (pool, pool->owned + room);
+}
+
+uint64_t
+pools_least (struct pools *ps)
+{
+  uint64_t least = memory_used (ps->memory), pages;
+  struct pool *pool;
+
+  for (pool = pools_first (ps); pool; pool = pool->next) {
+    lock_take (&pool->evict_lock);
+    pages = min_u64 (pool->owned * page_cost (pool), least);
+    lock_drop (&pool->evict_lock);
+    least += LEAST_PAGES * page_cost (pool) - pages;
+  }
+  return least;
+}
+
+int
+pools_resize (struct pools *ps, uint64_t limit)
+{
+  const uint64_t old = memory_limit (ps->memory);
+  struct pool *pool;
+  bool fits;
+
+  if (limit > memory_most (ps->memory))
+    return EFBIG;
+  if (limit < pools_least (ps))
+    return EBUSY;
+  /* First: from now on nobody takes what is shed. */
+  memory_set_limit (ps->memory, limit);
+  fits = shrink (ps, limit);
+  if (!fits)
+    memory_set_limit (ps->memory, old);
+  for (pool = pools_first (ps); pool; pool = pool->next)
+    fit_to_budget (pool, limit < old);
+  return fits ? 0 : EBUSY;
+}
+
 /* Gives a frame the identity KEY, pinned once, all states clear, and admits
  * it.  It is not in the index yet.
  */
@@ -531,7 +644,8 @@ is_poor (const struct pools *ps, struct pool *pool)
     return false;
 
   LOCK_FOR_SCOPE (&pool->evict_lock);
-  return pool->owned * page_cost (pool) < pool->memory->limit / count / 2;
+  return pool->owned * page_cost (pool) <
+         memory_limit (pool->memory) / count / 2;
 }
 
 struct memory_use

@@ -73,6 +73,16 @@ extern int pools_init (struct pools *ps, struct memory *m);
 extern void pools_destroy (struct pools *ps);
 /* The pool for this page size, made at the first call; NULL: ENOMEM. */
 extern struct pool *pools_get (struct pools *ps, uint32_t page_size);
+/* The budget becomes LIMIT: clean pages leave until it fits, and their memory
+ * goes back to the system.  EBUSY: so much is held or in use that it does not
+ * fit; EFBIG: the tables are too small; then it is what it was.  One caller at
+ * a time.
+ */
+extern int pools_resize (struct pools *ps, uint64_t limit);
+/* What the budget cannot be less than: all that is taken from it but pages, and
+ * a few of those.
+ */
+extern uint64_t pools_least (struct pools *ps);
 /* Takes BYTES from the budget, at the cost of clean pages if need be. */
 extern bool pools_make_room (struct pools *ps, uint64_t bytes);
 

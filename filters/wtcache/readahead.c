@@ -54,7 +54,6 @@ struct ahead_task {
 
 struct readahead {
   struct export *e;
-  uint64_t most;
   uint64_t fill; /* what a miss reads: a stream misses once in so much */
 
   /* How many streams with a window are in a region, or next to it; regions
@@ -78,8 +77,19 @@ struct readahead {
   struct condition idle;
 };
 
+/* How far ahead of a stream, at most: no more than a share of a small cache.
+ * It can change while streams go on.
+ */
+static uint64_t
+most_ahead (const struct readahead *ra)
+{
+  return min_u64 (
+      atomic_load_explicit (&ra->e->settings->readahead, memory_order_relaxed),
+      round_down (memory_limit (ra->e->memory) / 16, page_size (&ra->e->pc)));
+}
+
 struct readahead *
-readahead_new (struct export *e, uint64_t most)
+readahead_new (struct export *e)
 {
   struct readahead *ra;
 
@@ -92,9 +102,6 @@ readahead_new (struct export *e, uint64_t most)
   }
   ra->e = e;
   ra->fill = request_fill (e);
-  /* No more than a share of a small cache. */
-  ra->most =
-      min_u64 (most, round_down (e->memory->limit / 16, page_size (&e->pc)));
   lock_init (&ra->lock, RANK_AHEAD);
   condition_init (&ra->idle);
   return ra;
@@ -259,7 +266,7 @@ read_ahead (struct readahead *ra, struct stream *s)
       s->ahead += n;
     }
   }
-  s->window = min_u64 (2 * s->window, ra->most);
+  s->window = min_u64 (2 * s->window, most_ahead (ra));
 }
 
 /* Whether a request begins at the end of a stream that is new, or where the
@@ -358,6 +365,9 @@ is_near_a_stream (struct readahead *ra, uint64_t offset, uint64_t len)
 static __attribute__ ((noinline)) void
 note_request (struct readahead *ra, uint64_t offset, uint64_t len, bool missed)
 {
+  if (most_ahead (ra) == 0)
+    return;
+
   LOCK_FOR_SCOPE (&ra->lock);
   struct stream *s = find_stream (ra, offset, len);
 
@@ -373,7 +383,7 @@ note_request (struct readahead *ra, uint64_t offset, uint64_t len, bool missed)
   if (s->window == 0) {
     s->backward = !goes_forward (ra, s, offset);
     s->ahead = s->backward ? offset : offset + len;
-    s->window = min_u64 (max_u64 (FIRST_WINDOW, 4 * len), ra->most);
+    s->window = min_u64 (max_u64 (FIRST_WINDOW, 4 * len), most_ahead (ra));
   }
   else
     count_use (ra, s, offset, len);

@@ -8,8 +8,8 @@
 
 #include "export.h"
 
-/* MOST bytes ahead of a stream at most.  NULL: ENOMEM. */
-extern struct readahead *readahead_new (struct export *e, uint64_t most);
+/* NULL: ENOMEM. */
+extern struct readahead *readahead_new (struct export *e);
 /* Waits for what is under way. */
 extern void readahead_free (struct readahead *ra);
 

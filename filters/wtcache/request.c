@@ -86,7 +86,7 @@ piece_most (const struct export *e)
   const uint64_t page = page_size (&e->pc);
   uint64_t most = min_u64 (PIECE_BYTES, PIECE_PAGES * page);
 
-  most = min_u64 (most, round_down (e->memory->limit / 16, page));
+  most = min_u64 (most, round_down (memory_limit (e->memory) / 16, page));
   return UINT64_C (1) << log2_u64 (max_u64 (most, page));
 }
 
@@ -842,7 +842,8 @@ choose_path (struct export *e, uint64_t len, bool durable)
 {
   if (durable || all_are_durable (e))
     return PATH_DURABLE;
-  if (e->settings->mode != MODE_WRITEBACK)
+  if (atomic_load_explicit (&e->settings->mode, memory_order_relaxed) !=
+      MODE_WRITEBACK)
     return PATH_THROUGH;
   /* At the bound, or if the backend refuses, as durable as FUA: but where two
    * caches may be over one disk it is enough that nothing is held back.
@@ -863,7 +864,9 @@ rewrite (struct export *e, const void *buf, uint64_t offset, uint64_t len)
   bool done;
 
   if (!next_part (&e->pc, &walk, &rest, &part) || rest != 0 ||
-      e->settings->mode != MODE_WRITEBACK || !writeback_admit (e, len))
+      atomic_load_explicit (&e->settings->mode, memory_order_relaxed) !=
+          MODE_WRITEBACK ||
+      !writeback_admit (e, len))
     return false;
   done = page_rewrite (&e->pc, &part, buf);
   writeback_admitted (e, len);

@@ -245,6 +245,15 @@ pass_places (struct submit *s)
   }
 }
 
+void
+submit_set_depth (struct submit *s, unsigned depth)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+
+  depth_init (&s->depth, depth);
+  pass_places (s);
+}
+
 /* The clients of a batch are about to come back. */
 static void
 begin_gathering (struct submit *s, const struct batch *batch, uint64_t now)

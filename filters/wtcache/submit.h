@@ -108,6 +108,8 @@ extern void submit_init (struct submit *s, struct pagecache *pc,
                          const struct backend_traits *traits, bool merge,
                          unsigned depth);
 extern void submit_destroy (struct submit *s);
+/* DEPTH batches in flight from now on, or found by measuring if that is 0. */
+extern void submit_set_depth (struct submit *s, unsigned depth);
 
 /* Reads whole blocks, in calls of at most the backend's maximum. */
 extern int submit_read (struct submit *s, struct backend *b, void *buf,
@@ -133,6 +135,14 @@ extern int submit_zero (struct submit *s, struct backend *b, uint64_t offset,
                         uint64_t len, unsigned flags);
 extern int submit_trim (struct submit *s, struct backend *b, uint64_t offset,
                         uint64_t len, bool fua);
+/* Gives up whatever of a range of whole blocks the backend has not got, or may
+ * yet forget: from then on reads see what the backend has.  Waits for what of
+ * it is on its way.  *HELD and *ZEROED: how many bytes were given up of either.
+ * ENOSPC: a part of what is remembered as zero cannot be given up alone, and
+ * nothing was.
+ */
+extern int submit_discard (struct submit *s, uint64_t offset, uint64_t len,
+                           uint64_t *held, uint64_t *zeroed);
 /* Zeroes again what a failed flush may have lost. */
 extern int submit_redo_zeroes (struct submit *s, struct backend *b);
 

@@ -412,9 +412,11 @@ writeback_flush (struct export *e, struct backend *own)
 uint64_t
 writeback_bound (struct export *e)
 {
-  const uint64_t size = e->memory->limit;
+  const uint64_t size = memory_limit (e->memory);
   const uint64_t least = min_u64 (4 * MiB, size / 2);
-  uint64_t bound = e->settings->dirty_max, speed;
+  uint64_t bound =
+      atomic_load_explicit (&e->settings->dirty_max, memory_order_relaxed);
+  uint64_t speed;
   unsigned sharers;
 
   if (bound == 0) {
@@ -430,10 +432,8 @@ writeback_bound (struct export *e)
   return bound;
 }
 
-/* Whether the backend refused write-back, and what it refused is still there.
- */
-static bool
-is_refusing (struct export *e)
+bool
+writeback_is_refused (struct export *e)
 {
   return atomic_load_explicit (&e->writeback.refusing, memory_order_relaxed) &&
          pagecache_amounts (&e->pc).dirty > 0;
@@ -445,7 +445,7 @@ writeback_admit (struct export *e, uint64_t len)
   const int64_t bound = writeback_bound (e);
   int64_t reserved;
 
-  if (is_refusing (e) ||
+  if (writeback_is_refused (e) ||
       atomic_load_explicit (&registry.stopping, memory_order_relaxed) ||
       !atomic_load_explicit (&e->holds, memory_order_relaxed))
     return false;
@@ -463,6 +463,15 @@ writeback_admitted (struct export *e, uint64_t len)
   atomic_fetch_sub_explicit (&e->pc.reserved, len, memory_order_relaxed);
 }
 
+/* Whether ordinary writes may stay dirty here. */
+static bool
+may_hold (struct export *e)
+{
+  return atomic_load_explicit (&e->holds, memory_order_relaxed) &&
+         atomic_load_explicit (&e->settings->mode, memory_order_relaxed) ==
+             MODE_WRITEBACK;
+}
+
 static bool
 is_old (struct export *e, uint64_t now)
 {
@@ -470,7 +479,8 @@ is_old (struct export *e, uint64_t now)
       atomic_load_explicit (&e->pc.dirty_since, memory_order_relaxed);
 
   return since != 0 && pagecache_amounts (&e->pc).dirty > 0 &&
-         now >= since + e->settings->dirty_age;
+         now >= since + atomic_load_explicit (&e->settings->dirty_age,
+                                              memory_order_relaxed);
 }
 
 /* Whether so much is held that work has to begin. */
@@ -490,8 +500,7 @@ is_time (struct export *e, uint64_t now)
 {
   if (pagecache_amounts (&e->pc).dirty == 0)
     return false;
-  return is_old (e, now) ||
-         !atomic_load_explicit (&e->holds, memory_order_relaxed) ||
+  return is_old (e, now) || !may_hold (e) ||
          atomic_load_explicit (&e->writeback.refusing, memory_order_relaxed);
 }
 
@@ -513,8 +522,7 @@ static int
 clean_some (struct export *e, struct backend *own)
 {
   const bool all =
-      is_old (e, now_ns ()) ||
-      !atomic_load_explicit (&e->holds, memory_order_relaxed) ||
+      is_old (e, now_ns ()) || !may_hold (e) ||
       atomic_load_explicit (&e->writeback.refusing, memory_order_relaxed);
   uint64_t since = 0;
   struct pass p;

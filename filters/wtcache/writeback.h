@@ -35,6 +35,10 @@ extern int writeback_drain (struct export *e, struct backend *own);
 /* Begins to drain in the background.  For exports_for_each. */
 extern void writeback_begin_drain (struct export *e, void *opaque);
 
+/* Whether the backend refused write-back, and what it refused is still there.
+ */
+extern bool writeback_is_refused (struct export *e);
+
 /* The bytes that may be held, now. */
 extern uint64_t writeback_bound (struct export *e);
 

@@ -22,18 +22,21 @@
 #include <string.h>
 
 #include "backend-nbdkit.h"
+#include "commands.h"
 #include "extents.h"
 #include "metrics.h"
 #include "nbdkit-compat.h"
 #include "options.h"
 #include "readahead.h"
 #include "request.h"
+#include "trace.h"
 #include "workers.h"
 #include "writeback.h"
 
 #define MOST_THREADS 96
 #define TICK_NS      100000000
 #define STATS_TICKS  20 /* statistics are written every so many ticks */
+#define GROWTH       4  /* the cache may become so many times larger */
 
 /* nbdkit -D wtcache.requests=1 logs each request that clients send. */
 NBDKIT_DLL_PUBLIC int wtcache_debug_requests;
@@ -94,6 +97,30 @@ write_stats (void)
   return -1;
 }
 
+static void
+log_text (const char *text)
+{
+  nbdkit_error ("%s", text);
+}
+
+/* The socket is there before the server goes into the background: what is wrong
+ * is told at start.
+ */
+static int
+make_controllable (void)
+{
+  char why[200];
+
+  if (options.control == NULL)
+    return 0;
+  memory_may_grow (&registry.memory, GROWTH * options.size);
+  commands_init (&options, log_text);
+  if (control_bind (options.control, why, sizeof why) == 0)
+    return 0;
+  nbdkit_error ("wtcache-control=%s: %s", options.control, why);
+  return -1;
+}
+
 static int
 wtcache_get_ready (int thread_model)
 {
@@ -112,8 +139,11 @@ wtcache_get_ready (int thread_model)
                   options.size);
     return -1;
   }
-  if (write_stats () == -1)
+  if (write_stats () == -1 || make_controllable () == -1)
     return -1;
+  /* nbdkit -D wtcache.requests=1: it was set before. */
+  if (wtcache_debug_requests)
+    atomic_fetch_add_explicit (&trace_watchers, 1, memory_order_relaxed);
   atomic_store_explicit (&serving, true, memory_order_release);
   return 0;
 }
@@ -163,42 +193,17 @@ wtcache_after_fork (nbdkit_backend *nxdata)
     return -1;
   }
   clock_runs = true;
+  err = control_start (command_run);
+  if (err != 0) {
+    errno = err;
+    nbdkit_error ("wtcache-control=%s: cannot listen: %m", options.control);
+    return -1;
+  }
   return 0;
 }
 
 /* Room for the ranges that a line of the log tells. */
 #define RANGES_BYTES 512
-
-/* The held ranges of an export from byte FROM on, as text, as far as there is
- * room.
- */
-static void
-format_held (struct export *e, uint64_t from, char *text)
-{
-  struct pagecache *pc = &e->pc;
-  uint64_t index = from >> pc->page_shift, at;
-  uint32_t b = (from & (page_size (pc) - 1)) >> pc->block_shift;
-  struct span s;
-  size_t used = 0;
-  int n;
-
-  text[0] = '\0';
-  for (; pagecache_next_held (pc, &index); ++index, b = 0) {
-    if (index != from >> pc->page_shift)
-      b = 0;
-    for (; (s = page_held_run (pc, index, b)).count > 0;
-         b = s.first + s.count) {
-      at = (index << pc->page_shift) + ((uint64_t) s.first << pc->block_shift);
-      n = snprintf (text + used, RANGES_BYTES - used, " %" PRIu64 "+%" PRIu32,
-                    at, s.count << pc->block_shift);
-      if (n < 0 || used + n >= RANGES_BYTES - sizeof " ...") {
-        strcpy (text + used, " ...");
-        return;
-      }
-      used += n;
-    }
-  }
-}
 
 /* Logs what of an export the backend has not got. */
 static void
@@ -210,7 +215,7 @@ log_left (struct export *e, void *opaque)
   (void) opaque;
   if (a.dirty + a.unstable == 0)
     return;
-  format_held (e, 0, ranges);
+  export_format_held (e, 0, ranges, sizeof ranges);
   nbdkit_error ("wtcache: export \"%s\"%s: LOST: %" PRId64 " bytes were "
                 "acknowledged and could not be made durable before the "
                 "server's end (offset+length):%s",
@@ -225,6 +230,7 @@ wtcache_cleanup (nbdkit_backend *nxdata)
   if (clock_runs)
     pthread_join (clock_thread, NULL);
   clock_runs = false;
+  control_stop (); /* its commands need the workers */
   workers_stop ();
   write_stats ();
   exports_for_each (log_left, NULL);
@@ -233,9 +239,11 @@ wtcache_cleanup (nbdkit_backend *nxdata)
 static void
 wtcache_unload (void)
 {
+  control_unbind ();
   if (registry.settings.page_size != 0)
     registry_destroy ();
   free (options.stats);
+  free (options.control);
 }
 
 static void *
@@ -278,7 +286,7 @@ is_shared (const struct backend_traits *t)
 static void
 tell_not_held (struct handle *h, const struct export *sibling)
 {
-  if (options.settings.mode != MODE_WRITEBACK || !h->backend.traits.can_write)
+  if (registry.settings.mode != MODE_WRITEBACK || !h->backend.traits.can_write)
     return;
   if (sibling)
     nbdkit_error ("wtcache: export \"%s\" is open with TLS and without, "
@@ -312,11 +320,11 @@ join_export (struct handle *h)
     errno = err;
     nbdkit_error ("wtcache: export \"%s\": no memory for its cache: %m "
                   "(wtcache-size=%" PRIu64 ")",
-                  h->name, options.size);
+                  h->name, memory_limit (&registry.memory));
     return -1;
   }
   if (r.unsavable > 0) {
-    format_held (r.export, t->size, ranges);
+    export_format_held (r.export, t->size, ranges, sizeof ranges);
     nbdkit_error ("wtcache: export \"%s\" has shrunk to %" PRIu64 " bytes: "
                   "%" PRId64 " dirty bytes past its end cannot be saved "
                   "(offset+length):%s",
@@ -352,9 +360,10 @@ wtcache_prepare (nbdkit_next *next, void *handle, int readonly)
     return -1;
   export_attach (h->client.export, &h->backend);
   h->client.own = &h->backend;
-  if (options.settings.readahead != 0 && registry.parallel)
-    h->client.ahead =
-        readahead_new (h->client.export, options.settings.readahead);
+  /* Off, it may be switched on by who controls the server. */
+  if (registry.parallel &&
+      (registry.settings.readahead != 0 || options.control != NULL))
+    h->client.ahead = readahead_new (h->client.export);
   h->joined = true;
   return 0;
 }
@@ -496,15 +505,28 @@ wtcache_can_cache (nbdkit_next *next, void *handle)
   return NBDKIT_CACHE_NATIVE;
 }
 
+/* Somebody wants to be told of each request. */
+static void
+tell_watchers (struct handle *h, const char *what, uint32_t count,
+               uint64_t offset, uint32_t flags)
+{
+  const bool writes = strcmp (what, "write") == 0;
+
+  if (writes || strcmp (what, "read") == 0)
+    trace_note (h->client.export->name, writes, offset, count);
+  if (wtcache_debug_requests)
+    nbdkit_debug ("wtcache: export \"%s\": %s %" PRIu64 "+%" PRIu32
+                  " flags 0x%" PRIx32,
+                  h->name, what, offset, count, flags);
+}
+
 /* What is to be done for few requests only, apart from those of every one. */
 static __attribute__ ((noinline)) void
 begin_slowly (struct handle *h, const char *what, uint32_t count,
               uint64_t offset, uint32_t flags)
 {
-  if (wtcache_debug_requests)
-    nbdkit_debug ("wtcache: export \"%s\": %s %" PRIu64 "+%" PRIu32
-                  " flags 0x%" PRIx32,
-                  h->name, what, offset, count, flags);
+  if (atomic_load_explicit (&trace_watchers, memory_order_relaxed) != 0)
+    tell_watchers (h, what, count, offset, flags);
   if (!atomic_load_explicit (&h->lent, memory_order_relaxed)) {
     export_lend (h->client.export, &h->backend);
     atomic_store_explicit (&h->lent, true, memory_order_relaxed);
@@ -516,7 +538,7 @@ static inline struct client *
 begin (struct handle *h, const char *what, uint32_t count, uint64_t offset,
        uint32_t flags)
 {
-  if (wtcache_debug_requests ||
+  if (atomic_load_explicit (&trace_watchers, memory_order_relaxed) != 0 ||
       !atomic_load_explicit (&h->lent, memory_order_relaxed))
     begin_slowly (h, what, count, offset, flags);
   return &h->client;
@@ -655,7 +677,8 @@ wtcache_cache (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
   (void) err;
   /* More than a part of the cache would only push itself out. */
   request_prefetch (c->export, c->own, offset,
-                    min_u64 (count, options.size / 2), ADMIT_READ);
+                    min_u64 (count, memory_limit (&registry.memory) / 2),
+                    ADMIT_READ);
   return 0;
 }
 

@@ -235,7 +235,7 @@ join (struct guest *g)
   g->client.export = r.export;
   g->client.own = &g->backend;
   export_attach (r.export, &g->backend);
-  g->client.ahead = readahead_new (r.export, 256 * KiB);
+  g->client.ahead = readahead_new (r.export);
   export_lend (r.export, &g->backend);
   return 0;
 }

@@ -61,8 +61,9 @@ setup_fill (uint64_t most, uint64_t fill)
 
   o.memory = 32 * MiB;
   o.settings.fill = fill;
+  o.settings.readahead = most;
   s = stack_new (&o);
-  s->client->ahead = readahead_new (s->export, most);
+  s->client->ahead = readahead_new (s->export);
   must (s->client->ahead != NULL);
   return s;
 }
