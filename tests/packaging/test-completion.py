@@ -6,6 +6,7 @@ would show the same; its functions are called directly instead."""
 import os
 import subprocess
 import sys
+import tempfile
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
@@ -14,6 +15,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
 import tap  # noqa: E402
 
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+TOOLS = os.path.join(TOP, "completions", "wtcachectl")
+BUILT = os.environ.get("top_builddir", TOP)
 OWN = os.path.join(TOP, "completions", "nbdkit-wtcache-filter")
 FRAMEWORK = "/usr/share/bash-completion/bash_completion"
 NBDKITS = "/usr/share/bash-completion/completions/nbdkit"
@@ -36,18 +39,21 @@ done
 COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
 COMP_LINE="$*"
 COMP_POINT=${#COMP_LINE}
-$(complete -p nbdkit | sed 's/.*-F \\([^ ]*\\).*/\\1/') nbdkit \
+command=${COMP_WORDS[0]}
+$(complete -p "$command" | sed 's/.*-F \\([^ ]*\\).*/\\1/') "$command" \
     "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
-def offered(*words):
+def offered(*words, command="nbdkit", completion=OWN):
     """What tab offers for the last of the words of a command line."""
     tap.require(os.path.exists(FRAMEWORK), "bash-completion is missing")
+    tools = os.path.join(BUILT, "tools") + os.pathsep
     result = subprocess.run(
-        ["bash", "--norc", "-c", SCRIPT, "bash", FRAMEWORK, OWN, "nbdkit",
-         *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        ["bash", "--norc", "-c", SCRIPT, "bash", FRAMEWORK, completion,
+         command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=dict(os.environ, PATH=tools + os.environ["PATH"]))
     assert result.stderr == "", result.stderr
     return [line for line in result.stdout.split("\n") if line]
 
@@ -122,5 +128,54 @@ def test_nbdkits_own():
     assert "size=" in found and "wtcache-size=" in found, found
 
 
-if __name__ == "__main__":
+def ctl(*words):
+    return offered(*words, command="wtcachectl", completion=TOOLS)
+
+
+def test_commands_of_wtcachectl():
+    """All that its help tells is offered, and its options where they are
+    of use."""
+    tool = os.path.join(BUILT, "tools", "wtcachectl")
+    tap.require(os.path.exists(tool), "wtcachectl is not built")
+    text = subprocess.run([tool, "--help"], check=True,
+                          stdout=subprocess.PIPE, text=True).stdout
+    names = [line.split()[2] for line in text.split("\n")
+             if line.startswith("wtcachectl SOCKET ")]
+    expect(ctl("ctl", ""), names)
+    expect(ctl("ctl", "d"), ["drop", "discard"])
+    expect(ctl("ctl", "set", ""), ["size", "dirty-max", "dirty-age", "depth",
+                                   "readahead", "mode"])
+    expect(ctl("ctl", "set", "mode", "writet"), ["writethrough"])
+    expect(ctl("ctl", "set", "readahead", ""), ["off"])
+    expect(ctl("ctl", "status", "-"), ["--json"])
+    expect(ctl("ctl", "discard", "a", "0", "512", "--"), ["--yes"])
+    expect(ctl("--v"), ["--version"])
+    expect(ctl("ctl", "status", ""), [])
+    expect(ctl(TOOLS[:-1]), [TOOLS])
+    expect(ctl("ctl", "trace", TOOLS[:-1]), [TOOLS])
+
+
+def test_names_of_exports():
+    """A server that is there is asked for them."""
+    tap.require(os.path.exists(os.path.join(BUILT, "tools", "wtcachectl")),
+                "wtcachectl is not built")
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "ctl")
+        result = subprocess.run(
+            ["nbdkit", "-U", "-", "--filter=" + FILTER, "null", "size=1M",
+             "wtcache-control=" + path, "--run",
+             "nbdinfo --size nbd+unix:///vm-1?socket=$unixsocket >&2; "
+             "nbdinfo --size nbd+unix:///vm%202?socket=$unixsocket >&2; "
+             + sys.executable + " " + os.path.abspath(__file__)
+             + " --names " + path],
+            stdout=subprocess.PIPE, text=True)
+        expect(result.stdout.split("\n")[:2],
+               ["['vm-1', 'vm\\\\ 2']", "['vm-1']"])
+    expect(ctl(folder + "/gone", "flush", ""), [])
+
+
+if __name__ == "__main__" and sys.argv[1:2] == ["--names"]:
+    print(sorted(ctl(sys.argv[2], "flush", "")))
+    print(ctl(sys.argv[2], "prefetch", "vm-"))
+elif __name__ == "__main__":
     tap.main()
