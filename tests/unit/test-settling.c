@@ -364,8 +364,10 @@ assert_choice_settled (struct simulation *s)
   run_for (s, 2000 * MS);
   for (i = 0; i < 4; ++i) {
     run_for (s, 1000 * MS);
-    /* The flag is kept unless the flush is clearly better. */
-    if (rate (s) < 0.95 * (flag > flush * 0.75 ? flag : flush))
+    /* The flag is kept unless the flush is clearly better; a trial falls into
+     * some of these seconds.
+     */
+    if (rate (s) < 0.93 * (flag > flush * 0.75 ? flag : flush))
       fail_msg ("%u at once, write %.1f ms, flush %.1f ms: %.0f a second, by "
                 "flag %.0f, by flush %.0f",
                 s->serve, s->write / 1e6, s->flush / 1e6, rate (s), flag,
@@ -431,7 +433,7 @@ test_choice_on_a_busy_machine (void **state)
   unsigned i;
 
   (void) state;
-  begin (&s, 4, MS / 5, 2 * MS, 16, true);
+  begin (&s, 1, MS / 5, 2 * MS, 16, true);
   s.hiccups = 80;
   run_for (&s, 2000 * MS);
   run_for (&s, 60000 * MS);
