@@ -542,7 +542,7 @@ run_seed (unsigned test, uint64_t seed)
     abort ();
   m->run.connections = m->connections;
   m->seed = m->rng.state = seed;
-  server_init (&m->run.server);
+  server_init (&m->run.server, 0);
   choose (m);
   {
     bool forgets = m->run.history.forgets;

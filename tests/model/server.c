@@ -94,7 +94,7 @@ module (const char *variable, const char *path)
 }
 
 void
-server_init (struct server *s)
+server_init (struct server *s, unsigned threads)
 {
   memset (s, 0, sizeof *s);
   s->channel = -1;
@@ -116,6 +116,10 @@ server_init (struct server *s)
   server_word (s, "%s", s->socket);
   server_word (s, "-P");
   server_word (s, "%s/pid", s->folder);
+  if (threads > 0) {
+    server_word (s, "-t");
+    server_word (s, "%u", threads);
+  }
   server_word (s, "--filter=%s",
                module ("WTCACHE_FILTER",
                        "filters/wtcache/.libs/nbdkit-wtcache-filter.so"));
@@ -263,11 +267,11 @@ server_kill (struct server *s)
 
 /* The disk. */
 
-bool
-server_control (struct server *s, const char *command)
+/* Sends a command; the answer is in ANSWER, of LENGTH. */
+static bool
+ask (struct server *s, const char *command, char *answer, size_t length)
 {
   struct sockaddr_un address = { .sun_family = AF_UNIX };
-  char answer[2048];
   size_t n = 0;
   ssize_t r;
 
@@ -281,13 +285,37 @@ server_control (struct server *s, const char *command)
   if (dprintf (s->channel, "%s\n", command) < 0)
     return wrong (s, "%s: not sent", command);
   do {
-    r = read (s->channel, answer + n, sizeof answer - 1 - n);
+    r = read (s->channel, answer + n, length - 1 - n);
     if (r <= 0)
       return wrong (s, "%s: no answer", command);
     n += r;
   } while (answer[n - 1] != '\n');
   answer[n - 1] = '\0';
   return strncmp (answer, "ok", 2) == 0 || wrong (s, "%s: %s", command, answer);
+}
+
+bool
+server_control (struct server *s, const char *command)
+{
+  char answer[2048];
+
+  return ask (s, command, answer, sizeof answer);
+}
+
+bool
+server_counter (struct server *s, const char *name, uint64_t *value)
+{
+  char answer[2048], key[64];
+  const char *found;
+
+  snprintf (key, sizeof key, " %s=", name);
+  if (!ask (s, "stats", answer, sizeof answer))
+    return false;
+  found = strstr (answer, key);
+  if (found == NULL)
+    return wrong (s, "no counter %s: %s", name, answer);
+  *value = strtoull (found + strlen (key), NULL, 10);
+  return true;
 }
 
 bool
@@ -348,6 +376,13 @@ check_line (struct server *s, const char *line, struct writing *writing,
     return wrong (s, "too many writes in flight: %s", line);
   writing[(*nr_writing)++] = (struct writing){ id, offset, length };
   return true;
+}
+
+void
+server_forget_log (struct server *s)
+{
+  strcpy (s->log, "/dev/null");
+  server_word (s, "log=%s", s->log);
 }
 
 bool
@@ -429,8 +464,8 @@ server_stacks (const struct server *s)
 void
 server_free (struct server *s, bool keep)
 {
-  static const char *const files[] = { "nbd", "control", "durable",
-                                       "log", "pid",     "stderr" };
+  static const char *const files[] = { "nbd", "control", "durable", "log",
+                                       "pid", "stderr",  "page" };
   char path[128];
 
   server_kill (s);

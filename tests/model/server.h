@@ -23,8 +23,10 @@ struct server {
   char complaint[512];
 };
 
-/* Makes the folder.  Words are added to the command before it starts. */
-extern void server_init (struct server *s);
+/* Makes the folder.  THREADS of each connection; 0: as many as nbdkit has by
+ * itself.  Words are added to the command before it starts.
+ */
+extern void server_init (struct server *s, unsigned threads);
 extern void server_word (struct server *s, const char *format, ...)
     __attribute__ ((format (printf, 2, 3)));
 
@@ -36,9 +38,15 @@ extern bool
 server_stop (struct server *s); /* asks it, and checks how it ends */
 extern void server_kill (struct server *s);
 extern bool server_control (struct server *s, const char *command);
+/* One of the disk's counters. */
+extern bool server_counter (struct server *s, const char *name,
+                            uint64_t *value);
 
 /* Reads the durable image. */
 extern bool server_durable (struct server *s, uint8_t *buf, uint64_t size);
+
+/* No log is kept, for a run that is long. */
+extern void server_forget_log (struct server *s);
 
 /* Whether the disk's log has no write over a block that another write in
  * flight is over, and no request that breaks the block sizes.
