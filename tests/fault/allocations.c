@@ -196,7 +196,7 @@ free (void *p)
   __libc_free (p);
 }
 
-static int
+static __attribute__ ((format (printf, 3, 0))) int
 print (const void *caller, char **p, const char *format, va_list args)
 {
   const bool counts = is_of_filter (caller);
@@ -210,7 +210,7 @@ print (const void *caller, char **p, const char *format, va_list args)
   return r;
 }
 
-int
+__attribute__ ((format (printf, 2, 3))) int
 asprintf (char **p, const char *format, ...)
 {
   va_list args;
@@ -223,7 +223,8 @@ asprintf (char **p, const char *format, ...)
 }
 
 /* The same in a build that has libc check formats. */
-extern int __asprintf_chk (char **p, int flag, const char *format, ...);
+extern __attribute__ ((format (printf, 3, 4))) int
+__asprintf_chk (char **p, int flag, const char *format, ...);
 
 int
 __asprintf_chk (char **p, int flag, const char *format, ...)
