@@ -604,16 +604,18 @@ put_settings (FILE *f)
     [MODE_WRITETHROUGH] = "writethrough",
     [MODE_WRITEAROUND] = "writearound",
   };
+  const struct settings *set = &registry.settings;
+  const size_t mode = atomic_load_explicit (&set->mode, memory_order_relaxed);
   size_t i;
 
   put_head (f, "dirty_max_bytes", "gauge",
             "The value of wtcache-dirty-max; 0 if it is auto.");
   fprintf (f, "wtcache_dirty_max_bytes %llu\n",
-           (unsigned long long) registry.settings.dirty_max);
+           (unsigned long long) atomic_load_explicit (&set->dirty_max,
+                                                      memory_order_relaxed));
   put_head (f, "mode", "gauge", "1 for the mode that is in use.");
   for (i = 0; i < ARRAY_LEN (modes); ++i)
-    fprintf (f, "wtcache_mode{mode=\"%s\"} %d\n", modes[i],
-             registry.settings.mode == i);
+    fprintf (f, "wtcache_mode{mode=\"%s\"} %d\n", modes[i], mode == i);
   put_head (f, "build_info", "gauge",
             "The version of the filter, and of nbdkit as it was built.");
   fprintf (f, "wtcache_build_info{version=\"" PACKAGE_VERSION
