@@ -20,6 +20,7 @@ from live import (  # noqa: E402
 TOP = os.environ.get("top_builddir", os.path.join(
     os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 TOOL = os.path.join(TOP, "tools", "wtcachectl")
+LOAD = os.path.join(TOP, "bench", "load")
 MISSES = os.path.join(TOP, "bench", "misses")
 
 # What /proc tells of a process under a sanitizer is not its own memory.
@@ -653,6 +654,11 @@ def test_trace():
             out = subprocess.run([MISSES, path, "100"], check=True,
                                  stdout=subprocess.PIPE, text=True).stdout
             assert "accesses=20" in out and "reads=3 " in out, out
+        if os.path.exists(LOAD):
+            before = len(server.log().requests)
+            subprocess.run([LOAD, "--replay", path, server.uri.replace(
+                "///", "///b")], check=True, stdout=subprocess.DEVNULL)
+            assert len(server.log().requests) > before
 
 
 def test_trace_for_a_time():

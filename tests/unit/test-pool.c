@@ -6,6 +6,8 @@
 
 #include <config.h>
 
+#include <errno.h>
+
 #include "unit.h"
 
 struct setup {
@@ -476,6 +478,106 @@ test_threads (void **state)
   setup_free (s);
 }
 
+/* ---- another budget while it is used ---- */
+
+static struct setup *
+setup_growing (uint64_t limit, uint64_t most)
+{
+  struct setup *s = setup_new (limit);
+
+  memory_may_grow (&s->memory, most);
+  return s;
+}
+
+/* How many of pages 1 … N are there. */
+static unsigned
+count_keys (struct pool *pool, uint64_t n)
+{
+  unsigned there = 0;
+
+  for (; n > 0; --n)
+    there += is_there (pool, n);
+  return there;
+}
+
+static void
+test_shrink_and_grow (void **state)
+{
+  struct setup *s = setup_growing (8 * MiB, 32 * MiB);
+  struct pool *small = pools_get (&s->pools, 4096);
+  struct pool *large = pools_get (&s->pools, 65536);
+  uint64_t key;
+  unsigned n;
+
+  (void) state;
+  for (key = 1; key <= 4000; ++key)
+    touch (s, small, key);
+  for (key = 1; key <= 30; ++key)
+    touch (s, large, key);
+  assert_int_equal (pools_resize (&s->pools, 4 * MiB), 0);
+  assert_true (s->memory.used <= 4 * MiB);
+  n = count_keys (small, 4000);
+  assert_between (n, 100, 900);
+  for (key = 1; key <= 4000; ++key)
+    touch (s, small, key);
+  assert_true (s->memory.used <= 4 * MiB);
+
+  assert_int_equal (pools_resize (&s->pools, 32 * MiB), 0);
+  for (key = 1; key <= 4000; ++key)
+    touch (s, small, key);
+  assert_int_equal (count_keys (small, 4000), 4000);
+  assert_int_equal (pools_resize (&s->pools, 33 * MiB), EFBIG);
+  assert_int_equal (memory_limit (&s->memory), 32 * MiB);
+  setup_free (s);
+}
+
+static void
+test_shrink_that_does_not_fit (void **state)
+{
+  struct setup *s = setup_new (8 * MiB);
+  struct pool *pool = pools_get (&s->pools, 4096);
+  struct page *pages[1000];
+  uint64_t i;
+
+  (void) state;
+  for (i = 0; i < ARRAY_LEN (pages); ++i)
+    pages[i] = pin (s, pool, i + 1);
+  assert_int_equal (pools_resize (&s->pools, 4 * MiB), EBUSY);
+  assert_int_equal (memory_limit (&s->memory), 8 * MiB);
+  assert_int_equal (count_keys (pool, ARRAY_LEN (pages)), ARRAY_LEN (pages));
+  for (i = 0; i < ARRAY_LEN (pages); ++i)
+    unpin (pages[i]);
+  assert_int_equal (pools_resize (&s->pools, pools_least (&s->pools) - 1),
+                    EBUSY);
+  assert_int_equal (pools_resize (&s->pools, pools_least (&s->pools)), 0);
+  setup_free (s);
+}
+
+static void
+test_resize_beside_threads (void **state)
+{
+  struct setup *s = setup_growing (4 * MiB, 16 * MiB);
+  struct load loads[3];
+  struct thread threads[3];
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < 3; ++i) {
+    loads[i] = (struct load){ .s = s, .seed = i + 1, .steps = 20000 };
+    loads[i].pools[0] = pools_get (&s->pools, 4096);
+    loads[i].pools[1] = pools_get (&s->pools, 16384);
+    thread_start (&threads[i], run_load, &loads[i]);
+  }
+  for (i = 0; i < 20; ++i)
+    assert_int_equal (pools_resize (&s->pools, (3 + i % 5 * 3) * MiB), 0);
+  for (i = 0; i < 3; ++i)
+    thread_join (&threads[i]);
+  for (i = 0; i < 2; ++i)
+    must (count_pages (loads[0].pools[i]) ==
+          evict_count (loads[0].pools[i]->evict));
+  setup_free (s);
+}
+
 int
 main (void)
 {
@@ -494,6 +596,9 @@ main (void)
     cmocka_unit_test (test_make_room),
     cmocka_unit_test (test_walks_see_all_of_a_range),
     cmocka_unit_test (test_threads),
+    cmocka_unit_test (test_shrink_and_grow),
+    cmocka_unit_test (test_shrink_that_does_not_fit),
+    cmocka_unit_test (test_resize_beside_threads),
   };
 
   return cmocka_run_group_tests_name ("pool", tests, NULL, NULL);

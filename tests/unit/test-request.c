@@ -735,6 +735,136 @@ test_zero_waits_for_writes_in_flight (void **state)
   stack_free (s);
 }
 
+/* ---- giving up ---- */
+
+struct discard {
+  struct stack *s;
+  uint64_t offset, len, held, zeroed;
+  int error;
+  struct thread thread;
+};
+
+static void
+run_discard (void *arg)
+{
+  struct discard *d = arg;
+
+  d->error = submit_discard (&d->s->export->submit, d->offset, d->len, &d->held,
+                             &d->zeroed);
+}
+
+/* Law 3: only who is told to gives up what was acknowledged; law 5: then what
+ * the backend has is read.
+ */
+static void
+test_discard (void **state)
+{
+  struct stack *s = stack ();
+  struct discard d = { .s = s, .offset = 4096, .len = 4096 };
+
+  (void) state;
+  set_backend (s, 0, 65536, 5);
+  stack_write (s, 0, 12288, 6, false);
+  run_discard (&d);
+  assert_int_equal (d.error, 0);
+  assert_int_equal (d.held, 4096);
+  assert_int_equal (stack_amounts (s).held, 8192);
+  assert_int_equal (stack_read (s, 0, 4096), 6);
+  assert_int_equal (stack_read (s, 4096, 4096), 5);
+  assert_int_equal (request_flush (s->client), 0);
+  assert_true (stack_keeps (s, 0, 4096, 6));
+  assert_true (stack_keeps (s, 4096, 4096, 5));
+  run_discard (&d); /* what is durable stays */
+  assert_int_equal (d.held, 0);
+  assert_int_equal (stack_read (s, 0, 4096), 6);
+  stack_free (s);
+}
+
+/* Laws 7 and 9: a write on its way ends first, one that comes waits. */
+static void
+test_discard_waits_for_writes_in_flight (void **state)
+{
+  struct stack *s = stack ();
+  struct discard d = { .s = s, .len = 4096 };
+  struct request fua = {
+    .s = s, .what = DO_FUA, .offset = 0, .len = 512, .value = 7
+  };
+  struct request write = {
+    .s = s, .what = DO_WRITE, .offset = 512, .len = 512, .value = 8
+  };
+
+  (void) state;
+  set_backend (s, 0, 65536, 5);
+  stack_write (s, 1024, 512, 6, false);
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  request_start (&fua);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+  thread_start (&d.thread, run_discard, &d);
+  wait_until (atomic_load (&s->export->pc.zeroes.nr_exclusive) == 1);
+  request_start (&write);
+  assert_int_equal (stack_read (s, 1024, 512), 6); /* readers do not wait */
+  assert_false (atomic_load (&write.ended));
+  array_open (s->array, ARRAY_WRITE);
+  thread_join (&d.thread);
+  assert_int_equal (request_join (&fua), 0);
+  assert_int_equal (request_join (&write), 0);
+  assert_int_equal (d.held, 512);
+  assert_int_equal (stack_read (s, 0, 512), 7);
+  assert_int_equal (stack_read (s, 512, 512), 8);
+  assert_int_equal (stack_read (s, 1024, 512), 5);
+  stack_free (s);
+}
+
+/* Zeroes that are given up are not done again after a failed flush, and no
+ * longer hide what the backend has.
+ */
+static void
+test_discard_of_zeroes (void **state)
+{
+  struct stack *s = stack ();
+  struct discard d = { .s = s, .offset = 4096, .len = 4096 };
+
+  (void) state;
+  set_backend (s, 0, 65536, 5);
+  assert_int_equal (request_zero (s->client, 12288, 0, 0), 0);
+  run_discard (&d);
+  assert_int_equal (d.zeroed, 4096);
+  set_backend (s, 4096, 4096, 9);
+  assert_int_equal (stack_read (s, 4096, 4096), 9);
+  array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
+  assert_int_equal (request_flush (s->client), EIO);
+  assert_int_equal (request_flush (s->client), 0);
+  assert_true (stack_keeps (s, 0, 4096, 0));
+  assert_true (stack_keeps (s, 4096, 4096, 9));
+  assert_true (stack_keeps (s, 8192, 4096, 0));
+  stack_free (s);
+}
+
+/* Where no more ranges can be remembered none can be split. */
+static void
+test_discard_of_too_many_zeroes (void **state)
+{
+  struct stack_options o = stack_options (ZEROES_MOST * 8192);
+  struct stack *s = stack_new (&o);
+  struct discard d = { .s = s, .offset = 512, .len = 512 };
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < ZEROES_MOST; ++i)
+    assert_int_equal (request_zero (s->client, 4096, i * 8192, 0), 0);
+  stack_write (s, 512, 512, 6, false);
+  run_discard (&d);
+  assert_int_equal (d.error, ENOSPC);
+  assert_int_equal (stack_read (s, 512, 512), 6); /* nothing has changed */
+  d.offset = 0;
+  d.len = 4096;
+  run_discard (&d);
+  assert_int_equal (d.error, 0);
+  assert_int_equal (d.held, 512);
+  assert_int_equal (d.zeroed, 4096);
+  stack_free (s);
+}
+
 static void
 test_write_waits_for_zero_in_flight (void **state)
 {
@@ -1503,6 +1633,10 @@ main (void)
     cmocka_unit_test (test_trim),
     cmocka_unit_test (test_zero_waits_for_writes_in_flight),
     cmocka_unit_test (test_write_waits_for_zero_in_flight),
+    cmocka_unit_test (test_discard),
+    cmocka_unit_test (test_discard_waits_for_writes_in_flight),
+    cmocka_unit_test (test_discard_of_zeroes),
+    cmocka_unit_test (test_discard_of_too_many_zeroes),
     cmocka_unit_test (test_requests_without_memory),
     cmocka_unit_test (test_writes_without_memory_one_by_one),
     cmocka_unit_test (test_write_without_memory_pins_nothing),
