@@ -35,7 +35,6 @@ class FileServer(wt.Server):
     """The filter over a file whose syncs fail as the page says."""
 
     def __init__(self, below=NATIVE, **options):
-        preload.require_bare()
         given = {"wtcache-size": "1M", "wtcache-dirty-age": "1000",
                  "wtcache-readahead": "off"}
         given.update({"wtcache-" + key.replace("_", "-"): value
@@ -52,7 +51,7 @@ class FileServer(wt.Server):
             "skip", "count", "error", "keep", "evict", "syncs", "failed",
             "lost", "partly", "latency"))
         self.page["error"] = errno.EIO
-        self.env = {"LD_PRELOAD": preload.module("syncs"),
+        self.env = {"LD_PRELOAD": preload.with_others("syncs"),
                     "WT_FILE": self.image, "WT_PAGE": self.page.path}
         self.plugin.append(self.image)
         self.start()

@@ -34,7 +34,13 @@ def module(name):
     return wt.module_path("", "tests", "fault", ".libs", name + ".so")
 
 
+def with_others(name):
+    """The value of LD_PRELOAD, with what a sanitizer needs before it."""
+    return " ".join(os.environ.get("WT_LD_PRELOAD", "").split()
+                    + [module(name)])
+
+
 def require_bare():
-    """A sanitizer has functions of its own in place of those of libc."""
+    """A sanitizer has an allocator of its own in place of that of libc."""
     for name in "WT_LD_PRELOAD", "WT_NBDKIT_WRAPPER", "WT_NBDKIT":
         wt.require(not os.environ.get(name), name + " is in the way")
