@@ -15,7 +15,7 @@ sys.dont_write_bytecode = True
 
 from live import (  # noqa: E402
     K, M, begin_put, count, durable, ended, expect, fault, gate, gated,
-    open_gate, over, put, ranges, seen, wait_closed, with_dashes, wt)
+    open_gate, put, ranges, seen, wait_closed, with_dashes, wt)
 
 TOP = os.environ.get("top_builddir", os.path.join(
     os.path.dirname(os.path.abspath(__file__)), "..", ".."))
@@ -126,8 +126,6 @@ def test_status_tells_what_no_flush_has_covered():
 def test_status_of_any_name():
     """Names with spaces, newlines, percent signs and quotes."""
     names = ["", "a b", "50%=\"x\"", "l\ni\tne", "ä"]
-    with over(["null", "64M"]) as plain:
-        wt.require(plain.running(), "no server")
     server = wt.Server({"wtcache-size": "8M"}, plugin=["null", "64M"],
                        start=False)
     with server:
