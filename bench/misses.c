@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* misses [--lru] TRACE PAGES
+/* misses [--lru|--curve] TRACE PAGES
  *
  * How many misses a cache of PAGES equal pages has on a trace, with the
  * filter's own eviction policy, or with LRU to compare it with.  PAGES may
@@ -10,6 +10,10 @@
  * TIME,R|W,FIRST_PAGE,PAGES: writes are then admitted as writes, and the
  * misses of reads are printed as well.  Misses of writes count as misses
  * everywhere else.
+ *
+ * --curve prints a line for each of the sizes that the filter estimates the
+ * miss ratio for while it has PAGES: what it estimates, by its own curve.c,
+ * and what a full simulation says.  Both are of reads alone.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -19,6 +23,7 @@
 
 #include <zlib.h>
 
+#include "curve.h"
 #include "evict.h"
 
 #define NOBODY UINT32_MAX
@@ -197,8 +202,9 @@ may_always_go (struct evict_entry *entry, void *opaque)
   return true;
 }
 
+/* CURVE, if there is one, is told what it wants to know. */
 static struct count
-replay (const struct trace *trace, size_t capacity)
+replay (const struct trace *trace, size_t capacity, struct curve *curve)
 {
   struct count count = { 0 };
   struct cache cache;
@@ -215,6 +221,11 @@ replay (const struct trace *trace, size_t capacity)
 
     frame = cache_find (&cache, access->page);
     count_access (&count, access, frame == NULL);
+    if (curve != NULL && curve_samples (curve, access->page))
+      curve_note (curve, access->page,
+                  access->write   ? CURVE_WRITE
+                  : frame != NULL ? CURVE_HIT
+                                  : CURVE_MISS);
     if (frame != NULL) {
       evict_hit (ev, &frame->entry);
       continue;
@@ -302,6 +313,45 @@ replay_lru (const struct trace *trace, size_t capacity)
   return count;
 }
 
+/* ---- the estimates for other sizes ---- */
+
+static struct curve_estimate
+estimate (const struct trace *trace, size_t pages)
+{
+  struct curve *curve = curve_new (pages);
+  struct curve_estimate e;
+  struct count count;
+
+  if (curve == NULL)
+    fail ("memory", strerror (errno));
+  curve_resize (curve, pages);
+  count = replay (trace, pages, curve);
+  curve_estimate (curve, count.reads, 1, &e);
+  curve_free (curve);
+  return e;
+}
+
+static void
+print_curve (const struct trace *trace, size_t pages)
+{
+  const struct curve_estimate e = estimate (trace, pages);
+  struct count count;
+  double real, error = 0;
+  size_t size;
+
+  for (unsigned i = 0; i < CURVE_SIZES; ++i) {
+    size = pages * (1u << i) / 4;
+    count = replay (trace, size > 0 ? size : 1, NULL);
+    real =
+        count.reads > 0 ? (double) count.read_misses / (double) count.reads : 0;
+    error += e.miss_ratio[i] > real ? e.miss_ratio[i] - real
+                                    : real - e.miss_ratio[i];
+    printf ("size_ratio=%g pages=%zu simulated=%.4f estimated=%.4f\n",
+            (1u << i) / 4.0, size, real, e.miss_ratio[i]);
+  }
+  printf ("mean_absolute_error=%.4f\n", error / CURVE_SIZES);
+}
+
 /* ---- the command ---- */
 
 static size_t
@@ -336,33 +386,43 @@ parse_pages (const struct trace *trace, const char *text)
   return (size_t) n;
 }
 
+static void
+print_count (const struct trace *trace, struct count count, bool requests,
+             size_t pages)
+{
+  printf ("accesses=%zu misses=%" PRIu64 " miss_ratio=%.6f", trace->count,
+          count.misses,
+          trace->count > 0 ? (double) count.misses / (double) trace->count : 0);
+  if (requests)
+    printf (" reads=%" PRIu64 " read_misses=%" PRIu64, count.reads,
+            count.read_misses);
+  printf (" pages=%zu\n", pages);
+}
+
 int
 main (int argc, char *argv[])
 {
   const bool lru = argc == 4 && strcmp (argv[1], "--lru") == 0;
+  const bool curve = argc == 4 && strcmp (argv[1], "--curve") == 0;
   struct trace trace = { 0 };
-  struct count count;
   const char *name;
   size_t pages;
   bool requests;
 
-  if (argc != (lru ? 4 : 3)) {
-    fprintf (stderr, "usage: misses [--lru] TRACE PAGES|N%%\n");
+  if (argc != (lru || curve ? 4 : 3)) {
+    fprintf (stderr, "usage: misses [--lru|--curve] TRACE PAGES|N%%\n");
     return EXIT_FAILURE;
   }
   name = argv[argc - 2];
   requests = ends_in (name, ".req.csv.gz") || ends_in (name, ".req.csv");
   read_trace (&trace, name, requests);
   pages = parse_pages (&trace, argv[argc - 1]);
-  count = lru ? replay_lru (&trace, pages) : replay (&trace, pages);
-
-  printf ("accesses=%zu misses=%" PRIu64 " miss_ratio=%.6f", trace.count,
-          count.misses,
-          trace.count > 0 ? (double) count.misses / (double) trace.count : 0);
-  if (requests)
-    printf (" reads=%" PRIu64 " read_misses=%" PRIu64, count.reads,
-            count.read_misses);
-  printf (" pages=%zu\n", pages);
+  if (curve)
+    print_curve (&trace, pages);
+  else
+    print_count (
+        &trace, lru ? replay_lru (&trace, pages) : replay (&trace, pages, NULL),
+        requests, pages);
   free (trace.accesses);
   return EXIT_SUCCESS;
 }

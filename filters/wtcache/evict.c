@@ -52,6 +52,7 @@
 #define ADAPT_STEP   5    /* the small queue changes by this, each time */
 #define AHEAD_MOST   250  /* readahead that waits for its first use */
 #define ADAPT_MISSES 100  /* after this many misses on recent pages, */
+#define ADAPT_LEAST  25   /* (of a sample, at least so many) */
 #define ADAPT_FACTOR 2    /* if one side has so many times the other's */
 
 /* Ghost hits are classed by how long ago the page left the small queue, and
@@ -64,6 +65,7 @@
 #define TRUST_DEN   5         /* 1/5 as often as others */
 #define TRUST_TRIAL 16        /* of pages not to be trusted, one in 16 is */
 #define TRUST_GAIN  256       /* a page changes an estimate by 1/256 */
+#define TRUST_LEAST 64        /* (in a sample, by at most 1/64) */
 
 /* The work of a call of evict_victim, see evict.h. */
 #define LOOKS_MOST 1024
@@ -100,6 +102,7 @@ struct policy {
   size_t stride;
 
   size_t capacity;
+  size_t times; /* its size, of what it stands for */
   size_t small_target;
   struct queue queues[EVICT_QUEUES];
 
@@ -110,6 +113,7 @@ struct policy {
   uint32_t stamp;    /* now, in units of evictions */
   size_t stamp_unit; /* evictions in a unit */
   size_t stamp_part; /* evictions since stamp changed */
+  uint32_t small_expires, main_expires; /* units after which a slot does */
 
   unsigned recent_small, recent_main; /* misses since the last adaptation */
 
@@ -136,6 +140,13 @@ share (const struct policy *p, unsigned thousandths)
   return pages > 0 ? pages : 1;
 }
 
+/* A number of pages, in the sample that the policy sees. */
+static unsigned
+fewer (const struct policy *p, unsigned pages, unsigned least)
+{
+  return pages / p->times > least ? pages / (unsigned) p->times : least;
+}
+
 /* ---- queues ---- */
 
 static struct evict_entry *
@@ -156,10 +167,13 @@ uses_of (const struct evict_entry *entry)
   return atomic_load_explicit (&entry->uses, memory_order_relaxed);
 }
 
+/* Watched or not, it stays that. */
 static void
 set_uses (struct evict_entry *entry, uint32_t uses)
 {
-  atomic_store_explicit (&entry->uses, uses, memory_order_relaxed);
+  atomic_store_explicit (
+      &entry->uses, (uses & EVICT_TIME) | (uses_of (entry) & EVICT_WATCHED),
+      memory_order_relaxed);
 }
 
 static uint32_t
@@ -268,8 +282,8 @@ slot_age (const struct policy *p, uint32_t slot)
 static bool
 slot_expired (const struct policy *p, uint32_t slot)
 {
-  return slot_age (p, slot) >
-         share (p, slot & FROM_MAIN ? GHOST_MAIN : GHOST_SMALL);
+  return ((p->stamp - slot) & STAMP_MASK) >
+         (slot & FROM_MAIN ? p->main_expires : p->small_expires);
 }
 
 static void
@@ -280,9 +294,9 @@ ghost_sweep (struct policy *p)
   while (n-- > 0) {
     struct bucket *b = &p->buckets[p->sweep];
 
+    /* Without a branch, so that compilers take several at once. */
     for (unsigned i = 0; i < SLOTS; ++i)
-      if (b->slot[i] != 0 && slot_expired (p, b->slot[i]))
-        b->slot[i] = 0;
+      b->slot[i] = slot_expired (p, b->slot[i]) ? 0 : b->slot[i];
     p->sweep = p->sweep + 1 < p->bucket_count ? p->sweep + 1 : 0;
   }
 }
@@ -347,8 +361,9 @@ static size_t
 small_least (const struct policy *p)
 {
   const size_t half = share (p, SMALL_MOST);
+  const size_t least = SMALL_LEAST / p->times;
 
-  return SMALL_LEAST < half ? SMALL_LEAST : half;
+  return least < half ? least : half;
 }
 
 static void
@@ -369,7 +384,7 @@ adapt (struct policy *p, bool from_main)
     p->recent_main++;
   else
     p->recent_small++;
-  if (p->recent_small + p->recent_main < ADAPT_MISSES)
+  if (p->recent_small + p->recent_main < fewer (p, ADAPT_MISSES, ADAPT_LEAST))
     return;
 
   if (p->recent_small > ADAPT_FACTOR * p->recent_main)
@@ -404,8 +419,9 @@ learn (struct policy *p, struct evict_entry *entry, bool used)
 {
   int *estimate = entry->trust > 0 ? &p->used_of_class[entry->trust - 1]
                                    : &p->used_of_others;
+  const int gain = (int) fewer (p, TRUST_GAIN, TRUST_LEAST);
 
-  *estimate += ((used ? CERTAIN : 0) - *estimate) / TRUST_GAIN;
+  *estimate += ((used ? CERTAIN : 0) - *estimate) / gain;
   entry->trust = 0;
 }
 
@@ -427,6 +443,25 @@ enter (struct policy *p, struct evict_entry *entry)
   push (p, entry, trust ? EVICT_MAIN : EVICT_SMALL);
 }
 
+void
+evict_watch (struct evict_entry *entry, bool watched)
+{
+  assert (entry->queue == EVICT_NONE);
+  atomic_store_explicit (&entry->uses, watched ? EVICT_WATCHED : 0,
+                         memory_order_relaxed);
+}
+
+void
+evict_hit_watched (const struct evict *ev, struct evict_entry *entry)
+{
+  const struct policy *p = (const struct policy *) ev;
+  const uint32_t uses = uses_of (entry) & EVICT_TIME;
+
+  if ((uses & EVICT_USES) != EVICT_USES &&
+      ((now (p) - (uses & ~EVICT_USES)) & EVICT_TIME) >= window (p))
+    set_uses (entry, (now (p) | (uses & EVICT_USES)) + 1);
+}
+
 /* The next use counts, however soon it comes. */
 static void
 await_use (const struct policy *p, struct evict_entry *entry)
@@ -440,7 +475,7 @@ evict_admit (struct evict *ev, struct evict_entry *entry, enum admission why)
 {
   struct policy *p = policy_of (ev);
 
-  atomic_store_explicit (&ev->now, now (p) + EVICT_USES + 1,
+  atomic_store_explicit (&ev->now, (now (p) + EVICT_USES + 1) & EVICT_TIME,
                          memory_order_relaxed);
   if (why != ADMIT_AHEAD)
     enter (p, entry);
@@ -579,7 +614,7 @@ ahead_is_due (const struct policy *p)
   if (length (p, EVICT_AHEAD) > most)
     return true;
   /* It came a window later than it says, see await_use. */
-  age = now (p) - uses_of (oldest (p, EVICT_AHEAD)) - window (p);
+  age = (now (p) - uses_of (oldest (p, EVICT_AHEAD)) - window (p)) & EVICT_TIME;
   return age / (EVICT_USES + 1) > most;
 }
 
@@ -633,12 +668,23 @@ evict_resize (struct evict *ev, size_t capacity)
   p->capacity = capacity > 0 ? capacity : 1;
   p->stamp_unit = p->capacity / UNITS > 0 ? p->capacity / UNITS : 1;
   p->stamp_part = 0;
+  p->small_expires = (uint32_t) (share (p, GHOST_SMALL) / p->stamp_unit);
+  p->main_expires = (uint32_t) (share (p, GHOST_MAIN) / p->stamp_unit);
   atomic_store_explicit (&ev->window,
                          (uint32_t) share (p, WINDOW) * (EVICT_USES + 1),
                          memory_order_relaxed);
   set_small_target (p, before == 0 ? share (p, SMALL_START)
                                    : (size_t) ((double) p->small_target *
                                                p->capacity / before));
+}
+
+void
+evict_stand_for (struct evict *ev, size_t times)
+{
+  struct policy *p = policy_of (ev);
+
+  p->times = times;
+  set_small_target (p, share (p, SMALL_START));
 }
 
 struct evict *
@@ -652,6 +698,7 @@ evict_new (size_t capacity, size_t most, void *first_entry, size_t stride)
     return NULL;
   p->first_entry = first_entry;
   p->stride = stride;
+  p->times = 1;
   for (unsigned i = 0; i < EVICT_QUEUES; ++i)
     p->queues[i] = (struct queue){ NOBODY, NOBODY, 0 };
   p->used_of_others = CERTAIN / 2;

@@ -44,8 +44,9 @@ struct evict_entry {
   _Alignas(8) uint64_t key;
   uint32_t older, newer; /* neighbours in the queue */
 
-  /* How many uses were counted, in the two lowest bits, and evict.now when
-   * the last one was, in the others.  One word, so that a hit is one store.
+  /* How many uses were counted, in the two lowest bits; whether the page is
+   * watched, in the highest; and evict.now when the last one was, in the
+   * others.  One word, so that a hit is one store.
    */
   _Atomic uint32_t uses;
   uint8_t queue; /* enum evict_queue */
@@ -53,7 +54,9 @@ struct evict_entry {
 };
 _Static_assert(sizeof (struct evict_entry) <= 24, "an entry a frame");
 
-#define EVICT_USES 3u /* the bits of the count, and the most it counts */
+#define EVICT_USES    3u /* the bits of the count, and the most it counts */
+#define EVICT_WATCHED (UINT32_C (1) << 31)
+#define EVICT_TIME    (EVICT_WATCHED - 1) /* evict.now has no other bits */
 
 /* The part of the policy that evict_hit reads; the rest is in evict.c. */
 struct evict {
@@ -68,10 +71,20 @@ struct evict *evict_new (size_t capacity, size_t most, void *first_entry,
                          size_t stride);
 void evict_free (struct evict *ev);
 
+/* The policy stands for one of so many TIMES its size, of whose accesses it
+ * sees a sample: what it counts in pages, it counts in as many fewer.
+ */
+void evict_stand_for (struct evict *ev, size_t times);
+
 /* The number of pages that may be cached has changed.  If it is fewer than
  * are cached, the caller goes on asking for victims.
  */
 void evict_resize (struct evict *ev, size_t capacity);
+
+/* Whether the uses of an entry are to be told, see evict_hit.  The entry must
+ * not be in a queue.
+ */
+void evict_watch (struct evict_entry *entry, bool watched);
 
 /* A page came into the cache.  It must not be in a queue. */
 void evict_admit (struct evict *ev, struct evict_entry *entry,
@@ -114,23 +127,32 @@ evict_is_unused (const struct evict_entry *entry)
 }
 
 /* A page was used.  Uses that are close together count as one; then, and
- * for a page in steady use, nothing is stored.
+ * for a page in steady use, nothing is stored.  True: nothing was done, as the
+ * page is watched, and evict_hit_watched is to be called.
+ *
+ * That costs the others nothing: the bit makes a page seem neither in steady
+ * use nor just used, so it is looked at on the rare way only.
  */
-static inline void
+static inline bool
 evict_hit (const struct evict *ev, struct evict_entry *entry)
 {
   const uint32_t uses =
       atomic_load_explicit (&entry->uses, memory_order_relaxed);
   uint32_t now;
 
-  if ((uses & EVICT_USES) == EVICT_USES)
-    return;
+  if ((uses & (EVICT_WATCHED | EVICT_USES)) == EVICT_USES)
+    return false;
   now = atomic_load_explicit (&ev->now, memory_order_relaxed);
   if (now - (uses & ~EVICT_USES) <
       atomic_load_explicit (&ev->window, memory_order_relaxed))
-    return;
+    return false;
+  if (uses & EVICT_WATCHED)
+    return true;
   atomic_store_explicit (&entry->uses, (now | (uses & EVICT_USES)) + 1,
                          memory_order_relaxed);
+  return false;
 }
+
+void evict_hit_watched (const struct evict *ev, struct evict_entry *entry);
 
 #endif /* WTCACHE_EVICT_H */

@@ -67,9 +67,19 @@ unlink_export (struct export *e)
   registry.numbers[e->number / 64] &= ~(UINT64_C (1) << e->number % 64);
 }
 
+/* Pages that clients read, in all. */
+static uint64_t
+pages_read (struct export *e)
+{
+  return stats_sum (&e->stats, COUNT_HITS) +
+         stats_sum (&e->stats, COUNT_MISSES) +
+         stats_sum (&e->stats, COUNT_MORE_PAGES);
+}
+
 static void
 free_export (struct export *e)
 {
+  curve_add_reads (e->pc.pool->curve, pages_read (e));
   pagecache_drop (&e->pc);
   stats_destroy (&e->stats);
   submit_destroy (&e->submit);
@@ -520,4 +530,47 @@ exports_for_each (void (*f) (struct export *e, void *opaque), void *opaque)
 
   for (e = registry.first; e; e = e->next)
     f (e, opaque);
+}
+
+/* Pages read through the exports of one pool. */
+struct pool_reads {
+  const struct pool *pool;
+  uint64_t pages;
+};
+
+static void
+add_pages_read (struct export *e, void *opaque)
+{
+  struct pool_reads *r = opaque;
+
+  if (e->pc.pool == r->pool)
+    r->pages += pages_read (e);
+}
+
+void
+registry_curve (struct curve_estimate *all, struct curve_counts *counts)
+{
+  struct curve_estimate one;
+  struct curve_counts counted;
+  struct pool_reads r;
+  struct pool *pool;
+  unsigned i;
+
+  memset (all, 0, sizeof *all);
+  memset (counts, 0, sizeof *counts);
+  for (pool = pools_first (&registry.pools); pool; pool = pool->next) {
+    r = (struct pool_reads){ .pool = pool };
+    exports_for_each (add_pages_read, &r);
+    curve_estimate (pool->curve, r.pages, now_ns (), &one);
+    curve_get (pool->curve, &counted);
+    counts->sampled_reads += counted.sampled_reads;
+    counts->dropped += counted.dropped;
+    all->reads += one.reads;
+    for (i = 0; i < CURVE_SIZES; ++i) {
+      counts->misses[i] += counted.misses[i];
+      all->miss_ratio[i] += one.miss_ratio[i] * one.reads; /* misses */
+    }
+  }
+  for (i = 0; i < CURVE_SIZES && all->reads > 0; ++i)
+    all->miss_ratio[i] /= all->reads;
 }

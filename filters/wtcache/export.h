@@ -166,4 +166,10 @@ extern void export_format_held (struct export *e, uint64_t from, char *text,
 extern void exports_for_each (void (*f) (struct export *e, void *opaque),
                               void *opaque);
 
+/* What the miss ratio would be with another wtcache-size, over all exports:
+ * they share it.
+ */
+extern void registry_curve (struct curve_estimate *estimate,
+                            struct curve_counts *counts);
+
 #endif /* WTCACHE_EXPORT_H */

@@ -596,6 +596,29 @@ put_memory (FILE *f)
 }
 
 static void
+put_curve (FILE *f)
+{
+  struct curve_estimate e;
+  struct curve_counts counts;
+  unsigned i;
+
+  registry_curve (&e, &counts);
+  put_head (f, "curve_miss_ratio", "gauge",
+            "Estimate of the miss ratio with so many times the size.");
+  for (i = 0; i < CURVE_SIZES; ++i)
+    fprintf (f, "wtcache_curve_miss_ratio{size_ratio=\"%g\"} %.6f\n",
+             (1 << i) / 4.0, e.miss_ratio[i]);
+  put_head (f, "curve_sampled_reads_total", "counter",
+            "Reads of pages that the estimate rests on.");
+  fprintf (f, "wtcache_curve_sampled_reads_total %llu\n",
+           (unsigned long long) counts.sampled_reads);
+  put_head (f, "curve_dropped_total", "counter",
+            "Uses of pages that came too fast for the estimate.");
+  fprintf (f, "wtcache_curve_dropped_total %llu\n",
+           (unsigned long long) counts.dropped);
+}
+
+static void
 put_settings (FILE *f)
 {
   static const char *const modes[] = {
@@ -635,6 +658,7 @@ put_all (FILE *f, const struct sample *first)
   put_histograms (f, first);
   put_errors (f, first);
   put_memory (f);
+  put_curve (f);
   put_settings (f);
   return fflush (f) == 0 && !ferror (f) ? 0 : EIO;
 }

@@ -267,24 +267,50 @@ drop_lock_or_page (struct pagecache *pc, struct page *p)
     word_lock_drop (&p->lock);
 }
 
+/* The rest of a hit on a page that the curve samples: the page is locked.  Not
+ * inline, so that other hits need no registers for it.
+ */
+static __attribute__ ((noinline)) bool
+end_watched_read (struct pagecache *pc, struct page *p)
+{
+  const uint64_t key = page_key (p);
+
+  assert_held (&p->lock);
+  evict_hit_watched (pc->pool->evict, &p->evict);
+  word_lock_drop (&p->lock);
+  curve_note (pc->pool->curve, key, CURVE_HIT);
+  return true;
+}
+
 bool
 page_read (struct pagecache *pc, const struct part *part, void *to)
 {
+  struct pool *pool = pc->pool;
   const uint64_t key = key_of (pc, part->index);
-  struct page *p = pool_find (pc->pool, key);
-  bool hit;
+  struct page *p = pool_find (pool, key);
 
   if (p == NULL)
     return false;
   word_lock_take (&p->lock, RANK_PAGE);
-  hit = page_key (p) == key &&
-        bits_all (map_of (pc, p, UPTODATE), part_span (pc, part));
-  if (hit) {
-    memcpy (to, pool_frame (pc->pool, p) + part->offset, part->len);
-    evict_hit (pc->pool->evict, &p->evict);
+  if (page_key (p) != key ||
+      !bits_all (map_of (pc, p, UPTODATE), part_span (pc, part))) {
+    word_lock_drop (&p->lock);
+    return false;
   }
+  memcpy (to, pool_frame (pool, p) + part->offset, part->len);
+  if (evict_hit (pool->evict, &p->evict))
+    return end_watched_read (pc, p);
   word_lock_drop (&p->lock);
-  return hit;
+  return true;
+}
+
+void
+page_note_miss (struct pagecache *pc, uint64_t index)
+{
+  const uint64_t key = key_of (pc, index);
+
+  if (curve_samples (pc->pool->curve, key))
+    curve_note (pc->pool->curve, key, CURVE_MISS);
 }
 
 bool
@@ -452,6 +478,18 @@ is_excluded (struct pagecache *pc, const struct part *part)
                              blocks.len);
 }
 
+/* A page that the curve samples is written.  Where writes leave the cache
+ * again they are no use of it.
+ */
+static void
+note_watched_write (struct pagecache *pc, struct page *p)
+{
+  assert_held (&p->lock);
+  evict_hit_watched (pc->pool->evict, &p->evict);
+  if (!pc->around)
+    curve_note (pc->pool->curve, page_key (p), CURVE_WRITE);
+}
+
 /* The bytes of a part, which nobody can fail any more. */
 static void
 copy_in (struct pagecache *pc, struct page *p, const struct part *part,
@@ -467,7 +505,8 @@ copy_in (struct pagecache *pc, struct page *p, const struct part *part,
     memset (to, 0, part->len);
   bits_set (map_of (pc, p, UPTODATE), s);
   bits_clear (map_of (pc, p, FILLING), s);
-  evict_hit (pc->pool->evict, &p->evict);
+  if (evict_hit (pc->pool->evict, &p->evict))
+    note_watched_write (pc, p);
 }
 
 static int

@@ -119,6 +119,9 @@ span_part (const struct pagecache *pc, uint64_t index, struct span s)
 /* Copies a part out if all of it is uptodate; else nothing, and false. */
 extern bool page_read (struct pagecache *pc, const struct part *part, void *to);
 
+/* A client reads of a page what is not there: for the curve. */
+extern void page_note_miss (struct pagecache *pc, uint64_t index);
+
 /* Whether all of a part is uptodate; unlike page_read it is no use. */
 extern bool page_is_uptodate (struct pagecache *pc, const struct part *part);
 

@@ -73,6 +73,7 @@ pool_free (struct pool *pool)
   memory_unmap (pool->pages, (size_t) pool->most * pool->stride);
   memory_unmap (pool->buckets, bucket_bytes (pool));
   evict_free (pool->evict);
+  curve_free (pool->curve);
   lock_destroy (&pool->evict_lock);
   free (pool);
 }
@@ -103,7 +104,10 @@ pool_new (struct pools *ps, uint32_t page_size, uint64_t budget)
   if (pool->pages)
     pool->evict = evict_new (pool->most, pool->most,
                              &pool_page (pool, 1)->evict, pool->stride);
-  if (!pool->frames || !pool->pages || !pool->buckets || !pool->evict) {
+  pool->curve =
+      curve_new (min_u64 (memory_limit (m) / page_cost (pool), pool->most));
+  if (!pool->frames || !pool->pages || !pool->buckets || !pool->evict ||
+      !pool->curve) {
     pool_free (pool);
     return NULL;
   }
@@ -112,7 +116,8 @@ pool_new (struct pools *ps, uint32_t page_size, uint64_t budget)
    */
   if (bytes >= HUGE_FROM)
     madvise (pool->frames, bytes, MADV_HUGEPAGE);
-  pool->table_bytes = bucket_bytes (pool) + evict_memory (pool->evict);
+  pool->table_bytes = bucket_bytes (pool) + evict_memory (pool->evict) +
+                      curve_memory (pool->curve);
   return pool;
 }
 
@@ -146,7 +151,7 @@ pools_destroy (struct pools *ps)
   memory_unmap (ps->counts, counts_bytes (ps));
 }
 
-static struct pool *
+struct pool *
 pools_first (struct pools *ps)
 {
   LOCK_FOR_SCOPE (&ps->memory->lock);
@@ -160,6 +165,7 @@ set_capacity (struct pool *pool, uint64_t pages)
   assert_held (&pool->evict_lock);
   pool->capacity = clamp_u64 (pages, LEAST_PAGES, pool->most);
   evict_resize (pool->evict, pool->capacity);
+  curve_resize (pool->curve, pool->capacity);
 }
 
 /* What of the budget nobody has taken; it may be less than nothing while the
@@ -595,6 +601,7 @@ new_page (struct pool *pool, uint64_t key, enum admission why, bool may_evict)
   p->flags = 0;
   memset (p->states, 0, BLOCK_STATES * pool->map_bytes);
   word_lock_drop (&p->lock);
+  evict_watch (&p->evict, curve_samples (pool->curve, key));
   evict_admit (pool->evict, &p->evict, why);
   return p;
 }

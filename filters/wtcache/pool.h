@@ -5,6 +5,7 @@
 #ifndef WTCACHE_POOL_H
 #define WTCACHE_POOL_H
 
+#include "curve.h"
 #include "evict.h"
 #include "frames.h"
 #include "lock.h"
@@ -39,7 +40,8 @@ struct pool {
   unsigned bucket_bits;
   uint8_t *frames;
   uint8_t *pages;
-  uint64_t table_bytes; /* of the index and the policy */
+  uint64_t table_bytes; /* of the index, the policy and the curve */
+  struct curve *curve;
 
   /* Heads of the chains: written under a bucket lock, read without; release
    * pairs with acquire in pool_find.
@@ -83,6 +85,8 @@ extern int pools_resize (struct pools *ps, uint64_t limit);
  * a few of those.
  */
 extern uint64_t pools_least (struct pools *ps);
+/* The first of all pools there are now; NEXT of each is constant. */
+extern struct pool *pools_first (struct pools *ps);
 /* Takes BYTES from the budget, at the cost of clean pages if need be. */
 extern bool pools_make_room (struct pools *ps, uint64_t bytes);
 

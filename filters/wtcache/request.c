@@ -258,6 +258,8 @@ find_misses (struct fetch *f, uint64_t offset, uint64_t len)
     if (m->asked && f->buf ? page_read (pc, &asked, asked_bytes (f, &asked))
                            : page_is_uptodate (pc, &part))
       continue;
+    if (m->asked && f->buf)
+      page_note_miss (pc, part.index);
     m->page = page_pin (pc, part.index, f->why);
     m->fill =
         m->page ? page_fill_begin (pc, m->page, &part, &m->ours) : FILL_ALONE;
@@ -505,6 +507,15 @@ read_piece (struct client *c, uint8_t *buf, uint64_t offset, uint64_t len,
   return 0;
 }
 
+/* How many pages a range has, after its first. */
+static uint64_t
+more_pages (const struct export *e, uint64_t offset, uint64_t len)
+{
+  const unsigned shift = e->pc.page_shift;
+
+  return len > 0 ? ((offset + len - 1) >> shift) - (offset >> shift) : 0;
+}
+
 /* Any other read than a hit in one page. */
 static __attribute__ ((noinline)) int
 read_pieces (struct client *c, uint8_t *buf, uint32_t len, uint64_t offset)
@@ -517,6 +528,8 @@ read_pieces (struct client *c, uint8_t *buf, uint32_t len, uint64_t offset)
     n = piece_len (c->export, offset + done, len - done);
     err = read_piece (c, buf + done, offset + done, n, &missed);
   }
+  stats_add (&c->export->stats, COUNT_MORE_PAGES,
+             more_pages (c->export, offset, len));
   if (missed)
     stats_request (&c->export->stats, COUNT_MISSES, COUNT_MISS_BYTES, len);
   else

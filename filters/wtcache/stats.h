@@ -16,6 +16,7 @@ enum counter {
   COUNT_HIT_BYTES,
   COUNT_MISSES, /* had to ask the backend */
   COUNT_MISS_BYTES,
+  COUNT_MORE_PAGES, /* of reads, after the first page of each */
   COUNT_WRITES,
   COUNT_WRITE_BYTES,
   COUNT_FUA, /* writes, zeroes and trims with FUA */
