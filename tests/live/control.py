@@ -764,22 +764,17 @@ def test_socket_of_a_dead_server():
         assert os.path.exists(path)
         server.start()
         ctl(server, "status")
-        other = subprocess.run(
-            server.command()[:1] + ["-f", "-U", server.path("other"),
-                                    "--filter=" + wt.filter_path(), "null",
-                                    "wtcache-control=" + path],
-            stderr=subprocess.PIPE, text=True, timeout=60)
-        assert other.returncode != 0
-        assert "another server listens there" in other.stderr, other.stderr
+        found = refused_start(path)
+        assert "another server listens there" in found, found
         ctl(server, "status")
 
 
 def refused_start(path):
     """What a server says that does not start with this path."""
-    found = subprocess.run(
-        ["nbdkit", "-f", "--filter=" + wt.filter_path(), "null",
-         "wtcache-control=" + path, "--run", "true"],
-        stderr=subprocess.PIPE, text=True, timeout=60)
+    with wt.Server({"wtcache-control": path}, plugin=["null"],
+                   start=False) as other:
+        found = subprocess.run(other.command(), env=other.environment(),
+                               stderr=subprocess.PIPE, text=True, timeout=60)
     assert found.returncode != 0, path
     return found.stderr
 
