@@ -308,8 +308,8 @@ def instructions_row():
         stack = server.stack
         folder = server.path("profiled")
         kinds = {ATOMIC: set(), STORES: set()}
-        if stack == "wtcache" and shutil.which("objdump"):
-            kinds = kinds_of(side.filter_path())
+        if "wtcache" in side.STACKS[stack][0] and shutil.which("objdump"):
+            kinds = kinds_of(side.filter_of(stack))
         # What other threads do meanwhile is not the hit's.
         toggles = [f"--toggle-collect={name}_pread"
                    for name in side.STACKS[stack][0]]

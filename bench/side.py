@@ -32,6 +32,11 @@ STACKS = {
     "readahead+cache": (["readahead", "cache"], ["cache-on-read=true"]),
 }
 
+# wtcache with something else; see `run --beside`.
+BESIDE = "the other wtcache"
+STACKS[BESIDE] = STACKS["wtcache"]
+other_filter = None
+
 
 class Missing(Exception):
     """What a row needs is not on this machine."""
@@ -59,6 +64,11 @@ def load_program():
 def filter_path():
     return find("WTCACHE_FILTER",
                 "filters/wtcache/.libs/nbdkit-wtcache-filter.so")
+
+
+def filter_of(stack):
+    """The module of wtcache in a stack."""
+    return (stack == BESIDE and other_filter) or filter_path()
 
 
 def disk_path():
@@ -118,8 +128,8 @@ class Server:
             if threads:
                 command += ["-t", str(threads)]
             for name in filters:
-                command += ["--filter",
-                            filter_path() if name == "wtcache" else name]
+                command += ["--filter", filter_of(stack)
+                            if name == "wtcache" else name]
             command += backend.arguments(folder) + own
             if "wtcache" in filters:
                 command += [text.replace("{folder}", folder)
