@@ -20,13 +20,7 @@
 
 static _Atomic uint64_t ids;
 
-/* The line that this thread counts on, and whose it is.  The initial-exec model
- * spares a call for each access; what it takes is small enough for a module.
- */
-static __thread __attribute__ ((tls_model ("initial-exec"))) struct {
-  uint64_t id;
-  struct stats_line *line;
-} mine;
+STATS_TLS struct stats_mine stats_mine;
 
 /* A line may have as many users one after another as there are threads; two
  * at once could lose a count, never more.  So they are handed out in turn.
@@ -53,9 +47,9 @@ stats_destroy (struct stats *s)
   lock_destroy (&s->lock);
 }
 
-/* A line for this thread: a new one, or the one that was used longest ago. */
+/* A new one, or the one that was used longest ago. */
 static struct stats_line *
-take_line (struct stats *s)
+new_line (struct stats *s)
 {
   LOCK_FOR_SCOPE (&s->lock);
   struct stats_line *line, **link = &s->lines;
@@ -80,39 +74,12 @@ take_line (struct stats *s)
   return line;
 }
 
-static struct stats_line *
-line_of (struct stats *s)
+struct stats_line *
+stats_take_line (struct stats *s)
 {
-  if (mine.id != s->id) {
-    mine.line = take_line (s);
-    mine.id = s->id;
-  }
-  return mine.line;
-}
-
-static void
-count (struct stats_line *line, enum counter which, uint64_t n)
-{
-  _Atomic uint64_t *c = &line->counts[which];
-
-  atomic_store_explicit (c, atomic_load_explicit (c, memory_order_relaxed) + n,
-                         memory_order_relaxed);
-}
-
-void
-stats_add (struct stats *s, enum counter which, uint64_t n)
-{
-  count (line_of (s), which, n);
-}
-
-void
-stats_request (struct stats *s, enum counter requests, enum counter bytes,
-               uint64_t n)
-{
-  struct stats_line *line = line_of (s);
-
-  count (line, requests, 1);
-  count (line, bytes, n);
+  stats_mine.line = new_line (s);
+  stats_mine.id = s->id;
+  return stats_mine.line;
 }
 
 uint64_t
