@@ -30,15 +30,14 @@ DOCUMENTS = ["README.md", "docs/nbdkit-wtcache-filter.pod",
 
 # What may be missing where the tests run.
 PROGRAMS = ["certtool", "nbdcopy", "nbdinfo", "nbdsh", "psktool", "qemu-img",
-            "systemd-socket-activate"]
+            "qemu-io", "qemu-system-x86_64", "systemd-socket-activate"]
 TOOLS = ["wtcache-top", "wtcachectl"]
 PLUGINS = ["curl", "file", "nbd", "S3", "sh", "ssh"]
 
 
 def require_programs(script):
     """Skips a test for which something is not installed."""
-    for line in script.splitlines():
-        word = line.strip().split(" ")[0]
+    for word in re.findall(r"(?m)(?:^|\| )([\w.-]+) ", script):
         if word in TOOLS:
             tap.require(os.path.exists(os.path.join(
                 os.environ.get("top_builddir", TOP), "tools", word)),
