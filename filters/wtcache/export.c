@@ -48,6 +48,13 @@ registry_init (const struct settings *settings, uint64_t size, bool parallel)
   return 0;
 }
 
+void
+registry_after_fork (void)
+{
+  memory_after_fork (&registry.memory);
+  pools_after_fork (&registry.pools);
+}
+
 bool
 export_holds_data (struct export *e)
 {

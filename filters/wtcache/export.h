@@ -113,6 +113,8 @@ extern struct registry registry;
 /* SIZE is the budget.  0 or an errno. */
 extern int registry_init (const struct settings *settings, uint64_t size,
                           bool parallel);
+/* See memory_after_fork. */
+extern void registry_after_fork (void);
 /* Frees all; what is dirty is lost, and was logged before. */
 extern void registry_destroy (void);
 

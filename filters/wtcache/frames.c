@@ -35,6 +35,17 @@
 #define SCRATCH_MOST  (64 * KiB)
 #define SCRATCH_LEAST (4 * KiB)
 
+/* Whether nbdkit has forked to go into the background, which must take along
+ * what was mapped before. Set while there is one thread, and for good.
+ */
+static bool forked;
+
+void
+memory_keep_from_children (void *p, size_t bytes)
+{
+  madvise (p, bytes, MADV_DONTFORK);
+}
+
 void *
 memory_map (size_t bytes)
 {
@@ -43,10 +54,11 @@ memory_map (size_t bytes)
 
   if (p == MAP_FAILED)
     return NULL;
-  /* Advice: plugins such as sh fork for each call, and nobody wants a disk's
-   * contents in a core file.  Kernels without either do no harm.
+  if (forked)
+    memory_keep_from_children (p, bytes);
+  /* Advice: nobody wants a disk's contents in a core file. Kernels without
+   * either do no harm.
    */
-  madvise (p, bytes, MADV_DONTFORK);
   madvise (p, bytes, MADV_DONTDUMP);
   return p;
 }
@@ -106,6 +118,20 @@ memory_init (struct memory *m, uint64_t limit)
   }
   m->used = memory_buffers (m);
   return 0;
+}
+
+static void
+keep_buffers_from_children (const struct buffers *b)
+{
+  memory_keep_from_children (b->base, b->unit * b->units);
+}
+
+void
+memory_after_fork (struct memory *m)
+{
+  forked = true;
+  keep_buffers_from_children (&m->batches);
+  keep_buffers_from_children (&m->scratch);
 }
 
 void

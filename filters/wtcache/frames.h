@@ -50,6 +50,13 @@ struct memory {
 
 /* LIMIT is wtcache-size.  0, or ENOMEM. */
 extern int memory_init (struct memory *m, uint64_t limit);
+/* To be called once nbdkit has gone into the background, before there are
+ * threads: what is mapped from now on, and the buffers, are kept from children
+ * as plugins such as sh make one for each call. Until then nothing is, since
+ * the background is a child too.
+ */
+extern void memory_after_fork (struct memory *m);
+extern void memory_keep_from_children (void *p, size_t bytes);
 extern void memory_destroy (struct memory *m);
 
 static inline uint64_t
@@ -72,7 +79,7 @@ extern void memory_give (struct memory *m, uint64_t bytes);
 extern uint64_t memory_used (struct memory *m);
 
 /* Zeroed address space that costs no memory until it is touched, kept out of
- * core dumps and of forked children; NULL: ENOMEM.
+ * core dumps and, see above, of forked children; NULL: ENOMEM.
  */
 extern void *memory_map (size_t bytes);
 extern void memory_unmap (void *p, size_t bytes);

@@ -139,6 +139,12 @@ pools_init (struct pools *ps, struct memory *m)
 }
 
 void
+pools_after_fork (struct pools *ps)
+{
+  memory_keep_from_children (ps->counts, counts_bytes (ps));
+}
+
+void
 pools_destroy (struct pools *ps)
 {
   struct pool *pool, *next;

@@ -72,6 +72,8 @@ struct pools {
 
 /* 0, or ENOMEM. */
 extern int pools_init (struct pools *ps, struct memory *m);
+/* See memory_after_fork. */
+extern void pools_after_fork (struct pools *ps);
 extern void pools_destroy (struct pools *ps);
 /* The pool for this page size, made at the first call; NULL: ENOMEM. */
 extern struct pool *pools_get (struct pools *ps, uint32_t page_size);

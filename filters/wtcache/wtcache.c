@@ -176,6 +176,7 @@ wtcache_after_fork (nbdkit_backend *nxdata)
   int err;
 
   (void) nxdata;
+  registry_after_fork ();
   if (registry.parallel) {
     workers_start (MOST_THREADS);
     if (!workers_are_there ()) {

@@ -4,6 +4,7 @@
 and 15)."""
 
 import os
+import signal
 import sys
 
 sys.dont_write_bytecode = True
@@ -220,6 +221,64 @@ def test_request_larger_than_the_cache():
         assert server.durable(512, 20 * M) == wt.pattern(512, 20 * M, 2)
         data = h.pread(20 * M, 5)
         assert data[:20 * M - 600] == server.durable(5, 20 * M - 600)
+
+
+# What is forked.
+
+def kept_from_children(pid):
+    """The bytes that a process has mapped and that its children have not."""
+    total = size = 0
+    with open("/proc/%d/smaps" % pid, encoding="ascii") as f:
+        for line in f:
+            words = line.split()
+            if words[0] == "Size:":
+                size = int(words[1]) * K
+            elif words[0] == "VmFlags:" and "dc" in words:
+                total += size
+    return total
+
+
+class Background(wt.Server):
+    """A server that goes into the background when it serves."""
+
+    def command(self):
+        return [word for word in super().command()
+                if word not in ("-f", "--exit-with-parent")]
+
+    def start(self):
+        self.spawn()
+        expect(self.process.wait(60), 0)
+        self.pid = int(self.read_pid())
+
+    def read_pid(self):
+        with open(self.path("pid"), encoding="ascii") as f:
+            return f.read()
+
+    def end(self):
+        """Asks it to stop, and waits until its disk is let go."""
+        os.kill(self.pid, signal.SIGTERM)
+        wt.wait_until(lambda: not os.path.exists("/proc/%d" % self.pid),
+                      "the server ends")
+
+
+def test_in_the_background():
+    """What is mapped before nbdkit forks is there after it, and kept from
+    the children that come later."""
+    require_bare()
+    with cached() as server:
+        foreground = kept_from_children(server.process.pid)
+    with Background({"wtcache-size": "8M"}, {}) as server:
+        try:
+            expect(kept_from_children(server.pid), foreground)
+            assert foreground > 0
+            h = server.connect()
+            put(h, 0, 4 * M, 1)
+            h.pwrite(b"x" * 5000, 1001, wt.FUA)
+            expect(server.durable(1001, 5000), b"x" * 5000)
+            server.disconnect(h)
+        finally:
+            server.end()
+        expect(durable(server, 8 * K, M), [1] * 2048)
 
 
 if __name__ == "__main__":
