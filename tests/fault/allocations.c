@@ -175,18 +175,26 @@ aligned_alloc (size_t align, size_t n)
 }
 
 static char *
-copy (const char *s)
+copy (const char *s, size_t n)
 {
-  const size_t n = strlen (s) + 1;
-  char *new = __libc_malloc (n);
+  char *new = __libc_malloc (n + 1);
 
-  return new ? memcpy (new, s, n) : NULL;
+  if (new == NULL)
+    return NULL;
+  new[n] = '\0';
+  return memcpy (new, s, n);
 }
 
 char *
 strdup (const char *s)
 {
-  ALLOCATE (copy (s), NULL);
+  ALLOCATE (copy (s, strlen (s)), NULL);
+}
+
+char *
+strndup (const char *s, size_t n)
+{
+  ALLOCATE (copy (s, strnlen (s, n)), NULL);
 }
 
 void
@@ -196,6 +204,16 @@ free (void *p)
   __libc_free (p);
 }
 
+/* The rest is called by what dlsym finds. */
+
+#define NEXT(name)                                                             \
+  ({                                                                           \
+    static __typeof__ (&name) next;                                            \
+    if (next == NULL)                                                          \
+      next = (__typeof__ (&name)) dlsym (RTLD_NEXT, #name);                    \
+    next;                                                                      \
+  })
+
 static __attribute__ ((format (printf, 3, 0))) int
 print (const void *caller, char **p, const char *format, va_list args)
 {
@@ -204,10 +222,16 @@ print (const void *caller, char **p, const char *format, va_list args)
 
   if (counts && refuse ())
     return -1;
-  r = vasprintf (p, format, args);
+  r = NEXT (vasprintf) (p, format, args);
   if (counts && r != -1)
     take (*p);
   return r;
+}
+
+__attribute__ ((format (printf, 2, 0))) int
+vasprintf (char **p, const char *format, va_list args)
+{
+  return print (CALLER, p, format, args);
 }
 
 __attribute__ ((format (printf, 2, 3))) int
@@ -225,6 +249,15 @@ asprintf (char **p, const char *format, ...)
 /* The same in a build that has libc check formats. */
 extern __attribute__ ((format (printf, 3, 4))) int
 __asprintf_chk (char **p, int flag, const char *format, ...);
+extern __attribute__ ((format (printf, 3, 0))) int
+__vasprintf_chk (char **p, int flag, const char *format, va_list args);
+
+int
+__vasprintf_chk (char **p, int flag, const char *format, va_list args)
+{
+  (void) flag;
+  return print (CALLER, p, format, args);
+}
 
 int
 __asprintf_chk (char **p, int flag, const char *format, ...)
@@ -238,16 +271,6 @@ __asprintf_chk (char **p, int flag, const char *format, ...)
   va_end (args);
   return r;
 }
-
-/* The rest is called by what dlsym finds. */
-
-#define NEXT(name)                                                             \
-  ({                                                                           \
-    static __typeof__ (&name) next;                                            \
-    if (next == NULL)                                                          \
-      next = (__typeof__ (&name)) dlsym (RTLD_NEXT, #name);                    \
-    next;                                                                      \
-  })
 
 void *
 mmap64 (void *at, size_t n, int prot, int flags, int fd, off64_t offset)

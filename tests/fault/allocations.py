@@ -8,6 +8,7 @@ comes again: no request fails for it, and nothing else is lost.  At the end all
 that the filter took is given back.
 """
 
+import os
 import socket
 import sys
 
@@ -30,6 +31,7 @@ class Server(wt.Server):
         options["wtcache-readahead"] = "64K"
         super().__init__(options, DISK, start=False)
         options["wtcache-stats"] = self.path("statistics")
+        options["wtcache-control"] = self.path("ctl")
         self.page = preload.Page(self.path("page"), (
             "first", "count", "calls", "refused", "live"))
         self.page["first"] = first
@@ -69,6 +71,27 @@ class Server(wt.Server):
         self.heal()
         return super().connect(*args, **kwargs)
 
+    def ask(self, command):
+        """What the control socket says; nothing, if it hangs up."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(60 * wt.tap.SCALE)
+            s.connect(self.path("ctl"))
+            try:
+                s.sendall(command.encode() + b"\n")
+                with s.makefile() as answer:
+                    return answer.read()
+            except (BrokenPipeError, ConnectionResetError):
+                return ""
+
+    def ask_all(self):
+        """Who asks is told that there is no memory, or is hung up on."""
+        for command in ("status", "flush", "drop", "set size=1536K",
+                        "prefetch export= offset=0 length=65536"):
+            answer = self.ask(command)
+            if self.page["count"] == 0:
+                assert answer and answer.split()[0] in ("ok", "server"), (
+                    command, answer)
+
     def heal(self):
         self.page["count"] = 0
 
@@ -82,11 +105,14 @@ def run_one(first, count):
             scenario = nth.Scenario(server)
             scenario.write(224 * K, 16 * K, wt.FUA)
             scenario.run()
+            server.ask_all()
             server.heal()
+            server.ask_all()
             assert scenario.failures == [], scenario.failures
             scenario.finish()
             server.stop()
             assert "LOST" not in server.stderr()
+            assert not os.path.exists(server.path("ctl"))
             assert server.page["live"] == 0, (
                 "%d allocations are not given back" % server.page["live"])
         refused = server.page["refused"]
