@@ -669,10 +669,10 @@ only_export (struct outcome_of_all *o)
 
   FOR_EACH_EXPORT (e, o, NULL)
   {
-    if (name == NULL)
+    if (o->nr == 0)
       name = strdup (e->name);
     else
-      more = more || strcmp (name, e->name) != 0;
+      more = more || name == NULL || strcmp (name, e->name) != 0;
   }
   if (!more)
     return name;

@@ -58,7 +58,7 @@ struct conversation {
 };
 
 static struct {
-  char *path; /* absolute; NULL: not bound */
+  char path[sizeof (((struct sockaddr_un *) 0)->sun_path)]; /* absolute */
   int fd;
   dev_t dev; /* the socket's file: another at this path is not ours */
   ino_t ino;
@@ -186,7 +186,7 @@ control_bind (const char *path, char *why, size_t size)
   close (folder);
   if (control.fd == -1)
     return -1;
-  control.path = strdup (path);
+  strcpy (control.path, path);
   return 0;
 }
 
@@ -200,11 +200,9 @@ control_unbind (void)
 
   if (control.fd == -1)
     return;
-  if (control.path && lstat (control.path, &st) == 0 &&
-      st.st_dev == control.dev && st.st_ino == control.ino)
+  if (lstat (control.path, &st) == 0 && st.st_dev == control.dev &&
+      st.st_ino == control.ino)
     unlink (control.path);
-  free (control.path);
-  control.path = NULL;
   close (control.fd);
   control.fd = -1;
 }
