@@ -430,23 +430,32 @@ succeed (const char *command, const char *rest, char **lines, size_t nr)
   return EXIT_SUCCESS;
 }
 
+/* A line of the answer: whether it is the last, and if that said "ok" what
+ * follows it in *REST; else it ends this program.
+ */
+static bool
+is_last (const char *line, const char *command, const char **rest)
+{
+  if (begins (line, "error", rest))
+    die (EXIT_FAILED, "%s: %s", command, *rest);
+  if (begins (line, "usage", rest))
+    die (EXIT_USAGE, "%s: %s", command, *rest);
+  return begins (line, "ok", rest);
+}
+
 static int
 listen_to_answer (FILE *from, const char *path, const char *command)
 {
   char *line = NULL, **lines = NULL;
   size_t size = 0, nr = 0;
   const char *rest;
-  ssize_t len;
+  int status = -1;
 
-  while ((len = getline (&line, &size, from)) > 0) {
+  while (status == -1 && getline (&line, &size, from) > 0) {
     line[strcspn (line, "\n")] = '\0';
-    if (begins (line, "ok", &rest))
-      return succeed (command, rest, lines, nr);
-    if (begins (line, "error", &rest))
-      die (EXIT_FAILED, "%s: %s", command, rest);
-    if (begins (line, "usage", &rest))
-      die (EXIT_USAGE, "%s: %s", command, rest);
-    if (begins (line, "note", &rest))
+    if (is_last (line, command, &rest))
+      status = succeed (command, rest, lines, nr);
+    else if (begins (line, "note", &rest))
       fprintf (stderr, "wtcachectl: %s: %s\n", command, rest);
     else if (begins (line, "begun", &rest))
       fprintf (stderr, "wtcachectl: recording\n");
@@ -455,8 +464,14 @@ listen_to_answer (FILE *from, const char *path, const char *command)
       lines[nr++] = checked (strdup (line));
     }
   }
-  die (EXIT_FAILED, "%s: the server ended the connection without an answer",
-       path);
+  if (status == -1)
+    die (EXIT_FAILED, "%s: the server ended the connection without an answer",
+         path);
+  while (nr > 0)
+    free (lines[--nr]);
+  free (lines);
+  free (line);
+  return status;
 }
 
 /* ---- the command line ---- */
@@ -644,7 +659,9 @@ main (int argc, char **argv)
     die (EXIT_FAILED, "no memory");
   server = dial (argv[0]);
   send_line (server, argv[0], line);
+  free (line);
   status = listen_to_answer (server, argv[0], command->name);
+  fclose (server);
   if (fflush (stdout) != 0 || ferror (stdout))
     die (EXIT_FAILED, "cannot write the answer: %s", strerror (errno));
   return status;
