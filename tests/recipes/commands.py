@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The commands that the README, the manual page and docs/operations.md
+"""The commands that the README, the manual pages and docs/operations.md
 print, run as they are printed.
 
 Each section is one test: its blocks in order, in a folder and a world of its
@@ -26,10 +26,11 @@ import world  # noqa: E402
 
 TOP = os.path.join(HERE, "..", "..")
 DOCUMENTS = ["README.md", "docs/nbdkit-wtcache-filter.pod",
-             "docs/operations.md"]
+             "docs/operations.md", "docs/wtcache-top.pod",
+             "docs/wtcachectl.pod"]
 
 # What may be missing where the tests run.
-PROGRAMS = ["certtool", "nbdcopy", "nbdinfo", "nbdsh", "psktool", "qemu-img",
+PROGRAMS = ["certtool", "jq", "nbdcopy", "nbdinfo", "nbdsh", "psktool", "qemu-img",
             "qemu-io", "qemu-system-x86_64", "systemd-socket-activate"]
 TOOLS = ["wtcache-top", "wtcachectl"]
 PLUGINS = ["curl", "file", "nbd", "S3", "sh", "ssh"]
@@ -37,7 +38,7 @@ PLUGINS = ["curl", "file", "nbd", "S3", "sh", "ssh"]
 
 def require_programs(script):
     """Skips a test for which something is not installed."""
-    for word in re.findall(r"(?m)(?:^|\| )([\w.-]+) ", script):
+    for word in re.findall(r"(?m)(?:^ *|\| )([\w.-]+) ", script):
         if word in TOOLS:
             tap.require(os.path.exists(os.path.join(
                 os.environ.get("top_builddir", TOP), "tools", word)),

@@ -98,6 +98,7 @@ def command():
 # with more in its cache.
 ACTIVATE = """set -eu
 head -c 32M /dev/urandom >other.img
+mkdir -p /run/wtcache/disk
 systemd-socket-activate -l $PWD/disk.sock %s "$@" &
 while ! [ -S disk.sock ]; do sleep 0.05; done
 uri='nbd+unix:///?socket=disk.sock'
