@@ -349,6 +349,99 @@ def instructions_row():
                [Side("wtcache", "wtcache", measure)], checks, rounds=1)
 
 
+def shared_lines_row():
+    """Two connections, each with a thread and pages of its own: which cache
+    lines do the hits of both write?  Lackey traces each instruction and each
+    store; a hit is what lies between the entry of the filter's pread and the
+    return to nbdkit.
+    """
+    length = MI
+    count = 400
+    line_size = 64
+
+    def code_of(pid, name):
+        """Where the code of a file is in a process."""
+        with open(f"/proc/{pid}/maps") as maps:
+            for line in maps:
+                words = line.split()
+                if "x" in words[1] and words[-1].endswith("/" + name):
+                    begin, _, end = words[0].partition("-")
+                    begin, end = int(begin, 16), int(end, 16)
+                    return begin - int(words[2], 16), range(begin, end)
+        raise Failed(f"{name} is not in the process")
+
+    def address_of(module, function):
+        text = subprocess.run(["nm", module], check=True, text=True,
+                              capture_output=True).stdout
+        for line in text.splitlines():
+            words = line.split()
+            if words[-1] == function and len(words) == 3:
+                return int(words[0], 16)
+        raise Failed(f"{module} has no symbol {function}")
+
+    def writes(path, begin, end, entry, ours, callers):
+        """How often our code wrote each line in hits, in a part of a trace.
+        """
+        counts = collections.Counter()
+        in_hit = in_ours = False
+        with open(path, "rb") as trace:
+            trace.seek(begin)
+            for text in trace.read(end - begin).splitlines():
+                if text.startswith(b"I "):
+                    address = int(text[3:].split(b",")[0], 16)
+                    in_ours = address in ours
+                    if address == entry:
+                        in_hit = True
+                    elif address in callers:
+                        in_hit = False
+                elif in_hit and in_ours and text[:2] in (b" S", b" M"):
+                    address, _, size = text[3:].partition(b",")
+                    first = int(address, 16) // line_size
+                    last = (int(address, 16) + int(size) - 1) // line_size
+                    counts.update(range(first, last + 1))
+        return counts
+
+    def measure(server, run):
+        folder = server.path("traced")
+        trace = folder + "/trace"
+        traced = side.Server(
+            folder, server.stack, File(length), ["wtcache-size=16M"],
+            threads=1, wrapper=["valgrind", "--tool=lackey",
+                                "--trace-mem=yes", f"--log-file={trace}"])
+        try:
+            module = side.filter_of(server.stack)
+            offset, ours = code_of(traced.process.pid,
+                                   os.path.basename(module))
+            _, callers = code_of(traced.process.pid, "nbdkit")
+            entry = offset + address_of(module, "wtcache_pread")
+            read_once(length)(traced)
+            clients = [traced.connect(), traced.connect()]
+            # Each warms what is the thread's own; then it is measured.
+            parts = []
+            for warming in True, False:
+                for i, client in enumerate(clients):
+                    begin = os.path.getsize(trace)
+                    for j in range(16 if warming else count):
+                        client.pread(4096, i * length // 2 +
+                                     j * 4096 % (length // 2))
+                    parts.append((begin, os.path.getsize(trace)))
+            counts = [writes(trace, *part, entry, ours, callers)
+                      for part in parts[2:]]
+            for client in clients:
+                client.shutdown()
+        finally:
+            traced.stop()
+        if not counts[0] or not counts[1]:
+            raise Failed("lackey saw no stores of the filter")
+        return {"shared": len(counts[0].keys() & counts[1].keys())}
+
+    return Row("shared-lines", "goal", "cache lines that read hits of two "
+               "connections both write, on pages of their own (lackey)",
+               {"wtcache": Server("wtcache", File(length))},
+               [Side("wtcache", "wtcache", measure)],
+               [most("lines that both write", "shared", 0)], rounds=1)
+
+
 # ---------------------------------------------------------------- reads
 
 def cold_row(name, group, floor, cache):
@@ -805,10 +898,12 @@ def available_memory():
 
 def need(row):
     """Raise Missing where the row cannot run."""
-    for prefix, program in (("hit-instructions", "valgrind"),
-                            ("fio-", "fio")):
-        if row.name.startswith(prefix) and not shutil.which(program):
-            raise Missing(f"{program} is not installed")
+    for prefix, programs in (("hit-instructions", ["valgrind"]),
+                             ("shared-lines", ["valgrind", "nm"]),
+                             ("fio-", ["fio"])):
+        for program in programs:
+            if row.name.startswith(prefix) and not shutil.which(program):
+                raise Missing(f"{program} is not installed")
     if row.memory > available_memory():
         raise Missing(f"needs {row.memory // MI} MiB of memory")
 
@@ -828,6 +923,7 @@ ROWS = [
     hits_row("hits-1", "goal", 1, 1.0, 0.95, 2.2),
     hits_row("hits-4", "goal", 4, 1.0, 0.95, 2.2),
     instructions_row(),
+    shared_lines_row(),
     big_hits_row(),
     random_writes_row(),
     cold_row("cold-reads-goal", "goal", 0.98, 14),
