@@ -248,11 +248,15 @@ class Background(wt.Server):
     def start(self):
         self.spawn()
         expect(self.process.wait(60), 0)
-        self.pid = int(self.read_pid())
+        # The child writes it, maybe after its parent has ended.
+        self.pid = int(wt.wait_until(self.read_pid, "its number is written"))
 
     def read_pid(self):
-        with open(self.path("pid"), encoding="ascii") as f:
-            return f.read()
+        try:
+            with open(self.path("pid"), encoding="ascii") as f:
+                return f.read()
+        except FileNotFoundError:
+            return None
 
     def end(self):
         """Asks it to stop, and waits until its disk is let go."""
