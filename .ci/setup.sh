@@ -89,7 +89,7 @@ need_packages ()
 
 # What the build needs, and what only its tests and its documents need.
 build_packages="build-essential autoconf automake libtool pkgconf
-  nbdkit nbdkit-plugin-dev"
+  nbdkit nbdkit-plugin-dev libjansson-dev libncurses-dev"
 
 # bootstrap_if_needed LOG: ./configure, where it is not there or too old.
 bootstrap_if_needed ()

@@ -4,6 +4,7 @@ every state, on paper, as JSON, as a picture and in a terminal; and of one
 that a server does write."""
 
 import ctypes
+import errno
 import json
 import os
 import re
@@ -741,6 +742,51 @@ def test_view_needs_a_terminal():
 
 
 # A server.
+
+def told(path, is_wanted):
+    """The export as wtcache-top tells it, if that is as wanted."""
+    exports = as_json(path)[0]["exports"]
+    return exports[0] if exports and is_wanted(exports[0]) else None
+
+
+def test_of_a_server():
+    """From clean over dirty and a backend that refuses, to clean again."""
+    tap.require(os.path.exists(TOP), "wtcache-top is not built")
+    path = os.path.join(os.path.dirname(fresh()), "server.prom")
+    with wt.Server({"wtcache-size": "16M", "wtcache-stats": path,
+                    "wtcache-dirty-age": "1000"}) as server:
+        h = server.connect("disk")
+        for _ in range(3):
+            h.pread(4096, 0)
+        found = wt.wait_until(lambda: told(
+            path, lambda e: e["values"]["read_requests_total"] == 3),
+            "the reads are told")
+        expect(found["export"], "disk")
+        expect(found["condition"], "clean")
+        expect_near(found["hit_ratio"], 2 / 3)
+        assert found["backend"]["read"]["calls"] >= 1, found
+        assert found["backend"]["read"]["p99_seconds"] > 0, found
+
+        h.pwrite(bytes(65536), 0)
+        found = wt.wait_until(lambda: told(
+            path, lambda e: e["condition"] == "held"), "the write is told")
+        assert found["state"].startswith("64 KiB dirty, oldest "), found
+
+        server.control("fault full op=write errno=ENOSPC")
+        expect(wt.errno_of(h.flush), errno.ENOSPC)
+        found = wt.wait_until(lambda: told(
+            path, lambda e: e["condition"] == "refusing"),
+            "the refusal is told")
+        assert re.match("backend refuses writes: ENOSPC since .*; 64 KiB "
+                        "dirty, oldest ", found["state"]), found
+        with in_terminal(path) as t:
+            t.wait_for_text("backend refuses writes: ENOSPC")
+            server.control("unfault all")
+            h.flush()
+            t.wait_for_text("all on the backend")
+            t.press("q")
+            expect(t.wait_for_end(), 0)
+
 
 def clean_up(_failed):
     if folder:
