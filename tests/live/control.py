@@ -521,18 +521,24 @@ def test_set_depth():
         expect(report(server)["server"]["depth"], 0)
 
 
-def test_set_depth_while_writes_wait():
-    """Those that wait for a place get the new ones at once."""
-    with controlled({"write_latency": "1ms"}, depth=1) as server:
-        clients = [server.connect() for _ in range(6)]
-        gate(server, "write")
-        writes = [begin_put(h, i * M, 4 * K, 1, wt.FUA)
-                  for i, h in enumerate(clients)]
-        gated(server)
-        ctl(server, "set", "depth", 6)
-        gated(server, 6)
-        open_gate(server)
-        wt.wait_all(writes)
+def test_set_depth_at_the_backend():
+    """No more batches than the new depth are in flight, or more."""
+    with controlled({"write_latency": "2ms"}, depth=8) as server:
+        clients = [server.connect() for _ in range(2)]
+
+        def most_in_flight():
+            before = len(server.log().of("write"))
+            wt.wait_all([wt.start(h, "pwrite",
+                                  wt.pattern(i * 64 * K, 4096, 1),
+                                  i * 64 * K, wt.FUA)
+                         for i, h in enumerate(clients * 16)])
+            return max(r.in_flight
+                       for r in server.log().of("write")[before:])
+
+        ctl(server, "set", "depth", 2)
+        assert most_in_flight() <= 2
+        ctl(server, "set", "depth", 16)
+        assert most_in_flight() > 2
 
 
 def test_set_readahead():
@@ -665,7 +671,7 @@ def test_trace_for_a_time():
     with controlled() as server:
         h = server.connect()
         for i in range(2):
-            process = begin_trace(server, server.path("t%d" % i), 1)
+            process = begin_trace(server, server.path("t%d" % i), 3)
             seen(h, 0, 512)
             out, err = process.communicate()
             expect((process.returncode, out, err),

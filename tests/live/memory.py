@@ -269,13 +269,15 @@ def test_in_the_background():
     """What is mapped before nbdkit forks is there after it, and kept from
     the children that come later."""
     require_bare()
+    # A server that takes a connection has done all that follows the fork.
     with cached() as server:
+        server.connect()
         foreground = kept_from_children(server.process.pid)
     with Background({"wtcache-size": "8M"}, {}) as server:
         try:
+            h = server.connect()
             expect(kept_from_children(server.pid), foreground)
             assert foreground > 0
-            h = server.connect()
             put(h, 0, 4 * M, 1)
             h.pwrite(b"x" * 5000, 1001, wt.FUA)
             expect(server.durable(1001, 5000), b"x" * 5000)
