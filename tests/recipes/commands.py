@@ -141,6 +141,18 @@ def test_log_lines():
         assert line in sources or line.startswith("aborting"), line
 
 
+def test_rows():
+    """The rows of the benchmark that the README names are there."""
+    with open(os.path.join(TOP, "README.md"), encoding="utf-8") as f:
+        table = f.read().split("| row |\n")[1].split("\n\n")[0]
+    with open(os.path.join(TOP, "bench", "rows.py"), encoding="utf-8") as f:
+        rows = f.read()
+    names = re.findall(r"(?m)`([a-z-]+)` \|$", table)
+    assert len(names) == table.count("\n"), names
+    for name in names:
+        assert '"%s"' % name in rows, name
+
+
 def test_picture():
     """The picture is what its script draws."""
     drawn = subprocess.run(
