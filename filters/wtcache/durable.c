@@ -26,6 +26,7 @@
 #include <errno.h>
 
 #include "durable.h"
+#include "probes.h"
 
 /* How often a durable operation is repeated when others' failures overlap. */
 #define MOST_REPEATS 8
@@ -96,7 +97,9 @@ submit_wait_acknowledged (struct submit *s)
   lock_check_none_held ();
   LOCK_FOR_SCOPE (&s->lock);
 
+  PROBE2 (wait__begin, export_number (s->pc), WAIT_ACKNOWLEDGED);
   wait_open (s, is_acknowledged);
+  PROBE2 (wait__end, export_number (s->pc), WAIT_ACKNOWLEDGED);
 }
 
 /* Durable writes that are under way will want a flush in a moment, and one that
@@ -134,7 +137,9 @@ lead_flush (struct submit *s, struct backend *b, bool company)
   epoch = held_epoch (&s->pc->held);
   number = held_begin_flush (&s->pc->held);
   began = now_ns ();
+  PROBE2 (flush__begin, export_number (s->pc), number);
   err = s->flush ? s->flush (s->opaque, b) : meter_flush (&s->meter, b);
+  PROBE3 (flush__end, export_number (s->pc), number, err);
   latency = now_ns () - began;
   if (err != 0)
     pagecache_fail (s->pc);
@@ -188,11 +193,13 @@ share_flush (struct submit *s, struct backend *b, const struct operation *op)
   s->waiters = &me;
   if (op)
     note_ended (s, op);
+  PROBE2 (wait__begin, export_number (s->pc), WAIT_FLUSH);
   while (!me.ended)
     if (!s->flushing)
       lead_flush (s, b, op != NULL);
     else
       condition_wait (&s->flushed, &s->lock);
+  PROBE2 (wait__end, export_number (s->pc), WAIT_FLUSH);
   return me.error;
 }
 

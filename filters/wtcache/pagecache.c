@@ -26,6 +26,7 @@
 #include <config.h>
 
 #include "pagecache.h"
+#include "probes.h"
 
 /* Threads that wait for a page sleep in one of these queues. */
 #define WAIT_QUEUES 64
@@ -970,6 +971,7 @@ pagecache_fail (struct pagecache *pc)
 
   /* From here on nothing that began before becomes unstable. */
   held_fail (&pc->held);
+  PROBE2 (epoch, export_number (pc), held_epoch (&pc->held));
   zeroes_lose (&pc->zeroes);
   while ((p = lock_oldest_unstable (pc)) != NULL) {
     before = begin_change (pc, p);

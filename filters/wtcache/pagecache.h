@@ -56,6 +56,13 @@ extern void pagecache_init (struct pagecache *pc, struct pools *ps,
 /* Every page is dropped before, nothing is held. */
 extern void pagecache_destroy (struct pagecache *pc);
 
+/* The export's number, which no other has now. */
+static inline unsigned
+export_number (const struct pagecache *pc)
+{
+  return pc->key_base >> KEY_INDEX_BITS;
+}
+
 static inline uint32_t
 block_size (const struct pagecache *pc)
 {

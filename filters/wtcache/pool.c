@@ -28,6 +28,7 @@
 #include <time.h>
 
 #include "pool.h"
+#include "probes.h"
 #include "util.h"
 
 /* A walk without lock gives up after so many pages: it may have been led
@@ -420,6 +421,8 @@ evict_one (struct pool *pool)
   counts = counts_of (pool, page_key (p));
   atomic_fetch_add_explicit (&counts->evicted, 1, memory_order_relaxed);
   atomic_fetch_add_explicit (&counts->wasted, wasted, memory_order_relaxed);
+  PROBE3 (eviction, page_key (p) >> KEY_INDEX_BITS,
+          page_key (p) & ((UINT64_C (1) << KEY_INDEX_BITS) - 1), wasted);
   unlink_page (pool, p);
   word_lock_drop (&p->lock);
   return pool_number (pool, p);

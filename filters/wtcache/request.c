@@ -26,6 +26,7 @@
 
 #include <errno.h>
 
+#include "probes.h"
 #include "readahead.h"
 #include "request.h"
 #include "writeback.h"
@@ -463,6 +464,7 @@ read_piece_slowly (struct client *c, uint8_t *buf, uint64_t offset,
   uint64_t to = min_u64 (round_up (offset + len, fill), e->pc.size);
   struct fetch f;
 
+  PROBE3 (miss, export_number (&e->pc), offset, len);
   if (to - from > most) { /* as much as a piece may have */
     from = round_down (offset, block_size (&e->pc));
     to = block_end (e, offset + len);

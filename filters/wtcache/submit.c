@@ -22,6 +22,7 @@
 #include <errno.h>
 
 #include "durable.h"
+#include "probes.h"
 
 /* The most that is merged of several requests, bytes. */
 #define MERGED_MOST (256 * KiB)
@@ -371,7 +372,10 @@ run_batch (struct submit *s, struct backend *b, struct batch *batch)
     .durable = batch->writes->durable,
     .way = batch->way,
   };
+  PROBE5 (batch__submit, export_number (s->pc), batch->offset, batch->len,
+          batch->nr, batch->op.durable);
   err = perform (s, b, &batch->op, &epoch, &stable);
+  PROBE4 (batch__end, export_number (s->pc), batch->offset, batch->len, err);
   pagecache_end_write (s->pc, batch->offset, batch->len,
                        outcome_of (err, stable), epoch);
   if (batch->buffer)

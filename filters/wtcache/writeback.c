@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "probes.h"
 #include "writeback.h"
 
 #define MOST_HELPERS  16
@@ -275,9 +276,16 @@ run_helper (struct task *t)
 static int
 sweep (struct pass *p, struct backend *own)
 {
+  struct pagecache *pc = &p->e->pc;
+  int err;
+
+  PROBE2 (writeback__begin, export_number (pc), pagecache_amounts (pc).dirty);
   p->nr_helpers = 0;
   run_pass (p, own);
-  return completion_wait (&p->completion);
+  err = completion_wait (&p->completion);
+  PROBE3 (writeback__end, export_number (pc), pagecache_amounts (pc).dirty,
+          err);
+  return err;
 }
 
 /* What a pass told of the backend. */
@@ -323,8 +331,10 @@ pass_over_all (struct export *e, struct backend *own, uint64_t deadline)
     p.index = p.busy_index;
     p.block = 0;
     offset = p.index << pc->page_shift;
+    PROBE2 (wait__begin, export_number (pc), WAIT_IN_FLIGHT);
     exclusive_wait (&pc->zeroes, offset, page_size (pc));
     pagecache_wait_writeback (pc, offset, page_size (pc));
+    PROBE2 (wait__end, export_number (pc), WAIT_IN_FLIGHT);
   }
   if (err == 0 && deadline != 0 && pagecache_amounts (pc).dirty > 0 &&
       now_ns () >= deadline)

@@ -27,6 +27,7 @@
 #include "metrics.h"
 #include "nbdkit-compat.h"
 #include "options.h"
+#include "probes.h"
 #include "readahead.h"
 #include "request.h"
 #include "trace.h"
@@ -506,28 +507,39 @@ wtcache_can_cache (nbdkit_next *next, void *handle)
   return NBDKIT_CACHE_NATIVE;
 }
 
+static const char *const kind_names[] = {
+  [KIND_READ] = "read",
+  [KIND_WRITE] = "write",
+  [KIND_FUA_WRITE] = "FUA write",
+  [KIND_FLUSH] = "flush",
+  [KIND_ZERO] = "zero",
+  [KIND_TRIM] = "trim",
+  [KIND_BLOCK_STATUS] = "block status",
+  [KIND_CACHE] = "cache",
+};
+
 /* Somebody wants to be told of each request. */
 static void
-tell_watchers (struct handle *h, const char *what, uint32_t count,
+tell_watchers (struct handle *h, enum request_kind kind, uint32_t count,
                uint64_t offset, uint32_t flags)
 {
-  const bool writes = strcmp (what, "write") == 0;
+  const bool writes = kind == KIND_WRITE || kind == KIND_FUA_WRITE;
 
-  if (writes || strcmp (what, "read") == 0)
+  if (writes || kind == KIND_READ)
     trace_note (h->client.export->name, writes, offset, count);
   if (wtcache_debug_requests)
     nbdkit_debug ("wtcache: export \"%s\": %s %" PRIu64 "+%" PRIu32
                   " flags 0x%" PRIx32,
-                  h->name, what, offset, count, flags);
+                  h->name, kind_names[kind], offset, count, flags);
 }
 
 /* What is to be done for few requests only, apart from those of every one. */
 static __attribute__ ((noinline)) void
-begin_slowly (struct handle *h, const char *what, uint32_t count,
+begin_slowly (struct handle *h, enum request_kind kind, uint32_t count,
               uint64_t offset, uint32_t flags)
 {
   if (atomic_load_explicit (&trace_watchers, memory_order_relaxed) != 0)
-    tell_watchers (h, what, count, offset, flags);
+    tell_watchers (h, kind, count, offset, flags);
   if (!atomic_load_explicit (&h->lent, memory_order_relaxed)) {
     export_lend (h->client.export, &h->backend);
     atomic_store_explicit (&h->lent, true, memory_order_relaxed);
@@ -535,36 +547,39 @@ begin_slowly (struct handle *h, const char *what, uint32_t count,
 }
 
 /* Each data request begins here: from the first on helpers may borrow. */
-static inline struct client *
-begin (struct handle *h, const char *what, uint32_t count, uint64_t offset,
-       uint32_t flags)
+static inline __attribute__ ((always_inline)) struct client *
+begin (struct handle *h, enum request_kind kind, uint32_t count,
+       uint64_t offset, uint32_t flags)
 {
+  PROBE5 (request__begin, kind, h->name, offset, count, flags);
   if (atomic_load_explicit (&trace_watchers, memory_order_relaxed) != 0 ||
       !atomic_load_explicit (&h->lent, memory_order_relaxed))
-    begin_slowly (h, what, count, offset, flags);
+    begin_slowly (h, kind, count, offset, flags);
   return &h->client;
 }
 
 /* Its error is logged once, and goes to this client. */
 static __attribute__ ((noinline)) int
-fail (struct handle *h, const char *what, uint32_t count, uint64_t offset,
+fail (struct handle *h, enum request_kind kind, uint32_t count, uint64_t offset,
       int error, int *err)
 {
+  PROBE5 (error, kind, h->name, offset, count, error);
   stats_add (&h->client.export->stats, COUNT_ERRORS, 1);
   errno = error;
   nbdkit_error ("wtcache: export \"%s\": %s of %" PRIu32 " bytes at %" PRIu64
                 " failed: %m",
-                h->name, what, count, offset);
+                h->name, kind_names[kind], count, offset);
   *err = error;
   return -1;
 }
 
 /* Each ends here. */
-static inline int
-end (struct handle *h, const char *what, uint32_t count, uint64_t offset,
+static inline __attribute__ ((always_inline)) int
+end (struct handle *h, enum request_kind kind, uint32_t count, uint64_t offset,
      int error, int *err)
 {
-  return error == 0 ? 0 : fail (h, what, count, offset, error, err);
+  PROBE3 (request__end, kind, h->name, error);
+  return error == 0 ? 0 : fail (h, kind, count, offset, error, err);
 }
 
 static int
@@ -572,10 +587,10 @@ wtcache_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
                uint64_t offset, uint32_t flags, int *err)
 {
   struct handle *h = handle;
-  struct client *c = begin (h, "read", count, offset, flags);
+  struct client *c = begin (h, KIND_READ, count, offset, flags);
 
   (void) next;
-  return end (h, "read", count, offset, request_read (c, buf, count, offset),
+  return end (h, KIND_READ, count, offset, request_read (c, buf, count, offset),
               err);
 }
 
@@ -584,15 +599,16 @@ wtcache_pwrite (nbdkit_next *next, void *handle, const void *buf,
                 uint32_t count, uint64_t offset, uint32_t flags, int *err)
 {
   struct handle *h = handle;
-  struct client *c = begin (h, "write", count, offset, flags);
-  struct stats *s = &c->export->stats;
   const bool fua = flags & NBDKIT_FLAG_FUA;
+  const enum request_kind kind = fua ? KIND_FUA_WRITE : KIND_WRITE;
+  struct client *c = begin (h, kind, count, offset, flags);
+  struct stats *s = &c->export->stats;
 
   (void) next;
   stats_request (s, COUNT_WRITES, COUNT_WRITE_BYTES, count);
   if (fua)
     stats_request (s, COUNT_FUA, COUNT_FUA_BYTES, count);
-  return end (h, fua ? "FUA write" : "write", count, offset,
+  return end (h, kind, count, offset,
               request_write (c, buf, count, offset, fua), err);
 }
 
@@ -600,11 +616,11 @@ static int
 wtcache_flush (nbdkit_next *next, void *handle, uint32_t flags, int *err)
 {
   struct handle *h = handle;
-  struct client *c = begin (h, "flush", 0, 0, flags);
+  struct client *c = begin (h, KIND_FLUSH, 0, 0, flags);
 
   (void) next;
   stats_add (&c->export->stats, COUNT_FLUSHES, 1);
-  return end (h, "flush", 0, 0, request_flush (c), err);
+  return end (h, KIND_FLUSH, 0, 0, request_flush (c), err);
 }
 
 static int
@@ -612,7 +628,7 @@ wtcache_zero (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
               uint32_t flags, int *err)
 {
   struct handle *h = handle;
-  struct client *c = begin (h, "zero", count, offset, flags);
+  struct client *c = begin (h, KIND_ZERO, count, offset, flags);
   struct stats *s = &c->export->stats;
   unsigned zero_flags = 0;
   int error;
@@ -628,12 +644,13 @@ wtcache_zero (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
   if (error == ENOTSUP) {
     /* Of a fast zero it is an answer, of any other nbdkit would abort. */
     if (zero_flags & ZERO_FAST) {
+      PROBE3 (request__end, KIND_ZERO, h->name, error);
       *err = error;
       return -1;
     }
     error = EIO;
   }
-  return end (h, "zero", count, offset, error, err);
+  return end (h, KIND_ZERO, count, offset, error, err);
 }
 
 static int
@@ -641,7 +658,7 @@ wtcache_trim (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
               uint32_t flags, int *err)
 {
   struct handle *h = handle;
-  struct client *c = begin (h, "trim", count, offset, flags);
+  struct client *c = begin (h, KIND_TRIM, count, offset, flags);
   struct stats *s = &c->export->stats;
   const bool fua = flags & NBDKIT_FLAG_FUA;
 
@@ -649,7 +666,7 @@ wtcache_trim (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
   stats_request (s, COUNT_TRIMS, COUNT_TRIM_BYTES, count);
   if (fua)
     stats_request (s, COUNT_FUA, COUNT_FUA_BYTES, count);
-  return end (h, "trim", count, offset, request_trim (c, count, offset, fua),
+  return end (h, KIND_TRIM, count, offset, request_trim (c, count, offset, fua),
               err);
 }
 
@@ -659,10 +676,10 @@ wtcache_extents (nbdkit_next *next, void *handle, uint32_t count,
                  struct nbdkit_extents *extents, int *err)
 {
   struct handle *h = handle;
-  struct client *c = begin (h, "block status", count, offset, flags);
+  struct client *c = begin (h, KIND_BLOCK_STATUS, count, offset, flags);
 
   (void) next;
-  return end (h, "block status", count, offset,
+  return end (h, KIND_BLOCK_STATUS, count, offset,
               extents_get (c, count, offset, flags, extents), err);
 }
 
@@ -672,7 +689,7 @@ wtcache_cache (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
                uint32_t flags, int *err)
 {
   struct handle *h = handle;
-  struct client *c = begin (h, "cache", count, offset, flags);
+  struct client *c = begin (h, KIND_CACHE, count, offset, flags);
 
   (void) next;
   (void) err;
@@ -680,6 +697,7 @@ wtcache_cache (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
   request_prefetch (c->export, c->own, offset,
                     min_u64 (count, memory_limit (&registry.memory) / 2),
                     ADMIT_READ);
+  PROBE3 (request__end, KIND_CACHE, h->name, 0);
   return 0;
 }
 
