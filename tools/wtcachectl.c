@@ -219,6 +219,8 @@ print_amount (const struct line *line, const char *key, const char *what,
 static void
 print_export (const struct line *line)
 {
+  const bool refused = number_of (line, "errno") != 0;
+  const bool waits = number_of (line, "writers") == 0;
   bool any = false;
 
   printf ("export \"%s\"%s%s: ", text_of (line, "name"),
@@ -234,15 +236,16 @@ print_export (const struct line *line)
   print_amount (line, "unstable", "written, not yet flushed", &any);
   print_amount (line, "zeroed", "zeroed, not yet flushed", &any);
   printf ("\n");
-  if (number_of (line, "errno") != 0) {
+  if (refused) {
     printf ("  the backend refuses writes: %s, for ",
             strerror (number_of (line, "errno")));
     print_time (time (NULL) - number_of (line, "refused-since"));
     printf ("\n");
   }
-  if (number_of (line, "writers") == 0)
+  if (waits)
     printf ("  it waits for a client that may write\n");
-  if (text_of (line, "ranges")[0])
+  /* What discard may be wanted for; else they come and go by the hundred. */
+  if ((refused || waits) && text_of (line, "ranges")[0])
     printf ("  at offset+length: %s\n", text_of (line, "ranges"));
 }
 

@@ -92,6 +92,7 @@ def test_status():
         assert out.startswith("Not everything is on the backend.\n"), out
         assert 'export "a": 12 KiB dirty' in out, out
         assert 'export "b": all on the backend' in out, out
+        assert "at offset" not in out, out
         found = report(server, 3)
         expect(found["all_on_backend"], False)
         expect(found["server"]["size"], 8 * M)
@@ -274,6 +275,8 @@ def test_discard():
         ctl(server, "flush", status=1)
         expect([(r["offset"], r["length"]) for e in report(server, 3)[
             "exports"] for r in e["ranges"]], [(64 * K, 64 * K)])
+        assert "  at offset+length: 65536+65536\n" in ctl(
+            server, "status", status=3)
         err = ctl(server, "discard", "", "64K", "64K", status=2)
         assert "loses data for good" in err and "--yes" in err, err
         expect(seen(h, 64 * K, 512), [2])
