@@ -639,6 +639,12 @@ miniature_init (struct miniature *m, size_t most, uint32_t threshold)
   return 0;
 }
 
+bool
+curve_runs (const struct curve *c)
+{
+  return atomic_load_explicit (&c->task_runs, memory_order_acquire);
+}
+
 void
 curve_free (struct curve *c)
 {
@@ -646,6 +652,7 @@ curve_free (struct curve *c)
 
   if (c == NULL)
     return;
+  assert (!curve_runs (c));
   for (i = 0; i < CURVE_SIZES; ++i) {
     evict_free (c->miniatures[i].evict);
     free (c->miniatures[i].frames);

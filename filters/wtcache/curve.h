@@ -16,7 +16,11 @@ struct curve;
 
 /* For a cache of PAGES pages, until another size is told.  NULL: ENOMEM. */
 extern struct curve *curve_new (size_t pages);
+/* No thread of ours works for it any more. */
 extern void curve_free (struct curve *c);
+
+/* Whether a thread of ours is about to. */
+extern bool curve_runs (const struct curve *c);
 
 /* The number of pages that are cached has changed.  If it grows, the sample
  * becomes smaller; it does not become larger again.

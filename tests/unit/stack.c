@@ -66,7 +66,8 @@ void
 stack_wait_idle (struct stack *s)
 {
   wait_until (!atomic_load (&s->export->writeback.running) &&
-              atomic_load (&s->export->writeback.drains) == 0);
+              atomic_load (&s->export->writeback.drains) == 0 &&
+              !curve_runs (s->export->pc.pool->curve));
 }
 
 void
