@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Preloaded into nbdkit beside a sanitizer.
+/* Preloaded into nbdkit beside a sanitizer, or under valgrind.
  *
  * An nbdkit that links no sanitizer gets one by LD_PRELOAD.  Two functions of
  * libc are in the way then:
@@ -12,7 +12,7 @@
  *
  * dlclose.  nbdkit closes its modules before it ends, and what the sanitizer
  * reports at the end would name no function of them.  nbdkit's own way to be
- * run under valgrind does the same.
+ * run under valgrind does the same, and its suppressions need it.
  *
  * This is compiled without the sanitizer and knows nothing of the filter.
  */
