@@ -7,8 +7,10 @@
  * measured.  A trial gives each way two windows of writes in turn, first the
  * one in use.  The better of a way's windows counts, since what disturbs a
  * machine only ever makes one worse; the way with the smaller mean latency is
- * used until the next trial.  The flag is kept unless the flush is clearly
- * better, and comes back for writes that come one by one.
+ * used until the next trial.  A trial that speaks for a change is repeated
+ * before it is believed, unless the difference is too large for a disturbance.
+ * The flag is kept unless the flush is clearly better, and comes back for
+ * writes that come one by one.
  *
  * A trial of a way that is many times worse is what all of this costs.  So it
  * ends as soon as that shows: after a few latencies of the way in use, when
@@ -45,6 +47,14 @@ begin_window (struct choice *c, enum way way, uint64_t now)
   c->samples = c->passed = 0;
 }
 
+static void
+begin_trial (struct choice *c, uint64_t now)
+{
+  c->trials = WINDOWS;
+  c->mean[BY_FLAG] = c->mean[BY_FLUSH] = 0;
+  begin_window (c, c->chosen, now);
+}
+
 /* Whether a trial is due. */
 static bool
 is_due (const struct choice *c, uint64_t now)
@@ -63,11 +73,9 @@ choice_way (struct choice *c, unsigned in_flight, uint64_t now)
   }
   c->alone = 0;
   if (c->trials == 0 && is_due (c, now)) {
-    c->trials = WINDOWS;
-    c->mean[BY_FLAG] = c->mean[BY_FLUSH] = 0;
     /* The first of them still wait for what went the other way. */
     c->window = clamp_u64 (2 * in_flight, WINDOW, WINDOW_MOST);
-    begin_window (c, c->chosen, now);
+    begin_trial (c, now);
   }
   return c->trials > 0 ? c->way : c->chosen;
 }
@@ -81,23 +89,6 @@ is_better_by_flush (const struct choice *c)
   return c->mean[BY_FLUSH] < part * c->mean[BY_FLAG];
 }
 
-static void
-end_trial (struct choice *c, uint64_t now)
-{
-  const enum way before = c->chosen;
-
-  c->trials = 0;
-  c->tried = now;
-  c->chosen = is_better_by_flush (c) ? BY_FLUSH : BY_FLAG;
-  /* A trial that was disturbed shows soon in what follows. */
-  c->again = c->chosen != before ? SOON_NS : INTERVAL_NS;
-  c->interval = c->surprised || c->chosen != before
-                    ? INTERVAL_NS
-                    : clamp_u64 (2 * c->interval, INTERVAL_NS, INTERVAL_MOST);
-  c->surprised = false;
-  begin_window (c, c->chosen, now);
-}
-
 /* After one window of each way: no disturbance makes such a difference. */
 static bool
 is_plain (const struct choice *c)
@@ -106,6 +97,30 @@ is_plain (const struct choice *c)
   const uint64_t most = max_u64 (c->mean[BY_FLAG], c->mean[BY_FLUSH]);
 
   return least > 0 && most > PLAIN * least;
+}
+
+static void
+end_trial (struct choice *c, uint64_t now)
+{
+  const enum way better = is_better_by_flush (c) ? BY_FLUSH : BY_FLAG;
+  const bool changed = better != c->chosen;
+
+  /* One trial may have been disturbed. */
+  c->unsure = changed && !c->unsure && !is_plain (c);
+  if (c->unsure) {
+    begin_trial (c, now);
+    return;
+  }
+  c->trials = 0;
+  c->tried = now;
+  c->chosen = better;
+  /* A trial that was disturbed shows soon in what follows. */
+  c->again = changed ? SOON_NS : INTERVAL_NS;
+  c->interval = c->surprised || changed
+                    ? INTERVAL_NS
+                    : clamp_u64 (2 * c->interval, INTERVAL_NS, INTERVAL_MOST);
+  c->surprised = false;
+  begin_window (c, c->chosen, now);
 }
 
 /* The end of a window of a trial. */

@@ -18,6 +18,7 @@ struct choice {
   uint64_t tried;    /* when the last trial ended, ns */
   uint64_t interval; /* until the next, if nothing changes, ns */
   uint64_t again;    /* until the next, if something does, ns */
+  bool unsure;       /* a trial spoke for the other way, and is repeated */
   bool surprised;    /* something has changed since */
 
   /* The window. */
