@@ -204,6 +204,9 @@ def plot_peers(result, path):
             "NaN" if math.isnan(value) else f"{value:.4g}"
             for value in values)
         for name, values in rows])
+    # Gnuplot draws no histogram of nothing.
+    there = [i for i in range(1, len(PEERS))
+             if any(not math.isnan(values[i]) for _, values in rows)]
     script += ("set style data histograms\n"
                "set style histogram clustered gap 1\n"
                "set style fill solid 0.8\nset logscale y\nset grid y\n"
@@ -211,8 +214,8 @@ def plot_peers(result, path):
                "set arrow from graph 0, first 1 to graph 1, first 1 nohead "
                "lw 2 lc rgb '#404040'\n"
                "plot $rates using 2:xtic(1) title 'wtcache'" +
-               "".join(f", '' using {i + 3} title {quoted(peer)}"
-                       for i, peer in enumerate(PEERS[1:])) + "\n")
+               "".join(f", '' using {i + 2} title {quoted(PEERS[i])}"
+                       for i in there) + "\n")
     gnuplot(script)
 
 
