@@ -675,18 +675,21 @@ find_dirty (struct pagecache *pc, struct page *p, uint32_t from,
 
 struct span
 page_gather (struct pagecache *pc, uint64_t index, uint32_t from,
-             uint32_t before, uint32_t most, uint32_t pass, void *to,
-             bool *busy)
+             uint32_t before, uint32_t most, uint32_t pass, bool later,
+             void *to, bool *busy)
 {
   struct page *p = pool_lock_page (pc->pool, key_of (pc, index));
   struct span s = { 0 };
   struct amounts was;
   struct part part;
+  bool ignored;
 
   if (p == NULL)
     return s;
   if (!pass_before (pass, p->dirtied))
     s = find_dirty (pc, p, from, before, most, busy);
+  else if (later)
+    s = find_dirty (pc, p, from, before, most, &ignored);
   if (s.count > 0) {
     part = span_part (pc, index, s);
     was = begin_change (pc, p);

@@ -197,12 +197,13 @@ extern void page_copy_claimed (struct pagecache *pc, struct page *p,
 /* Takes the first run of blocks that are dirty since pass PASS or before and
  * begins at one of blocks FROM … BEFORE - 1 of a page, at most MOST blocks:
  * copies them to TO and puts them in writeback.  Dirty blocks that are in
- * flight or excluded are passed over, and *BUSY becomes true.  A span of 0
- * blocks: nothing.
+ * flight or excluded are passed over, and *BUSY becomes true.  LATER: those of
+ * later passes as well, which are not waited for.  A span of 0 blocks: nothing.
  */
 extern struct span page_gather (struct pagecache *pc, uint64_t index,
                                 uint32_t from, uint32_t before, uint32_t most,
-                                uint32_t pass, void *to, bool *busy);
+                                uint32_t pass, bool later, void *to,
+                                bool *busy);
 
 enum outcome {
   OUTCOME_FAILED,   /* or never begun */

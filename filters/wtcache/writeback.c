@@ -75,9 +75,12 @@ pass_destroy (struct pass *p)
   lock_destroy (&p->lock);
 }
 
-/* One more run from the cursor on into TO, after what is there. */
+/* One more run from the cursor on into TO, after what is there.  LATER: what
+ * became dirty since, too.
+ */
 static struct span
-gather_run (struct pass *p, uint32_t before, uint64_t most, uint8_t *to)
+gather_run (struct pass *p, uint32_t before, uint64_t most, bool later,
+            uint8_t *to)
 {
   struct pagecache *pc = &p->e->pc;
   bool busy = false;
@@ -85,7 +88,7 @@ gather_run (struct pass *p, uint32_t before, uint64_t most, uint8_t *to)
 
   assert_held (&p->lock);
   s = page_gather (pc, p->index, p->block, before, most >> pc->block_shift,
-                   p->number, to, &busy);
+                   p->number, later, to, &busy);
   if (busy && !p->busy) {
     p->busy = true;
     p->busy_index = p->index;
@@ -94,7 +97,9 @@ gather_run (struct pass *p, uint32_t before, uint64_t most, uint8_t *to)
 }
 
 /* The next batch at the cursor, at most MOST bytes: copied to TO, its blocks in
- * writeback.  Its length in bytes, 0 if there is none.
+ * writeback.  Its length in bytes, 0 if there is none.  It goes on with blocks
+ * that became dirty after the pass began: a client's writes that end while its
+ * flush is under way would be small writes of the next one.
  */
 static uint64_t
 gather_batch (struct pass *p, uint8_t *to, uint64_t most, uint64_t *offset)
@@ -112,7 +117,7 @@ gather_batch (struct pass *p, uint8_t *to, uint64_t most, uint64_t *offset)
     if (index != p->index)
       p->block = 0;
     p->index = index;
-    s = gather_run (p, blocks, most, to);
+    s = gather_run (p, blocks, most, false, to);
     if (s.count == 0)
       index++;
   }
@@ -125,7 +130,7 @@ gather_batch (struct pass *p, uint8_t *to, uint64_t most, uint64_t *offset)
       break;
     p->index++;
     p->block = 0;
-    s = gather_run (p, 1, most - len, to + len);
+    s = gather_run (p, 1, most - len, true, to + len);
     if (s.count == 0)
       break;
   }

@@ -141,7 +141,8 @@ gather (struct cache *c, uint64_t offset, void *to, bool *busy)
 
   *busy = false;
   return page_gather (&c->pc, part.index, part.offset >> c->pc.block_shift,
-                      blocks, blocks, held_begin_pass (&c->pc.held), to, busy);
+                      blocks, blocks, held_begin_pass (&c->pc.held), false, to,
+                      busy);
 }
 
 /* The value of all bytes of a part; -1: it is not cached. */
@@ -623,14 +624,14 @@ test_gather_is_bounded (void **state)
   (void) state;
   write_dirty (c, 0, 4096, 1);
   pass = held_begin_pass (&c->pc.held);
-  s = page_gather (&c->pc, 0, 2, 8, 3, pass, bytes, &busy);
+  s = page_gather (&c->pc, 0, 2, 8, 3, pass, false, bytes, &busy);
   assert_int_equal (s.first, 2);
   assert_int_equal (s.count, 3);
   /* It has to begin before block 2, not to end there. */
-  s = page_gather (&c->pc, 0, 0, 1, 8, pass, bytes, &busy);
+  s = page_gather (&c->pc, 0, 0, 1, 8, pass, false, bytes, &busy);
   assert_int_equal (s.first, 0);
   assert_int_equal (s.count, 2);
-  s = page_gather (&c->pc, 0, 5, 5, 8, pass, bytes, &busy);
+  s = page_gather (&c->pc, 0, 5, 5, 8, pass, false, bytes, &busy);
   assert_int_equal (s.count, 0);
   end_write (c, 0, 2560, OUTCOME_STABLE);
   assert_amounts (c, 1536, 0, 0, 1536);
@@ -650,11 +651,35 @@ test_pass_leaves_what_is_later (void **state)
   write_dirty (c, 0, 512, 1);
   pass = held_begin_pass (&c->pc.held);
   write_dirty (c, 4096, 512, 2);
-  s = page_gather (&c->pc, 1, 0, 8, 8, pass, bytes, &busy);
+  s = page_gather (&c->pc, 1, 0, 8, 8, pass, false, bytes, &busy);
   assert_int_equal (s.count, 0);
-  s = page_gather (&c->pc, 0, 0, 8, 8, pass, bytes, &busy);
+  s = page_gather (&c->pc, 0, 0, 8, 8, pass, false, bytes, &busy);
   assert_int_equal (s.count, 1);
   end_write (c, 0, 512, OUTCOME_STABLE);
+  cache_free (c);
+}
+
+/* A batch may go on with it; what of it is in flight is nobody's business. */
+static void
+test_batch_takes_what_is_later_along (void **state)
+{
+  struct cache *c = small_cache ();
+  uint8_t bytes[4096];
+  bool busy = false;
+  uint32_t pass;
+  struct span s;
+
+  (void) state;
+  pass = held_begin_pass (&c->pc.held);
+  write_dirty (c, 4096, 512, 2);
+  s = page_gather (&c->pc, 1, 0, 1, 8, pass, true, bytes, &busy);
+  assert_int_equal (s.count, 1);
+  assert_int_equal (bytes[0], 2);
+  write_dirty (c, 4096, 512, 3);
+  s = page_gather (&c->pc, 1, 0, 1, 8, pass, true, bytes, &busy);
+  assert_int_equal (s.count, 0);
+  assert_false (busy);
+  end_write (c, 4096, 512, OUTCOME_STABLE);
   cache_free (c);
 }
 
@@ -1298,7 +1323,8 @@ test_resize (void **state)
     assert_int_equal (gather (c, page, bytes, &busy).count, 1);
     end_write (c, page, block, OUTCOME_STABLE);
     assert_int_equal (page_gather (&c->pc, 3, 0, page / block, page / block,
-                                   held_begin_pass (&c->pc.held), bytes, &busy)
+                                   held_begin_pass (&c->pc.held), false, bytes,
+                                   &busy)
                           .count,
                       0);
     assert_int_equal (pagecache_resize (&c->pc, 8 * page), 0);
@@ -1453,7 +1479,7 @@ model_gather (struct model *m, unsigned b)
   struct span s;
 
   s = page_gather (&m->c->pc, part.index, first, first + 1, 1,
-                   held_begin_pass (&m->c->pc.held), bytes, &busy);
+                   held_begin_pass (&m->c->pc.held), false, bytes, &busy);
   must (s.count == (block->dirty && !block->writeback));
   must (busy == (block->dirty && block->writeback));
   if (s.count) {
@@ -1673,6 +1699,7 @@ main (void)
     cmocka_unit_test (test_gather_takes_one_run),
     cmocka_unit_test (test_gather_is_bounded),
     cmocka_unit_test (test_pass_leaves_what_is_later),
+    cmocka_unit_test (test_batch_takes_what_is_later_along),
     cmocka_unit_test (test_block_in_flight_is_busy),
     cmocka_unit_test (test_busy_block_ends_a_run),
     cmocka_unit_test (test_ends_of_writes),
