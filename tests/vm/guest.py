@@ -109,6 +109,9 @@ def download(folder):
 
 def kernel():
     """The folder of the kernel's package, unpacked; kept in the build."""
+    wt.require(os.uname().machine == "x86_64", "the kernel is one for x86-64")
+    for tool in EMULATOR, "busybox", "cpio", "depmod":
+        wt.require(shutil.which(tool), "%s is not installed" % tool)
     top = os.path.join(os.environ.get("top_builddir", "."), "tests", "vm")
     kept = os.path.abspath(os.path.join(top, "kernel"))
     if os.path.isdir(kept):
@@ -213,10 +216,6 @@ class Guest:
     """
 
     def __init__(self, programs, modules):
-        wt.require(os.uname().machine == "x86_64",
-                   "the kernel is one for x86-64")
-        for tool in EMULATOR, "busybox", "cpio", "depmod":
-            wt.require(shutil.which(tool), "%s is not installed" % tool)
         root = kernel()
         self.folder = tempfile.mkdtemp(prefix="wt-")
         self.process = None
