@@ -117,18 +117,18 @@ def test_changing_popularity():
     compare(pages, 8 * M)
 
 
-@wt.timeout(7200)
-def test_real_traces():
-    """Real traces, with room for about a tenth of what they touch."""
-    folder = os.environ.get("WTCACHE_TRACES")
-    wt.require(folder, "WTCACHE_TRACES names no folder of traces")
-    traces = sorted(glob.glob(os.path.join(folder, "*.pages.gz")))
-    wt.require(traces, "no traces in " + str(folder))
-    for trace in traces:
-        with gzip.open(trace, "rt") as f:
-            pages = [int(line) for line in f]
-        wt.comment(os.path.basename(trace))
-        compare(pages, len(set(pages)) // 10 * PAGE * 10 // 9, trace)
+if os.environ.get("WTCACHE_TRACES"):
+    @wt.timeout(7200)
+    def test_real_traces():
+        """Real traces, with room for about a tenth of what they touch."""
+        traces = sorted(glob.glob(os.path.join(os.environ["WTCACHE_TRACES"],
+                                               "*.pages.gz")))
+        assert traces, "no traces in " + os.environ["WTCACHE_TRACES"]
+        for trace in traces:
+            with gzip.open(trace, "rt") as f:
+                pages = [int(line) for line in f]
+            wt.comment(os.path.basename(trace))
+            compare(pages, len(set(pages)) // 10 * PAGE * 10 // 9, trace)
 
 
 if __name__ == "__main__":
