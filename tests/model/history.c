@@ -24,6 +24,7 @@
 #define _GNU_SOURCE
 #endif
 
+#include <endian.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -242,7 +243,8 @@ fill (uint32_t version, uint64_t offset, uint64_t length, uint8_t *buf)
 
   while (i < length) {
     if ((offset + i) % 8 == 0 && length - i >= 8) {
-      uint64_t word = word_of (version, offset + i);
+      /* As byte_of has it, whatever the order of bytes here. */
+      uint64_t word = htole64 (word_of (version, offset + i));
 
       memcpy (buf + i, &word, 8);
       i += 8;
@@ -283,6 +285,7 @@ value_of_cell (struct history *h, size_t cell, const uint8_t *buf,
     return true;
   }
   memcpy (&word, buf + (8 - offset % 8) % 8, 8);
+  word = le64toh (word);
   version = unmix (word) >> 32;
   fill (version, offset, length, expected);
   *value = version;
