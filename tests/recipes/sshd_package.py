@@ -10,15 +10,20 @@ import tempfile
 
 import tap
 
-# The program's own, and a library that only it needs.
-PACKAGES = ["openssh-server", "libwrap0"]
+# The program's own, and libraries that only it needs, on some releases.
+PACKAGES = ["openssh-server", "libwrap0", "libwtmpdb0"]
+
+
+def known(package):
+    return subprocess.run(["apt-cache", "show", package],
+                          capture_output=True).returncode == 0
 
 
 def fetch(folder):
     """The packages, unpacked in a folder."""
     done = subprocess.run(
         ["apt-get", "-q", "-o", "APT::Sandbox::User=", "download"]
-        + PACKAGES, cwd=folder, stdin=subprocess.DEVNULL,
+        + [package for package in PACKAGES if known(package)], cwd=folder, stdin=subprocess.DEVNULL,
         capture_output=True, timeout=120)
     tap.require(done.returncode == 0,
                 "there is no sshd, and it cannot be fetched")
