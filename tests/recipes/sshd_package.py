@@ -23,8 +23,9 @@ def fetch(folder):
     """The packages, unpacked in a folder."""
     done = subprocess.run(
         ["apt-get", "-q", "-o", "APT::Sandbox::User=", "download"]
-        + [package for package in PACKAGES if known(package)], cwd=folder, stdin=subprocess.DEVNULL,
-        capture_output=True, timeout=120)
+        + [package for package in PACKAGES if known(package)],
+        cwd=folder, stdin=subprocess.DEVNULL, capture_output=True,
+        timeout=120)
     tap.require(done.returncode == 0,
                 "there is no sshd, and it cannot be fetched")
     root = os.path.join(folder, "root")
