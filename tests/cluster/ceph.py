@@ -51,7 +51,7 @@ pid file =
 mon data = {folder}/mon
 osd data = {folder}/osd
 osd objectstore = bluestore
-bluestore block size = 2147483648
+bluestore block size = 8589934592
 bluestore cache autotune = false
 bluestore cache size = 268435456
 """
