@@ -24,6 +24,16 @@ struct depth {
   bool probing;
   bool surprised; /* what was measured alone seems to be true no more */
 
+  double stretch; /* so many times the limit proved to move more */
+
+  /* A trial of a higher limit. */
+  unsigned phase; /* 0: none */
+  uint64_t phase_began, phase_bytes;
+  unsigned phase_batches;
+  bool phase_waited; /* the limit was reached in it */
+  double rate_low;   /* the best of the low phases, bytes a ns */
+  uint64_t trial_due, trial_interval;
+
   /* The window of samples that is being gathered. */
   double ratio_sum;
   unsigned samples, in_flight_sum, in_flight_most;
