@@ -147,7 +147,7 @@ def test_rows():
         table = f.read().split("| row |\n")[1].split("\n\n")[0]
     with open(os.path.join(TOP, "bench", "rows.py"), encoding="utf-8") as f:
         rows = f.read()
-    names = re.findall(r"(?m)`([a-z-]+)` \|$", table)
+    names = re.findall(r"(?m)`([a-z0-9-]+)` \|$", table)
     assert len(names) == table.count("\n"), names
     for name in names:
         assert '"%s"' % name in rows, name
