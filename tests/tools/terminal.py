@@ -24,7 +24,10 @@ class Terminal:
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
         self.status = None
-        self.pid, self.fd = os.forkpty()
+        try:
+            self.pid, self.fd = os.forkpty()
+        except OSError as error:
+            tap.require(False, "no pseudo-terminals: %s" % error)
         if self.pid == 0:
             try:
                 self.set_size(rows, columns, 0)
