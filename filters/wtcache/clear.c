@@ -65,7 +65,8 @@ submit_write_past (struct submit *s, struct backend *b, const void *bytes,
                                 .offset = offset,
                                 .len = len,
                                 .bytes = bytes,
-                                .durable = true };
+                                .durable = true,
+                                .uncached = true };
   uint32_t epoch;
   bool stable;
   int err;

@@ -277,13 +277,14 @@ call_with_fua (struct submit *s, struct backend *b, const struct operation *op,
 }
 
 /* What overlapped a durable write may take it back only by failing; where more
- * is held than may be, its end is waited for instead of holding one more.
+ * is held than may be, or nothing of it can be, its end is waited for instead.
  */
 static bool
-may_stay_unstable (struct submit *s)
+may_stay_unstable (struct submit *s, const struct operation *op)
 {
-  return pagecache_amounts (s->pc).held <=
-         atomic_load_explicit (&s->pc->bound, memory_order_relaxed);
+  return !op->uncached &&
+         pagecache_amounts (s->pc).held <=
+             atomic_load_explicit (&s->pc->bound, memory_order_relaxed);
 }
 
 static void
@@ -320,7 +321,7 @@ perform (struct submit *s, struct backend *b, const struct operation *op,
       LOCK_FOR_SCOPE (&s->lock);
       note_ended (s, op);
     }
-    if (err == 0 && op->durable && overlapped && !may_stay_unstable (s)) {
+    if (err == 0 && op->durable && overlapped && !may_stay_unstable (s, op)) {
       wait_overlapping (s);
       overlapped = false;
     }

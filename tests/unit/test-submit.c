@@ -1007,6 +1007,65 @@ test_write_and_flush_are_repeated (void **state)
 }
 
 static void
+run_write_past (void *arg)
+{
+  struct writer *w = arg;
+
+  w->bytes = malloc (w->len);
+  must (w->bytes != NULL);
+  memset (w->bytes, w->value, w->len);
+  w->error = submit_write_past (&w->s->submit, &w->s->array->backend, w->bytes,
+                                w->offset, w->len);
+  free (w->bytes);
+  LOCK_FOR_SCOPE (&w->s->submit.lock);
+  w->ended++;
+}
+
+static void
+run_durable_zero (void *arg)
+{
+  struct writer *w = arg;
+
+  w->error = submit_zero (&w->s->submit, &w->s->array->backend, w->offset,
+                          w->len, ZERO_FUA);
+}
+
+static bool
+ended_or_waits (struct setup *s, const struct writer *w)
+{
+  LOCK_FOR_SCOPE (&s->submit.lock);
+
+  return w->ended > 0 || s->submit.closing_waiters > 0;
+}
+
+/* What is cached nowhere cannot be written again later: so it is acknowledged
+ * when all that could take it back has ended.
+ */
+static void
+test_write_past_waits_for_what_overlaps (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct writer zero = { .s = s, .offset = 0, .len = 512 };
+  struct writer past = { .s = s, .offset = 4096, .len = 512, .value = 7 };
+
+  (void) state;
+  array_fail (s->array, ARRAY_ZERO, 0, 1, EIO);
+  array_shut (s->array, ARRAY_ZERO, GATE_AFTER);
+  thread_start (&zero.thread, run_durable_zero, &zero);
+  array_wait_gate (s->array, ARRAY_ZERO, 1);
+  thread_start (&past.thread, run_write_past, &past);
+  wait_until (ended_or_waits (s, &past));
+  assert_int_equal (past.ended, 0);
+  array_open (s->array, ARRAY_ZERO);
+  thread_join (&zero.thread);
+  thread_join (&past.thread);
+  assert_int_equal (zero.error, EIO);
+  assert_int_equal (past.error, 0);
+  assert_int_equal (array_calls (s->array, ARRAY_WRITE), 2);
+  setup_free (s);
+}
+
+static void
 test_repeats_are_bounded (void **state)
 {
   struct setup *s = setup_new (4);
@@ -1322,6 +1381,7 @@ main (void)
     cmocka_unit_test (test_flush_counts_if_fua_beside_it_succeeds),
     cmocka_unit_test (test_durable_write_is_repeated),
     cmocka_unit_test (test_write_and_flush_are_repeated),
+    cmocka_unit_test (test_write_past_waits_for_what_overlaps),
     cmocka_unit_test (test_repeats_are_bounded),
     cmocka_unit_test (test_zero_is_remembered_until_flushed),
     cmocka_unit_test (test_zero_goes_durable_when_too_many_are_remembered),
