@@ -20,7 +20,7 @@ struct operation {
   unsigned flags;
   bool durable;
   bool uncached; /* nothing of it stays, to be written again later */
-  enum way way; /* if it is durable and the backend can do both */
+  enum way way;  /* if it is durable and the backend can do both */
 };
 
 /* Whether its durability asks for a flush after the call. */

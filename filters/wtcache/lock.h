@@ -35,6 +35,7 @@ enum lock_rank {
   RANK_BUCKET,   /* chains of the index (pool.c) */
   RANK_HELD,     /* which pages are held, unstable, the epoch (held.c) */
   RANK_CLEARS,   /* ranges being cleared or remembered zero (zeroes.c) */
+  RANK_DOUBTS,   /* ranges in doubt (doubts.c) */
   RANK_SUBMIT,   /* writes waiting and in flight, flushes (submit.c) */
   RANK_CURVE,    /* the caches simulated for the miss ratios (curve.c) */
   RANK_WAIT,     /* the queues of who waits for a page (pagecache.c) */

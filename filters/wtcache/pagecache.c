@@ -109,6 +109,7 @@ pagecache_init (struct pagecache *pc, struct pools *ps, struct pool *pool,
   atomic_init (&pc->around, around);
   held_init (&pc->held, pool);
   zeroes_init (&pc->zeroes);
+  doubts_init (&pc->doubts);
   lock_init (&pc->settle_lock, RANK_SETTLE);
 }
 
@@ -117,6 +118,7 @@ pagecache_destroy (struct pagecache *pc)
 {
   held_destroy (&pc->held);
   zeroes_destroy (&pc->zeroes);
+  doubts_destroy (&pc->doubts);
   lock_destroy (&pc->settle_lock);
 }
 
@@ -791,6 +793,15 @@ end_write (struct pagecache *pc, struct page *p, const struct part *part,
   drop_lock_or_page (pc, p);
 }
 
+/* Called before what was cached of the range is taken away: who reads it from
+ * the backend later finds it in doubt if he comes before a failure.
+ */
+static void
+doubt (struct pagecache *pc, uint64_t offset, uint64_t len)
+{
+  doubts_add (&pc->doubts, offset, len, held_flushes (&pc->held));
+}
+
 void
 pagecache_end_write (struct pagecache *pc, uint64_t offset, uint64_t len,
                      enum outcome outcome, uint32_t epoch)
@@ -798,6 +809,8 @@ pagecache_end_write (struct pagecache *pc, uint64_t offset, uint64_t len,
   struct part part;
   struct page *p;
 
+  if (outcome == OUTCOME_FAILED)
+    doubt (pc, offset, len);
   while (next_part (pc, &offset, &len, &part)) {
     p = pool_lock_page (pc->pool, key_of (pc, part.index));
     assert (p != NULL); /* a page with a block in writeback stays */
@@ -868,6 +881,8 @@ pagecache_clear (struct pagecache *pc, uint64_t offset, uint64_t len,
   struct page *p;
   struct span s;
 
+  if (how != CLEAR_ZEROED)
+    doubt (pc, offset, len);
   pool_walk_begin (pc->pool, &w, key_of (pc, offset >> pc->page_shift),
                    key_of (pc, (offset + len - 1) >> pc->page_shift));
   while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
@@ -945,6 +960,7 @@ pagecache_settle (struct pagecache *pc, uint32_t flush)
   struct page *p;
 
   zeroes_settle (&pc->zeroes, flush);
+  doubts_settle (&pc->doubts, flush);
   while ((p = lock_oldest_unstable (pc)) != NULL) {
     if (!generation_before (p->generation, flush)) {
       word_lock_drop (&p->lock);
@@ -962,6 +978,46 @@ pagecache_settle (struct pagecache *pc, uint32_t flush)
     end_change (pc, p, before);
     drop_lock_or_page (pc, p);
   }
+}
+
+/* Drops what of a range is clean; how many bytes. */
+static uint64_t
+drop_clean (struct pagecache *pc, uint64_t offset, uint64_t len)
+{
+  uint64_t blocks = 0;
+  uint8_t *uptodate, keeps;
+  struct pool_walk w;
+  struct page *p;
+  struct span s;
+
+  pool_walk_begin (pc->pool, &w, key_of (pc, offset >> pc->page_shift),
+                   key_of (pc, (offset + len - 1) >> pc->page_shift));
+  while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
+    s = range_span (pc, index_of (pc, p), offset, len);
+    uptodate = map_of (pc, p, UPTODATE);
+    FOR_EACH_BYTE (i, mask, s)
+    {
+      keeps = ~mask | map_of (pc, p, DIRTY)[i] | map_of (pc, p, WRITEBACK)[i] |
+              map_of (pc, p, UNSTABLE)[i];
+      blocks += count_in_bytes (uptodate[i] & ~keeps & 0xff);
+      uptodate[i] &= keeps;
+    }
+    bits_clear (map_of (pc, p, FILLING), s);
+    drop_lock_or_page (pc, p);
+  }
+  return blocks << pc->block_shift;
+}
+
+/* What nobody was promised may have changed at the backend: reads ask again. */
+static void
+drop_doubtful (struct pagecache *pc)
+{
+  struct doubt doubts[DOUBTS_MOST];
+  const unsigned count = doubts_copy (&pc->doubts, doubts);
+  unsigned i;
+
+  for (i = 0; i < count; ++i)
+    drop_clean (pc, doubts[i].offset, doubts[i].end - doubts[i].offset);
 }
 
 void
@@ -988,32 +1044,14 @@ pagecache_fail (struct pagecache *pc)
     end_change (pc, p, before);
     word_lock_drop (&p->lock);
   }
+  drop_doubtful (pc);
   count_failure (pc);
 }
 
 uint64_t
 pagecache_drop (struct pagecache *pc)
 {
-  uint64_t blocks = 0;
-  uint8_t *uptodate, keeps;
-  struct pool_walk w;
-  struct page *p;
-
-  pool_walk_begin (pc->pool, &w, key_of (pc, 0),
-                   key_of (pc, ((UINT64_C (1) << KEY_INDEX_BITS) - 1)));
-  while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
-    uptodate = map_of (pc, p, UPTODATE);
-    FOR_EACH_BYTE (i, mask, whole (pc))
-    {
-      keeps = ~mask | map_of (pc, p, DIRTY)[i] | map_of (pc, p, WRITEBACK)[i] |
-              map_of (pc, p, UNSTABLE)[i];
-      blocks += count_in_bytes (uptodate[i] & ~keeps & 0xff);
-      uptodate[i] &= keeps;
-    }
-    bits_clear (map_of (pc, p, FILLING), whole (pc));
-    drop_lock_or_page (pc, p);
-  }
-  return blocks << pc->block_shift;
+  return drop_clean (pc, 0, INT64_MAX); /* past an end that was, as well */
 }
 
 struct amounts

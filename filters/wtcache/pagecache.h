@@ -5,6 +5,7 @@
 #ifndef WTCACHE_PAGECACHE_H
 #define WTCACHE_PAGECACHE_H
 
+#include "doubts.h"
 #include "held.h"
 #include "pool.h"
 #include "util.h"
@@ -43,6 +44,7 @@ struct pagecache {
 
   struct held held;
   struct zeroes zeroes;
+  struct doubts doubts;
   struct lock settle_lock; /* RANK_SETTLE: one settling at a time */
   struct borrower borrower;
 };
@@ -244,7 +246,9 @@ extern bool pagecache_next_held (struct pagecache *pc, uint64_t *index);
 
 /* Flush number FLUSH succeeded: what ended before it began is stable. */
 extern void pagecache_settle (struct pagecache *pc, uint32_t flush);
-/* A flush or FUA operation failed: all unstable blocks are dirty again. */
+/* A flush or FUA operation failed: all unstable blocks are dirty again, and
+ * what was read of ranges that are in doubt is dropped.
+ */
 extern void pagecache_fail (struct pagecache *pc);
 
 /* Gives a cache that nobody uses another size, and drops all that is clean.

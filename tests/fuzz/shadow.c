@@ -244,23 +244,6 @@ shadow_keeps (struct shadow *s, uint64_t offset, uint64_t len,
 }
 
 bool
-shadow_same (struct shadow *s, uint64_t offset, uint64_t len,
-             const uint8_t *bytes, const uint8_t *others)
-{
-  struct set *set;
-  uint64_t i;
-
-  for (i = 0; i < len; ++i) {
-    if (bytes[i] == others[i])
-      continue;
-    set = &page_of (s, offset + i)->seen[(offset + i) % PAGE];
-    if (!set->trimmed)
-      return wrong ("backend", offset + i, others[i], set);
-  }
-  return true;
-}
-
-bool
 shadow_may_be_zero (struct shadow *s, uint64_t offset, uint64_t len)
 {
   struct set *set;

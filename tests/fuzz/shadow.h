@@ -37,9 +37,6 @@ extern bool shadow_reads (struct shadow *s, uint64_t offset, uint64_t len,
 /* Whether the disk may keep BYTES. */
 extern bool shadow_keeps (struct shadow *s, uint64_t offset, uint64_t len,
                           const uint8_t *bytes);
-/* Whether BYTES and OTHERS are the same but where they were trimmed. */
-extern bool shadow_same (struct shadow *s, uint64_t offset, uint64_t len,
-                         const uint8_t *bytes, const uint8_t *others);
 /* Whether all of a range may be zero. */
 extern bool shadow_may_be_zero (struct shadow *s, uint64_t offset,
                                 uint64_t len);

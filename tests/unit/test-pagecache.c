@@ -1410,7 +1410,8 @@ struct model_block {
   bool uptodate, dirty, writeback, unstable, pending;
   uint8_t value;
   uint32_t generation, epoch;
-  bool gathered;
+  bool doubt;
+  uint32_t doubt_generation;
 };
 
 struct model {
@@ -1492,6 +1493,13 @@ model_gather (struct model *m, unsigned b)
 }
 
 static void
+model_doubt (struct model *m, unsigned b)
+{
+  m->blocks[b].doubt = true;
+  m->blocks[b].doubt_generation = held_flushes (&m->c->pc.held);
+}
+
+static void
 model_end (struct model *m, unsigned b)
 {
   struct model_block *block = &m->blocks[b];
@@ -1501,6 +1509,8 @@ model_end (struct model *m, unsigned b)
   if (!block->writeback)
     return;
   pagecache_end_write (&m->c->pc, at (m, b), m->block, outcome, block->epoch);
+  if (outcome == OUTCOME_FAILED)
+    model_doubt (m, b);
   if (outcome == OUTCOME_FAILED && !block->pending)
     block->dirty = true;
   else if (outcome == OUTCOME_FAILED && !block->dirty)
@@ -1534,17 +1544,28 @@ model_settle (struct model *m)
     for (j = i; settles && j < i + per_page; ++j)
       m->blocks[j].unstable = false;
   }
+  for (i = 0; i < MODEL_BLOCKS; ++i)
+    if (m->blocks[i].doubt_generation < flush)
+      m->blocks[i].doubt = false;
+}
+
+static bool
+model_is_held (const struct model_block *block)
+{
+  return block->dirty || block->writeback || block->unstable;
 }
 
 static void
 model_fail (struct model *m)
 {
-  unsigned b;
+  struct model_block *block;
 
   pagecache_fail (&m->c->pc);
-  for (b = 0; b < MODEL_BLOCKS; ++b) {
-    m->blocks[b].dirty |= m->blocks[b].unstable;
-    m->blocks[b].unstable = false;
+  for (block = m->blocks; block < m->blocks + MODEL_BLOCKS; ++block) {
+    block->dirty |= block->unstable;
+    block->unstable = false;
+    if (block->doubt)
+      block->uptodate &= model_is_held (block);
   }
 }
 
@@ -1557,6 +1578,8 @@ model_clear (struct model *m, unsigned b)
   if (block->writeback)
     return;
   pagecache_clear (&m->c->pc, at (m, b), m->block, how);
+  if (how != CLEAR_ZEROED)
+    model_doubt (m, b);
   switch (how) {
   case CLEAR_ZEROED:
     block->value = 0;
@@ -1580,7 +1603,7 @@ model_drop (struct model *m)
 
   pagecache_drop (&m->c->pc);
   for (block = m->blocks; block < m->blocks + MODEL_BLOCKS; ++block)
-    block->uptodate &= block->dirty || block->writeback || block->unstable;
+    block->uptodate &= model_is_held (block);
 }
 
 static void
@@ -1601,7 +1624,7 @@ model_check (struct model *m)
     sum.dirty += block->dirty;
     sum.writeback += block->writeback;
     sum.unstable += block->unstable;
-    sum.held += block->dirty || block->writeback || block->unstable;
+    sum.held += model_is_held (block);
   }
   must (is.dirty == sum.dirty * m->block);
   must (is.writeback == sum.writeback * m->block);
