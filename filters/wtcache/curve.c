@@ -20,6 +20,13 @@
  * counted only.  Any other goes into a ring, without a lock; who fills half of
  * it hands the simulation to a thread of ours, or does it if there is none.
  *
+ * Each thread has a ring of its own, so that a use writes no line that another
+ * thread's uses write; only handing over does.  When one ring is half full all
+ * are emptied, each ring's uses spread among the others' as if they had come at
+ * equal distances: one ring after the other would make the uses of one thread
+ * seem closer together than they were.  Rings are handed out in turn.  Where
+ * there are more threads than rings, some share one, which is slower for them.
+ *
  * The work is bounded.  The simulation may take about one hundredth of what
  * the requests themselves do.  Where nearly all reads hit, but would not in the
  * smaller caches, that could be more: then the sample is halved.
@@ -54,8 +61,13 @@
 /* The simulated cache that stands for the size itself. */
 #define SAME 2
 
-#define RING_SLOTS 256
-#define WORK_FROM  (RING_SLOTS / 2) /* uses that a task is worth */
+#define RING_SLOTS 128
+#define WORK_FROM  (RING_SLOTS / 2) /* uses of a thread that a task is worth */
+
+/* One ring for so many pages, but at least and at most so many; powers of 2. */
+#define RING_PAGES  256
+#define RINGS_LEAST 4
+#define RINGS_MOST  64
 
 /* The sample never becomes smaller than this; pages. */
 #define HALVED_LEAST 64
@@ -78,9 +90,29 @@
  * Its release pairs with the acquire of who has the turn next.
  */
 struct slot {
-  _Atomic uint64_t turn;
-  uint64_t key;
+  _Atomic uint32_t turn;
   bool write;
+  uint64_t key;
+};
+
+/* What a thread tells: on cache lines of its own. */
+struct ring {
+  _Atomic uint32_t head; /* relaxed, the slots' turns pair */
+  _Atomic uint32_t tail; /* relaxed: written under lock */
+  /* Relaxed: counters alone. */
+  _Atomic uint64_t sampled_reads, sampled_misses, dropped;
+
+  /* Relaxed: the hash's upper half, and the ring's head, when a use of a page
+   * was last told.  A lost store makes one use be told again.
+   */
+  _Atomic uint64_t seen[RING_SLOTS];
+  struct slot slots[RING_SLOTS];
+} __attribute__ ((aligned (64)));
+
+/* The uses in a ring that are to be simulated. */
+struct waiting {
+  struct ring *ring;
+  uint32_t uses, taken;
 };
 
 /* A page that a simulated cache holds. */
@@ -112,25 +144,16 @@ struct mark {
 };
 
 struct curve {
-  uint32_t seen_mask; /* constant */
+  struct ring *rings; /* constant */
+  uint32_t ring_mask; /* constant: one less than there are */
 
   /* In the sample: the upper half of the hash is not above.  Relaxed: written
    * under lock, and a page told of that has just left the sample does no harm.
    */
   _Atomic uint32_t threshold;
 
-  /* Relaxed: the hash's upper half, and the ring's head, when a use of a page
-   * was last told.  A lost store makes one use be told again.
-   */
-  _Atomic uint64_t *seen;
-  _Atomic uint32_t window; /* relaxed: uses in the ring that count as one */
-  /* Relaxed: counters alone. */
-  _Atomic uint64_t sampled_reads, sampled_misses, dropped;
+  _Atomic uint32_t window; /* relaxed: uses in one ring that count as one */
   _Atomic uint64_t reads_before; /* relaxed: through exports that are gone */
-
-  _Atomic uint64_t head; /* of the ring: relaxed, the slots' turns pair */
-  _Atomic uint64_t tail; /* relaxed: written under lock */
-  struct slot ring[RING_SLOTS];
 
   struct task task;
   _Atomic bool task_runs; /* acquire and release: one after the other */
@@ -138,12 +161,17 @@ struct curve {
   struct word_lock lock; /* RANK_CURVE */
   /* Guarded by lock. */
   struct miniature miniatures[CURVE_SIZES];
+  unsigned told;                      /* rings that had uses of late, or 1 */
   size_t pages;                       /* of the real cache */
   uint64_t known_reads, known_misses; /* of the sample, when last looked at */
   double allowance;                   /* work that may be done */
   struct mark period, before; /* when this period and the one before began */
   uint64_t period_began;      /* ns; 0: nobody has asked yet */
 };
+
+/* Relaxed: whose turn it is to get a ring, and this thread's turn, from 1. */
+static _Atomic uint32_t turns;
+static THREAD_OWN uint32_t my_turn;
 
 /* The finalizer of MurmurHash3 (Appleby): every bit of the key changes every
  * bit of the hash with probability 1/2, so that the sample does not follow
@@ -231,11 +259,11 @@ chain_count (size_t pages)
   return power_of_2_from (pages);
 }
 
-/* Pages used of late are remembered for as many as the smallest cache has. */
 static size_t
-seen_count (size_t most)
+ring_count (size_t most)
 {
-  return power_of_2_from (max_u64 (sampled_pages (most) / 2, 64));
+  return power_of_2_from (
+      clamp_u64 (most / RING_PAGES, RINGS_LEAST, RINGS_MOST));
 }
 
 /* ---- the simulation ---- */
@@ -321,24 +349,42 @@ simulate (struct miniature *m, uint64_t key, uint64_t h, bool write)
   return WORK_MISS;
 }
 
-/* ---- the ring ---- */
+/* ---- the rings ---- */
+
+/* The calling thread's. */
+static struct ring *
+my_ring (struct curve *c)
+{
+  if (my_turn == 0)
+    my_turn = atomic_fetch_add_explicit (&turns, 1, memory_order_relaxed) + 1;
+  return &c->rings[my_turn & c->ring_mask];
+}
+
+/* Exact under the lock but for uses that come meanwhile. */
+static uint32_t
+ring_uses (const struct ring *r)
+{
+  const uint32_t tail = atomic_load_explicit (&r->tail, memory_order_relaxed);
+
+  return atomic_load_explicit (&r->head, memory_order_relaxed) - tail;
+}
 
 /* False: there is no room. */
 static bool
-ring_push (struct curve *c, uint64_t key, bool write)
+ring_push (struct ring *r, uint64_t key, bool write)
 {
-  uint64_t head = atomic_load_explicit (&c->head, memory_order_relaxed);
-  uint64_t turn;
+  uint32_t head = atomic_load_explicit (&r->head, memory_order_relaxed);
+  uint32_t turn;
   struct slot *s;
 
   for (;;) {
-    s = &c->ring[head % RING_SLOTS];
+    s = &r->slots[head % RING_SLOTS];
     turn = atomic_load_explicit (&s->turn, memory_order_acquire);
-    if ((int64_t) (turn - head) < 0)
+    if ((int32_t) (turn - head) < 0)
       return false;
     if (turn != head)
-      head = atomic_load_explicit (&c->head, memory_order_relaxed);
-    else if (atomic_compare_exchange_weak_explicit (&c->head, &head, head + 1,
+      head = atomic_load_explicit (&r->head, memory_order_relaxed);
+    else if (atomic_compare_exchange_weak_explicit (&r->head, &head, head + 1,
                                                     memory_order_relaxed,
                                                     memory_order_relaxed))
       break;
@@ -349,12 +395,12 @@ ring_push (struct curve *c, uint64_t key, bool write)
   return true;
 }
 
-/* Simulates the oldest use in the ring; false: none is there. */
+/* Simulates the oldest use in a ring; false: it is not there yet. */
 static bool
-simulate_oldest (struct curve *c)
+simulate_oldest (struct curve *c, struct ring *r)
 {
-  const uint64_t tail = atomic_load_explicit (&c->tail, memory_order_relaxed);
-  struct slot *s = &c->ring[tail % RING_SLOTS];
+  const uint32_t tail = atomic_load_explicit (&r->tail, memory_order_relaxed);
+  struct slot *s = &r->slots[tail % RING_SLOTS];
   uint64_t key, h;
   unsigned i;
   bool write;
@@ -365,13 +411,54 @@ simulate_oldest (struct curve *c)
   key = s->key;
   write = s->write;
   atomic_store_explicit (&s->turn, tail + RING_SLOTS, memory_order_release);
-  atomic_store_explicit (&c->tail, tail + 1, memory_order_relaxed);
+  atomic_store_explicit (&r->tail, tail + 1, memory_order_relaxed);
 
   h = hash (key);
   for (i = 0; i < CURVE_SIZES && is_below (h, c->miniatures[i].threshold); ++i)
     c->allowance -= simulate (&c->miniatures[i], key, h, write);
   c->allowance -= WORK_USE;
   return true;
+}
+
+/* Finds the rings that have uses, and how many the fullest has. */
+static uint32_t
+find_uses (struct curve *c, struct waiting *waiting, unsigned *count)
+{
+  struct ring *r;
+  uint32_t uses, most = 0;
+
+  *count = 0;
+  for (r = c->rings; r <= c->rings + c->ring_mask; ++r) {
+    uses = ring_uses (r);
+    if (uses == 0)
+      continue;
+    waiting[(*count)++] = (struct waiting){ .ring = r, .uses = uses };
+    most = max_u64 (most, uses);
+  }
+  return most;
+}
+
+/* Simulates what is in the rings now.  In each step the fullest gives one use,
+ * and any other does if it is behind with its part.
+ */
+static void
+simulate_all (struct curve *c)
+{
+  struct waiting waiting[RINGS_MOST], *w;
+  unsigned count;
+  const uint32_t most = find_uses (c, waiting, &count);
+  uint32_t step;
+
+  for (step = 0; step < most; ++step)
+    for (w = waiting; w < waiting + count; ++w)
+      if (w->taken < w->uses && w->taken * most <= step * w->uses) {
+        if (simulate_oldest (c, w->ring))
+          w->taken++;
+        else
+          w->uses = w->taken; /* those behind it have to wait as well */
+      }
+  if (count > 0)
+    c->told = count;
 }
 
 /* ---- the size of the sample ---- */
@@ -396,17 +483,21 @@ miniature_resize (struct miniature *m, size_t pages, unsigned i)
     evict_frame (m);
 }
 
-/* Uses this close together are one in all of them, see evict.h. */
+/* Uses this close together are one in all of them, see evict.h.  While one ring
+ * takes so many, the others take as many each; only a page used twice in a row
+ * by one thread is taken for used once whatever the others do.
+ */
 static void
 set_window (struct curve *c)
 {
   const struct evict *smallest = c->miniatures[0].evict;
-
-  atomic_store_explicit (
-      &c->window,
+  const uint32_t uses =
       atomic_load_explicit (&smallest->window, memory_order_relaxed) /
-          (EVICT_USES + 1),
-      memory_order_relaxed);
+      (EVICT_USES + 1);
+
+  assert_held (&c->lock);
+  atomic_store_explicit (&c->window, max_u64 (uses / c->told, 2),
+                         memory_order_relaxed);
 }
 
 static void
@@ -457,13 +548,15 @@ halve_sample (struct curve *c)
 static void
 bound_work (struct curve *c)
 {
-  const uint64_t reads =
-      atomic_load_explicit (&c->sampled_reads, memory_order_relaxed);
-  const uint64_t misses =
-      atomic_load_explicit (&c->sampled_misses, memory_order_relaxed);
   const double share = share_of (threshold_now (c));
+  uint64_t reads = 0, misses = 0;
+  const struct ring *r;
 
   assert_held (&c->lock);
+  for (r = c->rings; r <= c->rings + c->ring_mask; ++r) {
+    reads += atomic_load_explicit (&r->sampled_reads, memory_order_relaxed);
+    misses += atomic_load_explicit (&r->sampled_misses, memory_order_relaxed);
+  }
   c->allowance += ((reads - c->known_reads) * ALLOW_HIT +
                    (misses - c->known_misses) * ALLOW_MISS) /
                   share;
@@ -480,11 +573,9 @@ bound_work (struct curve *c)
 static void
 drain (struct curve *c)
 {
-  unsigned most = RING_SLOTS;
-
   assert_held (&c->lock);
-  while (most-- > 0 && simulate_oldest (c))
-    ;
+  simulate_all (c);
+  set_window (c);
   bound_work (c);
 }
 
@@ -500,21 +591,21 @@ run_task (struct task *t)
   atomic_store_explicit (&c->task_runs, false, memory_order_release);
 }
 
-/* Whether the page was used so recently that no simulated cache would take
- * notice: the smallest one's window is the shortest, and since then no more
- * pages can have come into it than uses went into the ring.
+/* Whether the thread used the page so recently that no simulated cache would
+ * take notice: the smallest one's window is the shortest, and since then no
+ * more pages can have come into it than uses went into the rings.  A use that
+ * left the ring is none of these: what the others did since is not known.
  */
 static bool
-just_seen (struct curve *c, uint64_t h)
+just_seen (const struct curve *c, struct ring *r, uint64_t h)
 {
-  const uint32_t now =
-      (uint32_t) atomic_load_explicit (&c->head, memory_order_relaxed);
-  _Atomic uint64_t *seen = &c->seen[h & c->seen_mask];
+  const uint32_t now = atomic_load_explicit (&r->head, memory_order_relaxed);
+  _Atomic uint64_t *seen = &r->seen[h % RING_SLOTS];
   const uint64_t was = atomic_load_explicit (seen, memory_order_relaxed);
+  const uint32_t since = now - (uint32_t) was;
 
-  if (was >> 32 == h >> 32 &&
-      now - (uint32_t) was <
-          atomic_load_explicit (&c->window, memory_order_relaxed))
+  if (was >> 32 == h >> 32 && since <= ring_uses (r) &&
+      since < atomic_load_explicit (&c->window, memory_order_relaxed))
     return true;
   atomic_store_explicit (seen, h >> 32 << 32 | now, memory_order_relaxed);
   return false;
@@ -530,21 +621,20 @@ void
 curve_note (struct curve *c, uint64_t key, enum curve_use use)
 {
   const uint64_t h = hash (key);
-  uint64_t waiting;
+  struct ring *r;
 
   if (!is_below (h, threshold_now (c)))
     return;
+  r = my_ring (c);
   if (use != CURVE_WRITE)
-    atomic_fetch_add_explicit (&c->sampled_reads, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit (&r->sampled_reads, 1, memory_order_relaxed);
   if (use == CURVE_MISS)
-    atomic_fetch_add_explicit (&c->sampled_misses, 1, memory_order_relaxed);
-  if (just_seen (c, h))
+    atomic_fetch_add_explicit (&r->sampled_misses, 1, memory_order_relaxed);
+  if (just_seen (c, r, h))
     return;
-  if (!ring_push (c, key, use == CURVE_WRITE))
-    atomic_fetch_add_explicit (&c->dropped, 1, memory_order_relaxed);
-  waiting = atomic_load_explicit (&c->head, memory_order_relaxed) -
-            atomic_load_explicit (&c->tail, memory_order_relaxed);
-  if (waiting >= WORK_FROM &&
+  if (!ring_push (r, key, use == CURVE_WRITE))
+    atomic_fetch_add_explicit (&r->dropped, 1, memory_order_relaxed);
+  if (ring_uses (r) >= WORK_FROM &&
       !atomic_exchange_explicit (&c->task_runs, true, memory_order_acquire))
     workers_run (&c->task);
 }
@@ -554,11 +644,15 @@ curve_note (struct curve *c, uint64_t key, enum curve_use use)
 void
 curve_get (struct curve *c, struct curve_counts *counts)
 {
+  const struct ring *r;
   unsigned i;
 
-  counts->sampled_reads =
-      atomic_load_explicit (&c->sampled_reads, memory_order_relaxed);
-  counts->dropped = atomic_load_explicit (&c->dropped, memory_order_relaxed);
+  counts->sampled_reads = counts->dropped = 0;
+  for (r = c->rings; r <= c->rings + c->ring_mask; ++r) {
+    counts->sampled_reads +=
+        atomic_load_explicit (&r->sampled_reads, memory_order_relaxed);
+    counts->dropped += atomic_load_explicit (&r->dropped, memory_order_relaxed);
+  }
   word_lock_take (&c->lock, RANK_CURVE);
   drain (c);
   for (i = 0; i < CURVE_SIZES; ++i)
@@ -658,8 +752,23 @@ curve_free (struct curve *c)
     free (c->miniatures[i].frames);
     free (c->miniatures[i].chains);
   }
-  free (c->seen);
+  free (c->rings);
   free (c);
+}
+
+static struct ring *
+rings_new (size_t count)
+{
+  struct ring *rings = aligned_alloc (64, count * sizeof rings[0]), *r;
+  unsigned i;
+
+  if (rings == NULL)
+    return NULL;
+  memset (rings, 0, count * sizeof rings[0]);
+  for (r = rings; r < rings + count; ++r)
+    for (i = 0; i < RING_SLOTS; ++i)
+      atomic_init (&r->slots[i].turn, i);
+  return rings;
 }
 
 struct curve *
@@ -676,14 +785,13 @@ curve_new (size_t most)
   c->pages = most;
   c->allowance = ALLOW_MOST;
   atomic_init (&c->threshold, threshold_for (pages, most));
-  for (i = 0; i < RING_SLOTS; ++i)
-    atomic_init (&c->ring[i].turn, i);
-  c->seen_mask = seen_count (most) - 1;
-  c->seen = calloc (seen_count (most), sizeof c->seen[0]);
+  c->told = 1;
+  c->ring_mask = ring_count (most) - 1;
+  c->rings = rings_new (ring_count (most));
   for (i = 0; i < CURVE_SIZES; ++i)
     err |= miniature_init (&c->miniatures[i], miniature_pages (pages, i),
                            threshold_now (c) >> sample_shift (i));
-  if (err != 0 || c->seen == NULL) {
+  if (err != 0 || c->rings == NULL) {
     curve_free (c);
     return NULL;
   }
@@ -709,7 +817,7 @@ curve_resize (struct curve *c, size_t pages)
 size_t
 curve_memory (const struct curve *c)
 {
-  size_t bytes = sizeof *c + (c->seen_mask + 1) * sizeof c->seen[0];
+  size_t bytes = sizeof *c + (c->ring_mask + 1) * sizeof c->rings[0];
   const struct miniature *m;
   unsigned i;
 

@@ -40,13 +40,14 @@ enum curve_use {
 };
 
 /* A client used a page of the sample.  Takes no lock that it would have to wait
- * for, so it may be called under any.
+ * for, so it may be called under any, and writes what is the thread's own, but
+ * once in many uses, when it hands them over.
  */
 extern void curve_note (struct curve *c, uint64_t key, enum curve_use use);
 
 struct curve_counts {
   uint64_t sampled_reads; /* pages of the sample that were read */
-  uint64_t dropped;       /* uses that found the ring full */
+  uint64_t dropped;       /* uses that found a ring full */
 
   /* Reads that would have missed, of all pages: the sample's scaled up. */
   double misses[CURVE_SIZES];

@@ -20,7 +20,7 @@
 
 static _Atomic uint64_t ids;
 
-STATS_TLS struct stats_mine stats_mine;
+THREAD_OWN struct stats_mine stats_mine;
 
 /* A line may have as many users one after another as there are threads; two
  * at once could lose a count, never more.  So they are handed out in turn.

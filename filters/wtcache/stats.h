@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "lock.h"
+#include "util.h"
 
 enum counter {
   /* Reads, when they have ended: either a hit or a miss. */
@@ -53,11 +54,8 @@ struct stats {
 extern void stats_init (struct stats *s);
 extern void stats_destroy (struct stats *s);
 
-/* The line that this thread counts on, and whose it is.  The initial-exec model
- * spares a call for each access; what it takes is small enough for a module.
- */
-#define STATS_TLS __thread __attribute__ ((tls_model ("initial-exec")))
-extern STATS_TLS struct stats_mine {
+/* The line that this thread counts on, and whose it is. */
+extern THREAD_OWN struct stats_mine {
   uint64_t id;
   struct stats_line *line;
 } stats_mine;

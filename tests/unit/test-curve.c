@@ -511,6 +511,98 @@ test_threads (void **state)
   curve_free (c);
 }
 
+/* Threads that take turns, each with pages of its own. */
+#define TELLERS   16
+#define OWN_PAGES 6
+#define AT_ONCE   4 /* uses in a turn */
+#define TURNS     1000
+
+struct teller {
+  struct curve *curve;
+  struct event may_go, *next;
+  struct random random;
+  uint64_t keys[OWN_PAGES];
+};
+
+static void
+take_turn (struct teller *t)
+{
+  unsigned i;
+
+  for (i = 0; i < AT_ONCE; ++i)
+    curve_note (t->curve, t->keys[random_below (&t->random, OWN_PAGES)],
+                CURVE_MISS);
+}
+
+static void
+take_turns (void *arg)
+{
+  struct teller *t = arg;
+  unsigned i;
+
+  for (i = 0; i < TURNS; ++i) {
+    must (event_wait_until (&t->may_go, wait_deadline ()));
+    take_turn (t);
+    event_set (t->next);
+  }
+}
+
+/* Sampled pages for each, and a curve of all that they are told to. */
+static struct curve *
+give_pages (struct teller *tellers)
+{
+  struct curve *c = curve_of (PAGES);
+  uint64_t key = 1;
+  unsigned i, n;
+
+  memset (tellers, 0, TELLERS * sizeof *tellers);
+  for (i = 0; i < TELLERS; ++i) {
+    tellers[i].curve = c;
+    tellers[i].next = &tellers[(i + 1) % TELLERS].may_go;
+    tellers[i].random.state = i + 1;
+    for (n = 0; n < OWN_PAGES; ++key)
+      if (curve_samples (c, key))
+        tellers[i].keys[n++] = key;
+  }
+  return c;
+}
+
+/* The smallest of the simulated caches has room for two thirds of the pages.
+ * What the threads use in turn must not seem to be used by one after the other,
+ * which would need room for the pages of a few at a time.
+ */
+static void
+test_threads_in_turn (void **state)
+{
+  struct teller tellers[TELLERS];
+  struct thread threads[TELLERS];
+  struct curve_counts by_one, by_many;
+  struct curve *c = give_pages (tellers);
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < TELLERS * TURNS; ++i)
+    take_turn (&tellers[i % TELLERS]);
+  curve_get (c, &by_one);
+  curve_free (c);
+
+  c = give_pages (tellers);
+  for (i = 0; i < TELLERS; ++i)
+    thread_start (&threads[i], take_turns, &tellers[i]);
+  event_set (&tellers[0].may_go);
+  for (i = 0; i < TELLERS; ++i)
+    thread_join (&threads[i]);
+  curve_get (c, &by_many);
+  curve_free (c);
+
+  print_message ("# %g misses, told by %u threads %g\n", by_one.misses[0],
+                 TELLERS, by_many.misses[0]);
+  assert_int_equal (by_many.sampled_reads, by_one.sampled_reads);
+  assert_int_equal (by_many.dropped, 0);
+  assert_between (by_many.misses[0], 0.8 * by_one.misses[0],
+                  1.2 * by_one.misses[0]);
+}
+
 int
 main (void)
 {
@@ -530,6 +622,7 @@ main (void)
     cmocka_unit_test (test_small_caches),
     cmocka_unit_test (test_memory),
     cmocka_unit_test (test_threads),
+    cmocka_unit_test (test_threads_in_turn),
   };
 
   return cmocka_run_group_tests_name ("curve", tests, NULL, NULL);
