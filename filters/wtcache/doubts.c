@@ -9,7 +9,8 @@
  * then differ from the backend: a client could read one thing, and after an
  * eviction another.  So these ranges are remembered until a flush that began
  * after them succeeds; if a flush or FUA operation fails first, what is clean
- * there leaves the cache.
+ * there leaves the cache, and what was in doubt before that one began is not
+ * any longer: what the backend drops it has dropped.
  *
  * To remember too much costs a few reads after a failure: so there is room for
  * some ranges, and beyond that the two that are nearest become one.
@@ -36,6 +37,12 @@ doubts_destroy (struct doubts *d)
   lock_destroy (&d->lock);
 }
 
+static bool
+epoch_before (uint32_t a, uint32_t b)
+{
+  return (int32_t) (a - b) < 0;
+}
+
 /* How far apart they are; 0: they overlap. */
 static uint64_t
 distance (const struct doubt *a, const struct doubt *b)
@@ -60,11 +67,12 @@ nearest (struct doubts *d, const struct doubt *to)
 
 void
 doubts_add (struct doubts *d, uint64_t offset, uint64_t len,
-            uint16_t generation)
+            uint16_t generation, uint32_t epoch)
 {
   const struct doubt new = { .offset = offset,
                              .end = offset + len,
-                             .generation = generation };
+                             .generation = generation,
+                             .epoch = epoch };
   LOCK_FOR_SCOPE (&d->lock);
   struct doubt *old = nearest (d, &new);
 
@@ -77,6 +85,8 @@ doubts_add (struct doubts *d, uint64_t offset, uint64_t len,
   /* Several may come here at once: the later counts. */
   if (generation_before (old->generation, generation))
     old->generation = generation;
+  if (epoch_before (old->epoch, epoch))
+    old->epoch = epoch;
 }
 
 void
@@ -92,10 +102,16 @@ doubts_settle (struct doubts *d, uint16_t flush)
 }
 
 unsigned
-doubts_copy (struct doubts *d, struct doubt to[DOUBTS_MOST])
+doubts_fail (struct doubts *d, uint32_t epoch, struct doubt to[DOUBTS_MOST])
 {
   LOCK_FOR_SCOPE (&d->lock);
+  const unsigned count = d->count;
+  unsigned i;
 
-  memcpy (to, d->doubt, d->count * sizeof to[0]);
-  return d->count;
+  memcpy (to, d->doubt, count * sizeof to[0]);
+  d->count = 0;
+  for (i = 0; i < count; ++i)
+    if (!epoch_before (to[i].epoch, epoch))
+      d->doubt[d->count++] = to[i];
+  return count;
 }

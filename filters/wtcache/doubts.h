@@ -15,6 +15,7 @@
 struct doubt {
   uint64_t offset, end; /* bytes */
   uint16_t generation;  /* flushes begun when it arose */
+  uint32_t epoch;       /* failures by then */
 };
 
 struct doubts {
@@ -28,13 +29,17 @@ extern void doubts_init (struct doubts *d);
 extern void doubts_destroy (struct doubts *d);
 
 /* An operation over a range left it in doubt, after GENERATION flushes had
- * begun.
+ * begun and EPOCH flushes and FUA operations had failed.
  */
 extern void doubts_add (struct doubts *d, uint64_t offset, uint64_t len,
-                        uint16_t generation);
+                        uint16_t generation, uint32_t epoch);
 /* Flush number FLUSH succeeded: what arose before it began is durable. */
 extern void doubts_settle (struct doubts *d, uint16_t flush);
-/* Copies out all there are; how many. */
-extern unsigned doubts_copy (struct doubts *d, struct doubt to[DOUBTS_MOST]);
+/* A flush or FUA operation failed that began after EPOCH others had.  Copies
+ * out all there are, and returns how many; those that arose before it began
+ * end.
+ */
+extern unsigned doubts_fail (struct doubts *d, uint32_t epoch,
+                             struct doubt to[DOUBTS_MOST]);
 
 #endif /* WTCACHE_DOUBTS_H */

@@ -142,7 +142,7 @@ lead_flush (struct submit *s, struct backend *b, bool company)
   PROBE3 (flush__end, export_number (s->pc), number, err);
   latency = now_ns () - began;
   if (err != 0)
-    pagecache_fail (s->pc);
+    pagecache_fail (s->pc, epoch);
   else {
     lock_take (&s->lock);
     s->flush_latency =
@@ -246,12 +246,12 @@ ends_with_flush (const struct submit *s, const struct operation *op)
   return op->durable && s->traits.can_flush && !durable_by_flag (s, op->way);
 }
 
-/* A call with the FUA flag: others see that it is under way.  *OVERLAPPED: so
- * was another, or a flush, when it ended.
+/* A call with the FUA flag, begun in an epoch: others see that it is under way.
+ * *OVERLAPPED: so was another, or a flush, when it ended.
  */
 static int
 call_with_fua (struct submit *s, struct backend *b, const struct operation *op,
-               bool *overlapped)
+               uint32_t epoch, bool *overlapped)
 {
   struct open_op open;
   struct open_op *other;
@@ -265,7 +265,7 @@ call_with_fua (struct submit *s, struct backend *b, const struct operation *op,
   err = op->call (s, b, op, true);
   /* ENOTSUP of a fast zero says that nothing was tried. */
   if (err != 0 && !((op->flags & ZERO_FAST) && err == ENOTSUP))
-    pagecache_fail (s->pc);
+    pagecache_fail (s->pc, epoch);
 
   lock_take (&s->lock);
   *overlapped = s->flushing;
@@ -312,7 +312,7 @@ perform (struct submit *s, struct backend *b, const struct operation *op,
 
   for (i = 0; i < MOST_REPEATS; ++i) {
     *epoch = held_epoch (&s->pc->held);
-    err = flag ? call_with_fua (s, b, op, &overlapped)
+    err = flag ? call_with_fua (s, b, op, *epoch, &overlapped)
                : op->call (s, b, op, false);
     atomic_store_explicit (&b->unflushed, true, memory_order_release);
     if (err == 0 && flush)

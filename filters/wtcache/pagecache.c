@@ -799,7 +799,8 @@ end_write (struct pagecache *pc, struct page *p, const struct part *part,
 static void
 doubt (struct pagecache *pc, uint64_t offset, uint64_t len)
 {
-  doubts_add (&pc->doubts, offset, len, held_flushes (&pc->held));
+  doubts_add (&pc->doubts, offset, len, held_flushes (&pc->held),
+              held_epoch (&pc->held));
 }
 
 void
@@ -1010,10 +1011,10 @@ drop_clean (struct pagecache *pc, uint64_t offset, uint64_t len)
 
 /* What nobody was promised may have changed at the backend: reads ask again. */
 static void
-drop_doubtful (struct pagecache *pc)
+drop_doubtful (struct pagecache *pc, uint32_t epoch)
 {
   struct doubt doubts[DOUBTS_MOST];
-  const unsigned count = doubts_copy (&pc->doubts, doubts);
+  const unsigned count = doubts_fail (&pc->doubts, epoch, doubts);
   unsigned i;
 
   for (i = 0; i < count; ++i)
@@ -1021,7 +1022,7 @@ drop_doubtful (struct pagecache *pc)
 }
 
 void
-pagecache_fail (struct pagecache *pc)
+pagecache_fail (struct pagecache *pc, uint32_t epoch)
 {
   LOCK_FOR_SCOPE (&pc->settle_lock);
   uint8_t *dirty, *unstable;
@@ -1044,7 +1045,7 @@ pagecache_fail (struct pagecache *pc)
     end_change (pc, p, before);
     word_lock_drop (&p->lock);
   }
-  drop_doubtful (pc);
+  drop_doubtful (pc, epoch);
   count_failure (pc);
 }
 

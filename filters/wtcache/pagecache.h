@@ -246,10 +246,11 @@ extern bool pagecache_next_held (struct pagecache *pc, uint64_t *index);
 
 /* Flush number FLUSH succeeded: what ended before it began is stable. */
 extern void pagecache_settle (struct pagecache *pc, uint32_t flush);
-/* A flush or FUA operation failed: all unstable blocks are dirty again, and
- * what was read of ranges that are in doubt is dropped.
+/* A flush or FUA operation failed, which began when the epoch was EPOCH: all
+ * unstable blocks are dirty again, and what was read of ranges in doubt is
+ * dropped.
  */
-extern void pagecache_fail (struct pagecache *pc);
+extern void pagecache_fail (struct pagecache *pc, uint32_t epoch);
 
 /* Gives a cache that nobody uses another size, and drops all that is clean.
  * Returns the bytes that are held past the new end: they are kept, and never

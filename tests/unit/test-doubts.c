@@ -28,7 +28,7 @@ static bool
 is_in_doubt (struct doubts *d, uint64_t offset)
 {
   struct doubt all[DOUBTS_MOST];
-  const unsigned count = doubts_copy (d, all);
+  const unsigned count = doubts_fail (d, 0, all);
   unsigned i;
 
   for (i = 0; i < count; ++i)
@@ -44,12 +44,12 @@ test_what_overlaps_is_one (void **state)
   struct doubts *d = doubts_new ();
 
   (void) state;
-  assert_int_equal (doubts_copy (d, all), 0);
-  doubts_add (d, 4096, 4096, 0);
-  doubts_add (d, 8191, 513, 0);
-  doubts_add (d, 0, 4097, 0);
-  doubts_add (d, 8704, 1, 0);
-  assert_int_equal (doubts_copy (d, all), 2);
+  assert_int_equal (doubts_fail (d, 0, all), 0);
+  doubts_add (d, 4096, 4096, 0, 0);
+  doubts_add (d, 8191, 513, 0, 0);
+  doubts_add (d, 0, 4097, 0, 0);
+  doubts_add (d, 8704, 1, 0, 0);
+  assert_int_equal (doubts_fail (d, 0, all), 2);
   assert_int_equal (all[0].offset, 0);
   assert_int_equal (all[0].end, 8704);
   assert_true (is_in_doubt (d, 8704));
@@ -64,11 +64,11 @@ test_flush_begun_later_settles (void **state)
   struct doubts *d = doubts_new ();
 
   (void) state;
-  doubts_add (d, 0, 512, 2);
-  doubts_add (d, 4096, 512, 3);
-  doubts_add (d, 8192, 512, 2);
-  doubts_add (d, 8192, 1024, 3);
-  doubts_add (d, 8192, 512, 2);
+  doubts_add (d, 0, 512, 2, 0);
+  doubts_add (d, 4096, 512, 3, 0);
+  doubts_add (d, 8192, 512, 2, 0);
+  doubts_add (d, 8192, 1024, 3, 0);
+  doubts_add (d, 8192, 512, 2, 0);
   doubts_settle (d, 3);
   assert_false (is_in_doubt (d, 0));
   assert_true (is_in_doubt (d, 4096));
@@ -76,6 +76,26 @@ test_flush_begun_later_settles (void **state)
   doubts_settle (d, 4);
   assert_false (is_in_doubt (d, 4096));
   assert_false (is_in_doubt (d, 8192));
+  release (d);
+}
+
+/* A failure begun in epoch 5 makes an end of what arose before that epoch. */
+static void
+test_failure_begun_later_ends (void **state)
+{
+  struct doubt all[DOUBTS_MOST];
+  struct doubts *d = doubts_new ();
+
+  (void) state;
+  doubts_add (d, 0, 512, 0, 4);
+  doubts_add (d, 4096, 512, 0, 5);
+  assert_int_equal (doubts_fail (d, 5, all), 2);
+  assert_false (is_in_doubt (d, 0));
+  assert_true (is_in_doubt (d, 4096));
+  doubts_add (d, 4096, 512, 0, 6);
+  assert_int_equal (doubts_fail (d, 6, all), 1);
+  assert_int_equal (doubts_fail (d, 7, all), 1);
+  assert_int_equal (doubts_fail (d, 8, all), 0);
   release (d);
 }
 
@@ -88,7 +108,7 @@ test_too_many_are_merged (void **state)
 
   (void) state;
   for (offset = 0; offset < 3 * DOUBTS_MOST; ++offset)
-    doubts_add (d, offset * 1000003 % 1009 * 8192, 512, 0);
+    doubts_add (d, offset * 1000003 % 1009 * 8192, 512, 0, 0);
   for (offset = 0; offset < 3 * DOUBTS_MOST; ++offset)
     assert_true (is_in_doubt (d, offset * 1000003 % 1009 * 8192));
   release (d);
@@ -100,6 +120,7 @@ main (void)
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (test_what_overlaps_is_one),
     cmocka_unit_test (test_flush_begun_later_settles),
+    cmocka_unit_test (test_failure_begun_later_ends),
     cmocka_unit_test (test_too_many_are_merged),
   };
 

@@ -824,7 +824,7 @@ test_ends_of_writes (void **state)
     if (ends[i].written_meanwhile)
       write_dirty (c, 0, block, 3);
     if (ends[i].failure_meanwhile)
-      pagecache_fail (&c->pc);
+      pagecache_fail (&c->pc, held_epoch (&c->pc.held));
     pagecache_end_write (&c->pc, 0, block, ends[i].outcome, epoch);
     assert_block (c, i, ends[i].after);
     assert_amounts (c, strchr (ends[i].after, 'd') ? block : 0, 0,
@@ -1069,7 +1069,7 @@ test_failed_flush_makes_dirty (void **state)
     make_unstable (c, page, page, 2);
     write_dirty (c, 2 * page, block, 3);
     fill (c, 3 * page, block, 4);
-    pagecache_fail (&c->pc);
+    pagecache_fail (&c->pc, held_epoch (&c->pc.held));
     assert_amounts (c, page + 2 * block, 0, 0, page + 2 * block);
     assert_int_equal (value_at (c, 0, block), 1);
     assert_false (block_is (c, 3 * page, DIRTY));
@@ -1084,7 +1084,7 @@ test_failure_makes_dirty_what_it_overlapped (void **state)
 
   (void) state;
   write_claimed (c, 0, 512, 1);
-  pagecache_fail (&c->pc);
+  pagecache_fail (&c->pc, held_epoch (&c->pc.held));
   pagecache_end_write (&c->pc, 0, 512, OUTCOME_UNSTABLE, epoch);
   assert_amounts (c, 512, 0, 0, 512);
   cache_free (c);
@@ -1100,7 +1100,7 @@ test_failed_flush_dirties_again_for_the_next_pass (void **state)
 
   (void) state;
   make_unstable (c, 0, 512, 6);
-  pagecache_fail (&c->pc);
+  pagecache_fail (&c->pc, held_epoch (&c->pc.held));
   s = gather (c, 0, bytes, &busy);
   assert_int_equal (s.count, 1);
   assert_int_equal (bytes[0], 6);
@@ -1411,7 +1411,7 @@ struct model_block {
   uint8_t value;
   uint32_t generation, epoch;
   bool doubt;
-  uint32_t doubt_generation;
+  uint32_t doubt_generation, doubt_epoch;
 };
 
 struct model {
@@ -1497,6 +1497,7 @@ model_doubt (struct model *m, unsigned b)
 {
   m->blocks[b].doubt = true;
   m->blocks[b].doubt_generation = held_flushes (&m->c->pc.held);
+  m->blocks[b].doubt_epoch = held_epoch (&m->c->pc.held);
 }
 
 static void
@@ -1558,14 +1559,17 @@ model_is_held (const struct model_block *block)
 static void
 model_fail (struct model *m)
 {
+  const uint32_t epoch = held_epoch (&m->c->pc.held);
   struct model_block *block;
 
-  pagecache_fail (&m->c->pc);
+  pagecache_fail (&m->c->pc, epoch);
   for (block = m->blocks; block < m->blocks + MODEL_BLOCKS; ++block) {
     block->dirty |= block->unstable;
     block->unstable = false;
     if (block->doubt)
       block->uptodate &= model_is_held (block);
+    if (block->doubt_epoch < epoch)
+      block->doubt = false;
   }
 }
 
