@@ -11,8 +11,8 @@
  *
  * A backend that serves one write at a time is better off with one large batch
  * than with a small one and then the rest.  The clients of a merged batch tend
- * to come back together: so the next is held back until as many have come, for
- * a small part of what a batch takes.
+ * to come back together: so the next is held back until as many have come, and
+ * what waits next to it besides, for a part of what a batch takes.
  *
  * What makes a batch durable is durable.c's business.  Knows nothing of nbdkit.
  */
@@ -30,9 +30,12 @@
 /* The part of a batch's latency that the next waits for company, and the most
  * of it, ns.
  */
-#define GATHER_PART 8
+#define GATHER_PART 4
 
 #define MOST_GATHER_NS 5000000
+
+/* From this mean of writes that could be one batch, they are gathered. */
+#define MERGEABLE 1.5
 
 /* How long at least no batch may end before those that wait go on, ns. */
 #define LEAST_PATIENCE_NS 50000000
@@ -46,6 +49,7 @@ submit_init (struct submit *s, struct pagecache *pc, struct memory *memory,
   s->memory = memory;
   s->traits = *traits;
   s->merge = merge;
+  s->mergeable = 1;
   lock_init (&s->lock, RANK_SUBMIT);
   condition_init (&s->closed);
   condition_init (&s->flushed);
@@ -174,7 +178,7 @@ take_batch (struct submit *s, struct batch *batch, struct write *w)
   *link = NULL;
   s->in_flight++;
   batch->has_place = true;
-  s->company = s->batches = 0;
+  s->company = 0;
   if (batch->writes->durable)
     batch->way = choice_way (&s->choice, s->durable, now_ns ());
 }
@@ -211,7 +215,7 @@ note_speed (struct submit *s, uint64_t bytes, uint64_t latency)
 static bool
 is_gathering (const struct submit *s)
 {
-  return s->merging && depth_serves_one (&s->depth) &&
+  return s->mergeable >= MERGEABLE && depth_serves_one (&s->depth) &&
          (s->in_flight > 0 ||
           (s->waiting < s->company && now_ns () < s->gathers_until));
 }
@@ -255,16 +259,33 @@ submit_set_depth (struct submit *s, unsigned depth)
   pass_places (s);
 }
 
-/* The clients of a batch are about to come back. */
+/* Whether something that waits lies next to a batch. */
+static bool
+is_adjoined (const struct submit *s, const struct batch *batch)
+{
+  const struct write *w = s->first;
+
+  assert_held (&s->lock);
+  while (w && w->offset + w->len < batch->offset)
+    w = w->next;
+  return w && (w->offset + w->len == batch->offset ||
+               w->offset == batch->offset + batch->len);
+}
+
+/* The clients of a batch are about to come back.  If what waits lies next to
+ * it, those are clients of one stream, who came apart by chance: they become
+ * one batch again, else two would alternate for ever.
+ */
 static void
 begin_gathering (struct submit *s, const struct batch *batch, uint64_t now)
 {
   const uint64_t took = now - batch->writes->came;
+  const unsigned adjoined = is_adjoined (s, batch) ? s->waiting : 0;
 
   assert_held (&s->lock);
-  s->company += batch->nr;
-  s->batches++;
-  s->merging = s->company >= 2 * s->batches;
+  s->company = max_u64 (s->company, adjoined) + batch->nr;
+  /* A mean: one who comes late must not end it for all. */
+  s->mergeable = (7 * s->mergeable + adjoined + batch->nr) / 8;
   s->gathers_until = now + min_u64 (took / GATHER_PART, MOST_GATHER_NS);
 }
 

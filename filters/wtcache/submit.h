@@ -68,12 +68,12 @@ struct submit {
   struct write *first, *last; /* what waits, by offset */
   unsigned waiting;           /* writes in that queue */
   unsigned in_flight;
-  /* Writes and batches that ended since a batch was taken last: as many writes
-   * may come again, until then (ns).
+  /* Writes that ended since a batch was taken last, and those that are to go
+   * with them: so many may wait soon, until then (ns).
    */
-  unsigned company, batches;
+  unsigned company;
   uint64_t gathers_until;
-  bool merging; /* there were clearly more writes than batches */
+  double mergeable; /* writes that could be one batch, a moving mean */
   uint64_t arrivals;
   struct depth depth;
   struct choice choice; /* of who can do both ways */

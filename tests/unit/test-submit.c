@@ -574,7 +574,7 @@ static void
 begin_gathering (struct setup *s, unsigned company, uint64_t ns)
 {
   lock_take (&s->submit.lock);
-  s->submit.merging = true;
+  s->submit.mergeable = 16;
   s->submit.company = company;
   s->submit.gathers_until = now_ns () + ns;
   lock_drop (&s->submit.lock);
@@ -590,12 +590,40 @@ test_company_is_what_was_merged (void **state)
   (void) state;
   gather_crowd (&c, s, 6, 0, 512, 0, true);
   assert_int_equal (end_crowd (&c), 0);
-  assert_true (s->submit.merging);
+  assert_true (s->submit.mergeable > 1.5);
   assert_int_equal (s->submit.company, 6);
   gather_crowd (&c, s, 6, 0, 512, 512, true);
   assert_int_equal (end_crowd (&c), 0);
-  assert_false (s->submit.merging);
+  assert_true (s->submit.mergeable < 1.5);
   setup_free (s);
+}
+
+/* One batch in flight, one write that waits: OFFSET is its place.  How many
+ * could have been one batch, by what is known after both.
+ */
+static double
+mergeable_beside (uint64_t offset)
+{
+  struct setup *s = setup_new (1);
+  double mergeable;
+  struct crowd c;
+
+  gather_crowd (&c, s, 1, offset, 512, 0, true);
+  assert_int_equal (end_crowd (&c), 0);
+  mergeable = s->submit.mergeable;
+  setup_free (s);
+  return mergeable;
+}
+
+/* Neighbours that came apart are to come together again; others are not. */
+static void
+test_company_is_what_lies_beside (void **state)
+{
+  (void) state;
+  assert_true (mergeable_beside (1 * MiB + 512) > 1);
+  assert_true (mergeable_beside (1 * MiB - 512) > 1);
+  assert_true (mergeable_beside (1 * MiB + 1024) == 1);
+  assert_true (mergeable_beside (1 * MiB - 1024) == 1);
 }
 
 static void
@@ -1364,6 +1392,7 @@ main (void)
     cmocka_unit_test (test_error_goes_to_every_writer),
     cmocka_unit_test (test_depth_is_kept),
     cmocka_unit_test (test_company_is_what_was_merged),
+    cmocka_unit_test (test_company_is_what_lies_beside),
     cmocka_unit_test (test_gathered_writes_are_one),
     cmocka_unit_test (test_gathering_ends),
     cmocka_unit_test (test_no_gathering_for_a_parallel_backend),
