@@ -276,17 +276,9 @@ call_with_fua (struct submit *s, struct backend *b, const struct operation *op,
   return err;
 }
 
-/* What overlapped a durable write may take it back only by failing; where more
- * is held than may be, or nothing of it can be, its end is waited for instead.
+/* What overlapped a durable write may take it back only by failing; of one that
+ * leaves nothing to be written again, its end is waited for.
  */
-static bool
-may_stay_unstable (struct submit *s, const struct operation *op)
-{
-  return !op->uncached &&
-         pagecache_amounts (s->pc).held <=
-             atomic_load_explicit (&s->pc->bound, memory_order_relaxed);
-}
-
 static void
 wait_overlapping (struct submit *s)
 {
@@ -321,7 +313,7 @@ perform (struct submit *s, struct backend *b, const struct operation *op,
       LOCK_FOR_SCOPE (&s->lock);
       note_ended (s, op);
     }
-    if (err == 0 && op->durable && overlapped && !may_stay_unstable (s, op)) {
+    if (err == 0 && op->durable && overlapped && op->uncached) {
       wait_overlapping (s);
       overlapped = false;
     }

@@ -107,6 +107,7 @@ pagecache_init (struct pagecache *pc, struct pools *ps, struct pool *pool,
   pc->counts = &ps->counts[number];
   memset (pc->counts, 0, sizeof *pc->counts);
   atomic_init (&pc->around, around);
+  atomic_init (&pc->bound, INT64_MAX); /* until somebody asks for it */
   held_init (&pc->held, pool);
   zeroes_init (&pc->zeroes);
   doubts_init (&pc->doubts);

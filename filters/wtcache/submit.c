@@ -136,6 +136,26 @@ struct batch {
   struct operation op;
 };
 
+/* Whether more is held than may be. */
+static bool
+is_beyond_bound (const struct submit *s)
+{
+  return pagecache_amounts (s->pc).held >
+         atomic_load_explicit (&s->pc->bound, memory_order_relaxed);
+}
+
+/* Beyond the bound by a flush, whatever is faster otherwise: it makes all that
+ * is unstable stable, which is room.  By the flag, what overlapped others would
+ * only be more that is unstable, without bound.
+ */
+static enum way
+choose_way (struct submit *s)
+{
+  assert_held (&s->lock);
+  return is_beyond_bound (s) ? BY_FLUSH
+                             : choice_way (&s->choice, s->durable, now_ns ());
+}
+
 /* Takes a write, with its neighbours as far as they fit in a buffer.  Without
  * a buffer it goes alone.
  */
@@ -180,7 +200,7 @@ take_batch (struct submit *s, struct batch *batch, struct write *w)
   batch->has_place = true;
   s->company = 0;
   if (batch->writes->durable)
-    batch->way = choice_way (&s->choice, s->durable, now_ns ());
+    batch->way = choose_way (s);
 }
 
 /* Copies the writes of a batch together. */
