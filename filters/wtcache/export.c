@@ -499,6 +499,20 @@ next_held_run (struct pagecache *pc, uint64_t *index, uint32_t *block,
   return false;
 }
 
+/* Adds a range to the text, or ' ...' if it does not fit: then false. */
+static bool
+append_range (char *text, size_t size, uint64_t offset, uint64_t len)
+{
+  const size_t used = strlen (text);
+  const int n =
+      snprintf (text + used, size - used, " %" PRIu64 "+%" PRIu64, offset, len);
+
+  if (n > 0 && used + n < size - sizeof " ...")
+    return true;
+  strcpy (text + used, " ...");
+  return false;
+}
+
 void
 export_format_held (struct export *e, uint64_t from, char *text, size_t size)
 {
@@ -507,8 +521,6 @@ export_format_held (struct export *e, uint64_t from, char *text, size_t size)
   uint32_t block = (from & (page_size (pc) - 1)) >> pc->block_shift;
   uint64_t offset, len, at = 0, more = 0;
   bool any = next_held_run (pc, &index, &block, &offset, &len), another;
-  size_t used = 0;
-  int n;
 
   text[0] = '\0';
   while (any) {
@@ -516,16 +528,25 @@ export_format_held (struct export *e, uint64_t from, char *text, size_t size)
     while ((another = next_held_run (pc, &index, &block, &at, &more)) &&
            at == offset + len)
       len += more;
-    n = snprintf (text + used, size - used, " %" PRIu64 "+%" PRIu64, offset,
-                  len);
-    if (n < 0 || used + n >= size - sizeof " ...") {
-      strcpy (text + used, " ...");
+    if (!append_range (text, size, offset, len))
       return;
-    }
-    used += n;
     any = another;
     offset = at;
     len = more;
+  }
+}
+
+void
+export_format_zeroed (struct export *e, char *text, size_t size)
+{
+  uint64_t offset, len;
+  bool zeroed;
+
+  text[0] = '\0';
+  for (offset = 0; offset < e->pc.size; offset += len) {
+    len = zeroes_prefix (&e->pc.zeroes, offset, e->pc.size - offset, &zeroed);
+    if (zeroed && !append_range (text, size, offset, len))
+      return;
   }
 }
 

@@ -163,6 +163,8 @@ extern void export_return (struct export *e, struct backend *b);
  */
 extern void export_format_held (struct export *e, uint64_t from, char *text,
                                 size_t size);
+/* The same for what was zeroed and is not durable. */
+extern void export_format_zeroed (struct export *e, char *text, size_t size);
 
 /* Calls F for every export, under the registry lock. */
 extern void exports_for_each (void (*f) (struct export *e, void *opaque),

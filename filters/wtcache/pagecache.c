@@ -1098,6 +1098,8 @@ pagecache_resize (struct pagecache *pc, uint64_t size)
 
   pagecache_drop (pc);
   pc->size = size;
+  /* To cut off takes no more room.  Where there is nothing, nothing is zero. */
+  zeroes_forget (&pc->zeroes, size, INT64_MAX - size);
   index = size >> pc->page_shift;
   while (pagecache_next_held (pc, &index)) {
     p = pool_lock_page (pc->pool, key_of (pc, index));

@@ -207,21 +207,33 @@ wtcache_after_fork (nbdkit_backend *nxdata)
 /* Room for the ranges that a line of the log tells. */
 #define RANGES_BYTES 512
 
+static void
+log_lost (const struct export *e, uint64_t bytes, const char *which,
+          const char *ranges)
+{
+  nbdkit_error ("wtcache: export \"%s\"%s: LOST: %" PRIu64 " %sbytes were "
+                "acknowledged and could not be made durable before the "
+                "server's end (offset+length):%s",
+                e->name, e->tls ? " (TLS)" : "", bytes, which, ranges);
+}
+
 /* Logs what of an export the backend has not got. */
 static void
 log_left (struct export *e, void *opaque)
 {
   const struct amounts a = pagecache_amounts (&e->pc);
+  const uint64_t zeroed = zeroes_bytes (&e->pc.zeroes);
   char ranges[RANGES_BYTES];
 
   (void) opaque;
-  if (a.dirty + a.unstable == 0)
-    return;
-  export_format_held (e, 0, ranges, sizeof ranges);
-  nbdkit_error ("wtcache: export \"%s\"%s: LOST: %" PRId64 " bytes were "
-                "acknowledged and could not be made durable before the "
-                "server's end (offset+length):%s",
-                e->name, e->tls ? " (TLS)" : "", a.dirty + a.unstable, ranges);
+  if (a.dirty + a.unstable > 0) {
+    export_format_held (e, 0, ranges, sizeof ranges);
+    log_lost (e, a.dirty + a.unstable, "", ranges);
+  }
+  if (zeroed > 0) {
+    export_format_zeroed (e, ranges, sizeof ranges);
+    log_lost (e, zeroed, "zeroed ", ranges);
+  }
 }
 
 static void

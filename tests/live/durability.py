@@ -318,7 +318,7 @@ def test_drain_waits_for_a_slow_backend():
         server.drop(h)
         gated(server)
         server.terminate()
-        open_gate(server)
+        open_gate(server, ends=True)
         expect(server.wait(), 0)
         expect(durable(server, 0, 4096), [1] * 8)
         assert "LOST" not in server.stderr()
@@ -362,6 +362,19 @@ def test_unflushed_at_the_end_is_logged():
         fault(server, "flush")
         server.stop()
         assert " 8192+4096" in server.stderr().split("LOST")[1]
+
+
+def test_unflushed_zeroes_at_the_end_are_logged():
+    """Law 3: so is what was zeroed."""
+    with cached(drain="200ms") as server:
+        h = server.connect()
+        h.zero(64 * K, 16 * K)
+        h.zero(4 * K, M)
+        fault(server, "flush")
+        server.stop()
+        lost = server.stderr().split("LOST")[1]
+        assert "%d zeroed bytes" % (68 * K) in lost, lost
+        assert " 16384+65536 %d+4096" % M in lost, lost
 
 
 # Law 4.

@@ -147,6 +147,26 @@ def test_dirty_data_past_a_new_end():
         assert "cannot be saved" in server.stderr(), server.stderr()
 
 
+def test_zeroes_past_a_new_end():
+    """Law 16: what was zeroed there and not flushed fails no later flush."""
+    with cached({"size": "1M"}, drain="200ms") as server:
+        h = server.connect()
+        put(h, 0, M, 1)
+        h.flush()
+        h.zero(512 * K, 128 * K)
+        fault(server, "flush")
+        server.disconnect(h)
+        wait_closed(server)
+        server.control("size 256K")
+        server.control("unfault all")
+        h = server.connect()
+        put(h, 0, 4096, 2)
+        h.flush()
+        expect(durable(server, 0, 4096), [2] * 8)
+        expect(durable(server, 128 * K, 128 * K), [0] * 256)
+        expect(count(server, "zero", 256 * K, M), 1)
+
+
 def test_unsavable_ranges_are_logged():
     """Law 16: the ranges themselves are in the log."""
     with cached({"size": "1M"}, drain="200ms") as server:
