@@ -161,7 +161,7 @@ def stop_while(op, ask):
         wt.wait_until(lambda: "shut down" in server.stderr(),
                       "the server knows that it has to stop")
         assert server.running()
-        open_gate(server)
+        open_gate(server, ends=True)
         expect(command.wait(), 0, op)
         server.disconnect()
         expect(server.wait(), 0, op)
@@ -188,7 +188,7 @@ def test_sigterm_while_everything_hangs():
         server.terminate()
         wt.wait_until(lambda: "shut down" in server.stderr(),
                       "the server knows that it has to stop")
-        open_gate(server)
+        open_gate(server, ends=True)
         wt.wait_all(commands)
         server.disconnect()
         expect(server.wait(), 0)

@@ -892,7 +892,7 @@ def test_stop_during_a_command():
         server.terminate()
         wt.wait_until(lambda: "shut down" in log_of(server),
                       "the filter knows that it is to stop")
-        open_gate(server)
+        open_gate(server, ends=True)
         process.communicate(timeout=60)
         server.disconnect()
         expect(server.wait(), 0)

@@ -91,8 +91,9 @@ def gated(server, count=1, name="g"):
                          "gated %s %d" % (name, count)).result()
 
 
-def open_gate(server, name="g"):
-    server.control("open " + name)
+def open_gate(server, name="g", ends=False):
+    """ENDS: the server was told to stop, and waits for this alone."""
+    server.control("open " + name, ends)
 
 
 def ended(server, op, offset=0, length=1 << 62):
