@@ -32,12 +32,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "arguments.h"
 #include "client.h"
 
 #define KiB UINT64_C (1024)
@@ -558,19 +558,6 @@ prepare (struct load *l, uint64_t seed)
     server_forget_log (s);
 }
 
-static uint64_t
-number (const char *text)
-{
-  char *end;
-  const uint64_t n = strtoull (text, &end, 10);
-
-  if (*text == '\0' || *end != '\0') {
-    fprintf (stderr, "load: not a number: %s\n", text);
-    exit (EXIT_FAILURE);
-  }
-  return n;
-}
-
 int
 main (int argc, char *argv[])
 {
@@ -584,15 +571,11 @@ main (int argc, char *argv[])
     { 0 },
   };
   static struct load l;
-  uint32_t fresh;
-  uint64_t seed;
+  uint64_t seed = fresh_seed ();
   double began;
   bool good;
   int opt;
 
-  if (getrandom (&fresh, sizeof fresh, 0) != sizeof fresh)
-    abort ();
-  seed = fresh;
   while ((opt = getopt_long (argc, argv, "", options, NULL)) != -1)
     switch (opt) {
     case 'c':

@@ -32,8 +32,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
+#include "arguments.h"
 #include "client.h"
 
 #define MOST_CONNECTIONS 4
@@ -570,29 +570,6 @@ run_seed (unsigned test, uint64_t seed)
   history_free (&m->run.history);
   free (m);
   return good;
-}
-
-static uint64_t
-fresh_seed (void)
-{
-  uint32_t seed;
-
-  if (getrandom (&seed, sizeof seed, 0) != sizeof seed)
-    abort ();
-  return seed;
-}
-
-static uint64_t
-number (const char *text)
-{
-  char *end;
-  uint64_t n = strtoull (text, &end, 10);
-
-  if (*text == '\0' || *end != '\0') {
-    fprintf (stderr, "model: not a number: %s\n", text);
-    exit (EXIT_FAILURE);
-  }
-  return n;
 }
 
 int

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* What the command lines of the programs have in common: numbers, and a seed
+ * where none is given.
+ */
+
+#ifndef MODEL_ARGUMENTS_H
+#define MODEL_ARGUMENTS_H
+
+#include <stdint.h>
+
+extern uint64_t fresh_seed (void);
+/* An argument as a number; ends the program if it is none. */
+extern uint64_t number (const char *text);
+
+#endif /* MODEL_ARGUMENTS_H */
