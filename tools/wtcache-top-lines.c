@@ -147,29 +147,32 @@ add_spark (struct lines *l, struct line *line, const struct history *h)
  * An export
  */
 
-/* A rate, "12.3k/s"; without two files the whole count. */
+/* A rate, "12.3k/s"; without two files the whole count.  TEXT_OF says
+ * numbers or bytes.
+ */
+static struct text
+counted_as (struct text (*text_of) (double), const struct source *s,
+            const struct export *e, enum value v)
+{
+  struct text rate, t;
+
+  if (isnan (model_seconds (s)))
+    return text_of (e->now.v[v]);
+  rate = text_of (model_rate (s, e, v));
+  snprintf (t.s, sizeof t.s, "%.28s/s", rate.s);
+  return t;
+}
+
 static struct text
 counted (const struct source *s, const struct export *e, enum value v)
 {
-  struct text count, t;
-
-  if (isnan (model_seconds (s)))
-    return count_text (e->now.v[v]);
-  count = count_text (model_rate (s, e, v));
-  snprintf (t.s, sizeof t.s, "%.28s/s", count.s);
-  return t;
+  return counted_as (count_text, s, e, v);
 }
 
 static struct text
 bytes_counted (const struct source *s, const struct export *e, enum value v)
 {
-  struct text bytes, t;
-
-  if (isnan (model_seconds (s)))
-    return bytes_text (e->now.v[v]);
-  bytes = bytes_text (model_rate (s, e, v));
-  snprintf (t.s, sizeof t.s, "%.28s/s", bytes.s);
-  return t;
+  return counted_as (bytes_text, s, e, v);
 }
 
 /* Whether a counter has counted anything that is worth a word. */
