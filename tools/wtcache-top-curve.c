@@ -34,6 +34,9 @@
 #define TOP    96.0
 #define BOTTOM 384.0
 
+/* From the axis to the first point, whose label is as wide to its left. */
+#define INSET 30.0
+
 /* The least distance of two names at the ends of curves. */
 #define NAME_STEP 17.0
 
@@ -56,10 +59,12 @@ struct picture {
 static double
 x_of (const struct picture *p, double bytes)
 {
+  const double first = LEFT + INSET;
+
   if (p->most <= p->least)
     return (LEFT + p->right) / 2;
-  return LEFT + (p->right - LEFT) * log2 (bytes / p->least) /
-                    log2 (p->most / p->least);
+  return first + (p->right - first) * log2 (bytes / p->least) /
+                     log2 (p->most / p->least);
 }
 
 static double
