@@ -483,14 +483,14 @@ is_excluded (struct pagecache *pc, const struct part *part)
 }
 
 /* A page that the curve samples is written.  Where writes leave the cache
- * again they are no use of it.
+ * again they are no use of it.  `around` is relaxed, as everywhere.
  */
 static void
 note_watched_write (struct pagecache *pc, struct page *p)
 {
   assert_held (&p->lock);
   evict_hit_watched (pc->pool->evict, &p->evict);
-  if (!pc->around)
+  if (!atomic_load_explicit (&pc->around, memory_order_relaxed))
     curve_note (pc->pool->curve, page_key (p), CURVE_WRITE);
 }
 

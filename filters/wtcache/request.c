@@ -845,20 +845,28 @@ write_past (struct piece *p)
 /* How a piece is written. */
 enum path { PATH_DIRTY, PATH_THROUGH, PATH_DURABLE };
 
-/* Whether every request is treated as one with FUA. */
-static bool
-all_are_durable (const struct export *e)
+/* The mode as it is now; a request keeps it to its end.  Relaxed: what a mode
+ * that is new finds dirty it writes back by itself.
+ */
+static enum mode
+mode_now (const struct export *e)
 {
-  return e->settings->mode >= MODE_WRITETHROUGH;
+  return atomic_load_explicit (&e->settings->mode, memory_order_relaxed);
+}
+
+/* Whether every write and zero is treated as one with FUA. */
+static bool
+all_are_durable (enum mode mode)
+{
+  return mode >= MODE_WRITETHROUGH;
 }
 
 static enum path
-choose_path (struct export *e, uint64_t len, bool durable)
+choose_path (struct export *e, uint64_t len, enum mode mode, bool durable)
 {
-  if (durable || all_are_durable (e))
+  if (durable)
     return PATH_DURABLE;
-  if (atomic_load_explicit (&e->settings->mode, memory_order_relaxed) !=
-      MODE_WRITEBACK)
+  if (mode != MODE_WRITEBACK)
     return PATH_THROUGH;
   /* At the bound, or if the backend refuses, as durable as FUA: but where two
    * caches may be over one disk it is enough that nothing is held back.
@@ -870,7 +878,9 @@ choose_path (struct export *e, uint64_t len, bool durable)
                                                                 : PATH_THROUGH;
 }
 
-/* Most ordinary writes find their one page: that is all they need. */
+/* Most ordinary writes that may stay dirty find their one page: that is all
+ * they need.
+ */
 static bool
 rewrite (struct export *e, const void *buf, uint64_t offset, uint64_t len)
 {
@@ -879,8 +889,6 @@ rewrite (struct export *e, const void *buf, uint64_t offset, uint64_t len)
   bool done;
 
   if (!next_part (&e->pc, &walk, &rest, &part) || rest != 0 ||
-      atomic_load_explicit (&e->settings->mode, memory_order_relaxed) !=
-          MODE_WRITEBACK ||
       !writeback_admit (e, len))
     return false;
   done = page_rewrite (&e->pc, &part, buf);
@@ -893,16 +901,15 @@ rewrite (struct export *e, const void *buf, uint64_t offset, uint64_t len)
  */
 static int
 write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
-             uint64_t len, bool durable, uint64_t *waited)
+             uint64_t len, enum mode mode, bool durable, uint64_t *waited)
 {
   struct export *e = c->export;
   const bool aligned = is_aligned (e, offset, len);
   const bool gathers = !aligned || buf == NULL;
   const uint64_t start = round_down (offset, block_size (&e->pc));
   const uint64_t blocks = block_end (e, offset + len) - start;
-  const enum path path = choose_path (e, blocks, durable);
-  const bool throttled =
-      path == PATH_DURABLE && !durable && !all_are_durable (e);
+  const enum path path = choose_path (e, blocks, mode, durable);
+  const bool throttled = path == PATH_DURABLE && !durable;
   const uint64_t began = throttled ? now_ns () : 0;
   struct piece p; /* large: only what is used is set */
   int err;
@@ -956,21 +963,22 @@ write_piece_len (struct export *e, uint64_t offset, uint64_t len, bool zeroes)
                          offset % block_size (&e->pc));
 }
 
-int
-request_write (struct client *c, const void *buf, uint32_t len, uint64_t offset,
-               bool durable)
+static int
+write_in_mode (struct client *c, const void *buf, uint32_t len, uint64_t offset,
+               enum mode mode, bool durable)
 {
   const uint8_t *bytes = buf;
   uint64_t n, done, waited = 0;
   int err = 0;
 
-  if (!durable && rewrite (c->export, buf, offset, len)) {
+  if (!durable && mode == MODE_WRITEBACK &&
+      rewrite (c->export, buf, offset, len)) {
     writeback_poke (c->export, c->own);
     return 0;
   }
   for (done = 0; done < len && err == 0; done += n) {
     n = write_piece_len (c->export, offset + done, len - done, buf == NULL);
-    err = write_piece (c, bytes ? bytes + done : NULL, offset + done, n,
+    err = write_piece (c, bytes ? bytes + done : NULL, offset + done, n, mode,
                        durable, &waited);
   }
   if (waited > 0)
@@ -978,6 +986,16 @@ request_write (struct client *c, const void *buf, uint32_t len, uint64_t offset,
                    waited);
   writeback_poke (c->export, c->own);
   return err;
+}
+
+int
+request_write (struct client *c, const void *buf, uint32_t len, uint64_t offset,
+               bool durable)
+{
+  const enum mode mode = mode_now (c->export);
+
+  return write_in_mode (c, buf, len, offset, mode,
+                        durable || all_are_durable (mode));
 }
 
 int
@@ -1017,19 +1035,20 @@ request_zero (struct client *c, uint32_t len, uint64_t offset, unsigned flags)
   const uint64_t first = block_end (e, offset);
   const uint64_t last =
       end == e->pc.size ? end : round_down (end, block_size (&e->pc));
-  const bool durable = flags & ZERO_FUA || all_are_durable (e);
+  const enum mode mode = mode_now (e);
+  const bool durable = flags & ZERO_FUA || all_are_durable (mode);
   int err = 0;
 
   if (durable)
     flags |= ZERO_FUA;
   if (first >= last) /* less than a block, or parts of two */
-    return request_write (c, NULL, len, offset, durable);
+    return write_in_mode (c, NULL, len, offset, mode, durable);
 
   err = clear_blocks (c, first, last, flags, true);
   if (err == 0 && offset < first)
-    err = request_write (c, NULL, first - offset, offset, durable);
+    err = write_in_mode (c, NULL, first - offset, offset, mode, durable);
   if (err == 0 && last < end)
-    err = request_write (c, NULL, end - last, last, durable);
+    err = write_in_mode (c, NULL, end - last, last, mode, durable);
   return err;
 }
 

@@ -15,7 +15,7 @@ sys.dont_write_bytecode = True
 
 from live import (  # noqa: E402
     K, M, begin_put, count, durable, ended, expect, fault, gate, gated,
-    open_gate, put, ranges, seen, wait_closed, with_dashes, wt)
+    most_in_flight, open_gate, put, ranges, seen, wait_closed, with_dashes, wt)
 
 TOP = os.environ.get("top_builddir", os.path.join(
     os.path.dirname(os.path.abspath(__file__)), "..", ".."))
@@ -530,22 +530,10 @@ def test_set_depth_at_the_backend():
     with controlled({"write_latency": "100ms"}, depth=8) as server:
         clients = [server.connect() for _ in range(2)]
         put(clients[0], 0, 4096, 1, wt.FUA)  # tells how long one takes
-
-        def most_in_flight():
-            before = len(server.log().of("write"))
-            wt.wait_all([wt.start(h, "pwrite",
-                                  wt.pattern(i * 64 * K, 4096, 1),
-                                  i * 64 * K, wt.FUA)
-                         for i, h in enumerate(clients * 8)])
-            writes = server.log().of("write")[before:]
-            # Flushes beside them are no batches.
-            return max(sum(w.start <= r.start < w.end for w in writes)
-                       for r in writes)
-
         ctl(server, "set", "depth", 2)
-        assert most_in_flight() <= 2
+        assert most_in_flight(server, clients) <= 2
         ctl(server, "set", "depth", 16)
-        assert most_in_flight() > 2
+        assert most_in_flight(server, clients) > 2
 
 
 def test_set_readahead():

@@ -115,6 +115,18 @@ def count(server, op, offset=0, length=1 << 62):
                 if op == "flush" or r.overlaps(offset, length)])
 
 
+def most_in_flight(server, clients):
+    """How many writes the disk had at once, at most, for 16 of theirs."""
+    before = len(server.log().of("write"))
+    wt.wait_all([wt.start(h, "pwrite", wt.pattern(i * 64 * K, 4096, 1),
+                          i * 64 * K, wt.FUA)
+                 for i, h in enumerate(clients * (16 // len(clients)))])
+    writes = server.log().of("write")[before:]
+    # Flushes beside them are no batches.
+    return max(sum(w.start <= r.start < w.end for w in writes)
+               for r in writes)
+
+
 def overlapping_in_time(requests):
     """Pairs of requests of which one began before the other had ended."""
     order = sorted(requests, key=lambda r: r.start)
