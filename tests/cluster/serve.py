@@ -273,40 +273,41 @@ class Load:
         assert kept > self.BLOCKS // 4, "hardly anything was promised"
 
 
-@over_each
-def osd_stopped_under_load(kind):
-    """The OSD stands still again and again, in the middle of a load: no
-    request fails, nothing is lost."""
+def outages_under_load(kind, rounds, outage):
+    """In the middle of a load there is an outage, so many times: no request
+    fails, nothing is lost."""
     image = create(4 * M)
     with image.serve(kind, LOADED) as server:
         load = Load(server)
-        for _ in range(3):
+        for _ in range(rounds):
             load.go_on(200)
-            cluster.stop_osd()
-            # How long it stands still, not a time to wait for something.
-            time.sleep(2)
-            cluster.continue_osd()
+            outage()
             load.go_on(200)
         load.end()
         server.connect().flush()
         load.check(image, exact=True)
+
+
+@over_each
+def osd_stopped_under_load(kind):
+    """The OSD stands still again and again, in the middle of a load: no
+    request fails, nothing is lost."""
+    def stand_still():
+        cluster.stop_osd()
+        # How long it stands still, not a time to wait for something.
+        time.sleep(2)
+        cluster.continue_osd()
+    outages_under_load(kind, 3, stand_still)
 
 
 @over_each
 def osd_killed_under_load(kind):
     """The OSD is killed in the middle of a load and started again: no request
     fails, nothing is lost."""
-    image = create(4 * M)
-    with image.serve(kind, LOADED) as server:
-        load = Load(server)
-        for _ in range(2):
-            load.go_on(200)
-            cluster.kill_osd()
-            cluster.start_osd()
-            load.go_on(200)
-        load.end()
-        server.connect().flush()
-        load.check(image, exact=True)
+    def start_again():
+        cluster.kill_osd()
+        cluster.start_osd()
+    outages_under_load(kind, 2, start_again)
 
 
 @over_each
