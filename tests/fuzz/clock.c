@@ -14,12 +14,14 @@
 #include <stdatomic.h>
 
 #include "host.h"
+#include "lock.h"
 
 #define LOOK_NS 1000
 #define WAIT_NS 100000
 
 extern int __wrap_clock_gettime (clockid_t which, struct timespec *ts);
 extern int __wrap_nanosleep (const struct timespec *ts, struct timespec *rest);
+extern bool __wrap_event_wait_until (struct event *e, uint64_t deadline);
 extern int __wrap_pthread_cond_timedwait (pthread_cond_t *cond,
                                           pthread_mutex_t *mutex,
                                           const struct timespec *until);
@@ -75,4 +77,17 @@ __wrap_pthread_cond_timedwait (pthread_cond_t *cond, pthread_mutex_t *mutex,
   sched_yield ();
   pthread_mutex_lock (mutex);
   return pass (WAIT_NS) < ns_of (until) ? 0 : ETIMEDOUT;
+}
+
+/* The kernel, which is asked otherwise, knows another time. */
+bool
+__wrap_event_wait_until (struct event *e, uint64_t deadline)
+{
+  while (atomic_load_explicit (&e->set, memory_order_acquire) == 0) {
+    sched_yield ();
+    if (pass (WAIT_NS) >= deadline)
+      return false;
+  }
+  atomic_store_explicit (&e->set, 0, memory_order_relaxed);
+  return true;
 }
