@@ -209,14 +209,6 @@ next_export (struct export *e, const char *name, struct outcome_of_all *o)
 /* ---- status ---- */
 
 static const char *
-mode_name (enum mode mode)
-{
-  return mode == MODE_WRITEBACK      ? "writeback"
-         : mode == MODE_WRITETHROUGH ? "writethrough"
-                                     : "writearound";
-}
-
-static const char *
 yes_no (bool yes)
 {
   return yes ? "yes" : "no";
@@ -234,7 +226,7 @@ say_server (struct conversation *c)
       " depth=%u readahead=%" PRIu32,
       PACKAGE_VERSION, (long) getpid (), yes_no (registry.parallel),
       yes_no (atomic_load_explicit (&registry.stopping, memory_order_relaxed)),
-      mode_name (atomic_load_explicit (&s->mode, memory_order_relaxed)),
+      mode_names[atomic_load_explicit (&s->mode, memory_order_relaxed)],
       memory_limit (&registry.memory), memory_used (&registry.memory),
       atomic_load_explicit (&s->dirty_max, memory_order_relaxed),
       atomic_load_explicit (&s->dirty_age, memory_order_relaxed),

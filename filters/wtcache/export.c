@@ -25,6 +25,13 @@
 
 struct registry registry;
 
+const char *const mode_names[] = {
+  [MODE_WRITEBACK] = "writeback",
+  [MODE_THROUGH] = "through",
+  [MODE_WRITETHROUGH] = "writethrough",
+  [MODE_WRITEAROUND] = "writearound",
+};
+
 int
 registry_init (const struct settings *settings, uint64_t size, bool parallel)
 {

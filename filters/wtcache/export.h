@@ -20,6 +20,9 @@ enum mode {
   MODE_WRITEAROUND,
 };
 
+/* What each is called. */
+extern const char *const mode_names[MODE_WRITEAROUND + 1];
+
 /* What the administrator chose, for all exports.  The atomic ones can be
  * changed while it runs.  Relaxed: each is read by itself, and whoever reads
  * acts a moment longer by the old one.

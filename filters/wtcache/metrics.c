@@ -621,12 +621,6 @@ put_curve (FILE *f)
 static void
 put_settings (FILE *f)
 {
-  static const char *const modes[] = {
-    [MODE_WRITEBACK] = "writeback",
-    [MODE_THROUGH] = "through",
-    [MODE_WRITETHROUGH] = "writethrough",
-    [MODE_WRITEAROUND] = "writearound",
-  };
   const struct settings *set = &registry.settings;
   const size_t mode = atomic_load_explicit (&set->mode, memory_order_relaxed);
   size_t i;
@@ -637,8 +631,8 @@ put_settings (FILE *f)
            (unsigned long long) atomic_load_explicit (&set->dirty_max,
                                                       memory_order_relaxed));
   put_head (f, "mode", "gauge", "1 for the mode that is in use.");
-  for (i = 0; i < ARRAY_LEN (modes); ++i)
-    fprintf (f, "wtcache_mode{mode=\"%s\"} %d\n", modes[i], mode == i);
+  for (i = 0; i < ARRAY_LEN (mode_names); ++i)
+    fprintf (f, "wtcache_mode{mode=\"%s\"} %d\n", mode_names[i], mode == i);
   put_head (f, "build_info", "gauge",
             "The version of the filter, and of nbdkit as it was built.");
   fprintf (f, "wtcache_build_info{version=\"" PACKAGE_VERSION

@@ -193,6 +193,12 @@ def test_flush_without_a_connection():
         expect(durable(server, 0, 4 * K), [1] * 8)
 
 
+def test_mode_of_a_thread_model_that_is_not_parallel():
+    """Status names the mode that is in use where none was given."""
+    with controlled({"thread_model": "serialize-requests"}) as server:
+        expect(report(server)["server"]["mode"], "through")
+
+
 def test_thread_model_that_is_not_parallel():
     """No thread of ours calls the backend there: what cannot be done is
     refused with what to do instead, all else works."""
