@@ -380,7 +380,7 @@ ring_push (struct ring *r, uint64_t key, bool write)
   for (;;) {
     s = &r->slots[head % RING_SLOTS];
     turn = atomic_load_explicit (&s->turn, memory_order_acquire);
-    if ((int32_t) (turn - head) < 0)
+    if (before_u32 (turn, head))
       return false;
     if (turn != head)
       head = atomic_load_explicit (&r->head, memory_order_relaxed);

@@ -21,7 +21,6 @@
 #include <string.h>
 
 #include "doubts.h"
-#include "held.h"
 #include "util.h"
 
 void
@@ -35,12 +34,6 @@ void
 doubts_destroy (struct doubts *d)
 {
   lock_destroy (&d->lock);
-}
-
-static bool
-epoch_before (uint32_t a, uint32_t b)
-{
-  return (int32_t) (a - b) < 0;
 }
 
 /* How far apart they are; 0: they overlap. */
@@ -83,9 +76,9 @@ doubts_add (struct doubts *d, uint64_t offset, uint64_t len,
   old->offset = min_u64 (old->offset, new.offset);
   old->end = max_u64 (old->end, new.end);
   /* Several may come here at once: the later counts. */
-  if (generation_before (old->generation, generation))
+  if (before_u16 (old->generation, generation))
     old->generation = generation;
-  if (epoch_before (old->epoch, epoch))
+  if (before_u32 (old->epoch, epoch))
     old->epoch = epoch;
 }
 
@@ -96,7 +89,7 @@ doubts_settle (struct doubts *d, uint16_t flush)
   unsigned i, kept = 0;
 
   for (i = 0; i < d->count; ++i)
-    if (!generation_before (d->doubt[i].generation, flush))
+    if (!before_u16 (d->doubt[i].generation, flush))
       d->doubt[kept++] = d->doubt[i];
   d->count = kept;
 }
@@ -111,7 +104,7 @@ doubts_fail (struct doubts *d, uint32_t epoch, struct doubt to[DOUBTS_MOST])
   memcpy (to, d->doubt, count * sizeof to[0]);
   d->count = 0;
   for (i = 0; i < count; ++i)
-    if (!epoch_before (to[i].epoch, epoch))
+    if (!before_u32 (to[i].epoch, epoch))
       d->doubt[d->count++] = to[i];
   return count;
 }

@@ -54,17 +54,4 @@ extern uint32_t held_begin_flush (struct held *h);
 extern uint32_t held_begin_pass (struct held *h);
 extern uint32_t held_pass (struct held *h);
 
-/* Whether flush or pass number A came before B; numbers may wrap. */
-static inline bool
-generation_before (uint16_t a, uint16_t b)
-{
-  return (int16_t) (a - b) < 0;
-}
-
-static inline bool
-pass_before (uint32_t a, uint32_t b)
-{
-  return (int32_t) (a - b) < 0;
-}
-
 #endif /* WTCACHE_HELD_H */

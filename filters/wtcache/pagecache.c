@@ -689,7 +689,7 @@ page_gather (struct pagecache *pc, uint64_t index, uint32_t from,
 
   if (p == NULL)
     return s;
-  if (!pass_before (pass, p->dirtied))
+  if (!before_u32 (pass, p->dirtied))
     s = find_dirty (pc, p, from, before, most, busy);
   else if (later)
     s = find_dirty (pc, p, from, before, most, &ignored);
@@ -964,7 +964,7 @@ pagecache_settle (struct pagecache *pc, uint32_t flush)
   zeroes_settle (&pc->zeroes, flush);
   doubts_settle (&pc->doubts, flush);
   while ((p = lock_oldest_unstable (pc)) != NULL) {
-    if (!generation_before (p->generation, flush)) {
+    if (!before_u16 (p->generation, flush)) {
       word_lock_drop (&p->lock);
       break;
     }

@@ -47,6 +47,20 @@ clamp_u64 (uint64_t v, uint64_t low, uint64_t high)
   return v < low ? low : v > high ? high : v;
 }
 
+/* Whether number A came before B, of numbers that are counted up and may wrap.
+ */
+static inline bool
+before_u16 (uint16_t a, uint16_t b)
+{
+  return (int16_t) (a - b) < 0;
+}
+
+static inline bool
+before_u32 (uint32_t a, uint32_t b)
+{
+  return (int32_t) (a - b) < 0;
+}
+
 /* ALIGN is a power of two. */
 static inline uint64_t
 round_down (uint64_t v, uint64_t align)

@@ -258,7 +258,7 @@ zeroes_settle (struct zeroes *z, uint16_t flush)
   unsigned i, kept = 0;
 
   for (i = 0; i < n; ++i)
-    if (z->zeroed[i].lost || (int16_t) (z->zeroed[i].generation - flush) >= 0)
+    if (z->zeroed[i].lost || !before_u16 (z->zeroed[i].generation, flush))
       z->zeroed[kept++] = z->zeroed[i];
   atomic_store_explicit (&z->nr_zeroed, kept, memory_order_relaxed);
 }

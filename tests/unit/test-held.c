@@ -222,8 +222,8 @@ test_generation_is_flushes_begun (void **state)
   assert_int_equal (held_begin_flush (&ps->held), 1);
   list (ps, 1, epoch);
   assert_int_equal (ps->pages[1]->generation, 1);
-  assert_true (generation_before (ps->pages[0]->generation, 1));
-  assert_false (generation_before (ps->pages[1]->generation, 1));
+  assert_true (before_u16 (ps->pages[0]->generation, 1));
+  assert_false (before_u16 (ps->pages[1]->generation, 1));
   pages_free (ps);
 }
 
@@ -275,11 +275,11 @@ static void
 test_numbers_wrap (void **state)
 {
   (void) state;
-  assert_true (generation_before (65535, 0));
-  assert_false (generation_before (0, 65535));
-  assert_false (generation_before (7, 7));
-  assert_true (pass_before (UINT32_MAX, 0));
-  assert_false (pass_before (0, UINT32_MAX));
+  assert_true (before_u16 (65535, 0));
+  assert_false (before_u16 (0, 65535));
+  assert_false (before_u16 (7, 7));
+  assert_true (before_u32 (UINT32_MAX, 0));
+  assert_false (before_u32 (0, UINT32_MAX));
 }
 
 static void
@@ -290,8 +290,8 @@ test_pass_takes_earlier_ones (void **state)
   const uint32_t number = held_begin_pass (&ps->held);
 
   (void) state;
-  assert_false (pass_before (number, before));
-  assert_true (pass_before (number, held_pass (&ps->held)));
+  assert_false (before_u32 (number, before));
+  assert_true (before_u32 (number, held_pass (&ps->held)));
   pages_free (ps);
 }
 
