@@ -169,6 +169,15 @@ range_span (const struct pagecache *pc, uint64_t index, uint64_t offset,
   };
 }
 
+/* Over the pages of a range that are there. */
+static void
+walk_range (struct pagecache *pc, struct pool_walk *w, uint64_t offset,
+            uint64_t len)
+{
+  pool_walk_begin (pc->pool, w, key_of (pc, offset >> pc->page_shift),
+                   key_of (pc, (offset + len - 1) >> pc->page_shift));
+}
+
 /* How many blocks of a page begin inside the export: fewer than all in its
  * last page, none in those that a smaller size has left unsavable.
  */
@@ -829,8 +838,7 @@ pagecache_wait_writeback (struct pagecache *pc, uint64_t offset, uint64_t len)
   struct span s;
 
   lock_check_none_held ();
-  pool_walk_begin (pc->pool, &w, key_of (pc, offset >> pc->page_shift),
-                   key_of (pc, (offset + len - 1) >> pc->page_shift));
+  walk_range (pc, &w, offset, len);
   while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
     key = page_key (p);
     s = range_span (pc, index_of (pc, p), offset, len);
@@ -885,8 +893,7 @@ pagecache_clear (struct pagecache *pc, uint64_t offset, uint64_t len,
 
   if (how != CLEAR_ZEROED)
     doubt (pc, offset, len);
-  pool_walk_begin (pc->pool, &w, key_of (pc, offset >> pc->page_shift),
-                   key_of (pc, (offset + len - 1) >> pc->page_shift));
+  walk_range (pc, &w, offset, len);
   while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
     s = range_span (pc, index_of (pc, p), offset, len);
     assert (!bits_any (map_of (pc, p, WRITEBACK), s));
@@ -992,8 +999,7 @@ drop_clean (struct pagecache *pc, uint64_t offset, uint64_t len)
   struct page *p;
   struct span s;
 
-  pool_walk_begin (pc->pool, &w, key_of (pc, offset >> pc->page_shift),
-                   key_of (pc, (offset + len - 1) >> pc->page_shift));
+  walk_range (pc, &w, offset, len);
   while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
     s = range_span (pc, index_of (pc, p), offset, len);
     uptodate = map_of (pc, p, UPTODATE);
@@ -1063,8 +1069,7 @@ pagecache_range_amounts (struct pagecache *pc, uint64_t offset, uint64_t len)
   struct pool_walk w;
   struct page *p;
 
-  pool_walk_begin (pc->pool, &w, key_of (pc, offset >> pc->page_shift),
-                   key_of (pc, (offset + len - 1) >> pc->page_shift));
+  walk_range (pc, &w, offset, len);
   while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
     n = tally (pc, p, range_span (pc, index_of (pc, p), offset, len));
     word_lock_drop (&p->lock);
