@@ -313,7 +313,7 @@ perform (struct submit *s, struct backend *b, const struct operation *op,
       LOCK_FOR_SCOPE (&s->lock);
       note_ended (s, op);
     }
-    if (err == 0 && op->durable && overlapped && op->uncached) {
+    if (err == 0 && overlapped && op->uncached) {
       wait_overlapping (s);
       overlapped = false;
     }

@@ -19,7 +19,7 @@ struct operation {
   const uint8_t *bytes;
   unsigned flags;
   bool durable;
-  bool uncached; /* nothing of it stays, to be written again later */
+  bool uncached; /* durable, and nothing of it stays to be written again */
   enum way way;  /* if it is durable and the backend can do both */
 };
 
