@@ -3,11 +3,16 @@
 # What ./check and ./quickstart have in common: to tell each step in one line
 # and to install what is missing. Sourced; knows nothing of what they do.
 
-# The last lines of a log, for a step that failed.
+# Of a log for a step that failed: each test that failed in it, with what
+# follows of its report, then the last lines, for what ended otherwise.
 show_log ()
 {
+  echo "---- from $1:"
+  awk '/^not ok/ { left = 60 }
+       /^(ok|PASS:|FAIL:)/ { left = 0 }
+       left-- > 0' "$1"
   echo "---- the end of $1:"
-  tail -n 60 "$1"
+  tail -n 40 "$1"
   echo "----"
 }
 
