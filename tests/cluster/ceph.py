@@ -227,7 +227,7 @@ class Image:
                 + ["rbd:" + self.full_name], stdin=subprocess.DEVNULL,
                 stdout=out, stderr=out)
         self.cluster.helpers.append(process)
-        wt.wait_until(lambda: os.path.exists(socket), "qemu-nbd serves", 60)
+        wt.wait_until(lambda: wt.listens(socket), "qemu-nbd serves", 60)
         return process, socket
 
     def serve(self, kind, options, readonly=False):

@@ -71,6 +71,12 @@ def wait_until(predicate, what, timeout=30):
         time.sleep(0.005)
 
 
+def listens(path):
+    """Whether anybody listens on a socket, which is there before that."""
+    with socket.socket(socket.AF_UNIX) as s:
+        return s.connect_ex(path) == 0
+
+
 class Background:
     """A function that runs in a thread of its own."""
 

@@ -100,14 +100,15 @@ ACTIVATE = """set -eu
 head -c 32M /dev/urandom >other.img
 mkdir -p /run/wtcache/disk
 systemd-socket-activate -l $PWD/disk.sock %s "$@" &
-while ! [ -S disk.sock ]; do sleep 0.05; done
+server=$!
 uri='nbd+unix:///?socket=disk.sock'
+until nbdinfo "$uri" >info 2>&1; do sleep 0.05; done
 nbdcopy disk.img copy.img
 nbdcopy --flush other.img "$uri"
 cmp other.img disk.img
 nbdsh -u "$uri" -c 'h.pwrite(b"last" * 1024, 0)'
-kill %%1
-wait %%1
+kill $server
+wait $server
 test "$(head -c 4 disk.img)" = last
 """
 

@@ -259,16 +259,19 @@ class Guest:
                  "-netdev", "user,id=net",
                  "-device", "virtio-net-pci,netdev=net,romfile="],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wt.wait_until(lambda: os.path.exists(self.path("commands"))
-                      or self.process.poll() is not None,
-                      "the emulator runs")
+        self.line = wt.wait_until(self.dial, "the emulator listens")
+        self.answers = self.line.makefile("r", encoding="utf-8",
+                                          errors="replace", newline="\n")
+        self.read_until("READY", BOOT_TIMEOUT)
+
+    def dial(self):
+        """The guest's line of commands, once it is there."""
         assert self.process.poll() is None, "the emulator does not run"
         line = socket.socket(socket.AF_UNIX)
-        line.connect(self.path("commands"))
-        self.line = line
-        self.answers = line.makefile("r", encoding="utf-8", errors="replace",
-                                     newline="\n")
-        self.read_until("READY", BOOT_TIMEOUT)
+        if line.connect_ex(self.path("commands")) == 0:
+            return line
+        line.close()
+        return None
 
     def read_until(self, prefix, timeout):
         """The lines before one with this prefix, and the rest of that."""
