@@ -104,14 +104,18 @@ def test_writes_beyond_the_bound_wait():
     also over many clients; memory stays what it was."""
     with cached(size="4M", dirty_max=BOUND, dirty_age="10ms") as server:
         hang = Hang(server, "any")
-        writes = [begin_put(h, M + (n * 64 + i) * 16 * K, 16 * K, 2)
+        places = [(h, M + (n * 64 + i) * 16 * K)
                   for i in range(14) for n, h in enumerate(hang.far)]
-        wt.wait_until(lambda: sum(w.done() for w in writes) * 16 * K == BOUND,
-                      "the bound is reached")
+        # One by one all are taken that fit.  Of those that come at once some
+        # may be refused the last of the room, as it was promised to another.
+        alone = BOUND * 3 // 4 // (16 * K)
+        for h, at in places[:alone]:
+            put(h, at, 16 * K, 2)
+        writes = [begin_put(h, at, 16 * K, 2) for h, at in places[alone:]]
         for _ in range(20):
             hang.near.pread(HOT, 0)
-        answered = sum(w.done() for w in writes)
-        expect(answered * 16 * K, BOUND)
+        answered = alone + sum(w.done() for w in writes)
+        assert answered * 16 * K <= BOUND, answered
         if memory_is_ours():
             taken = resident(server) - hang.before
             # What is in flight is in nbdkit's own memory, too.
