@@ -357,7 +357,8 @@ check (struct options *o)
     return o->why;
   }
   if (o->dirty_percent != 0)
-    s->dirty_max = o->size / 100 * o->dirty_percent;
+    s->dirty_max = o->size / 100 * o->dirty_percent +
+                   o->size % 100 * o->dirty_percent / 100;
   dirty_max = s->dirty_max;
   if (dirty_max > o->size / 2) {
     snprintf (o->why, sizeof o->why,
