@@ -18,7 +18,9 @@ show_log ()
 
 # step LOG TEXT COMMAND...: runs the command, whose output goes to the log,
 # and tells in one line what it was, how it ended and how long it took. The
-# subshell keeps a function's cd to itself.
+# subshell keeps a function's cd to itself. A command that ends with
+# $skip_status, where that is set, has left itself out, and why is its last
+# line.
 step ()
 {
   local log=$1 text=$2 status=0 began=$SECONDS
@@ -27,6 +29,9 @@ step ()
   ("$@") >"$log" 2>&1 </dev/null || status=$?
   if [ $status -eq 0 ]; then
     echo "ok, $((SECONDS - began)) s"
+  elif [ "$status" = "${skip_status-}" ]; then
+    echo "skipped, $((SECONDS - began)) s"
+    echo "  skipped: $(tail -n 1 "$log")"
   else
     echo "FAILED, $((SECONDS - began)) s"
     show_log "$log"
