@@ -62,8 +62,19 @@ install_script='
     chmod 755 $policy
   fi
   options="-q -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0"
-  apt-get $options update
-  apt-get $options install -y --no-install-recommends "$@"
+  install ()
+  {
+    apt-get $options update &&
+    apt-get $options install -y --no-install-recommends "$@"
+  }
+  # A mirror may be away for a moment. The timeout is not for the lock of the
+  # lists, which another apt may hold.
+  for pause in 5 10 20 40; do
+    ! install "$@" || exit 0
+    echo "Once more in $pause s"
+    sleep $pause
+  done
+  install "$@"
 '
 
 # need_packages LOG PACKAGE...: with nothing missing, this needs neither root
