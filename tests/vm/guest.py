@@ -98,13 +98,15 @@ def download(folder):
             package = kernel_package(apt)
             output_of("apt-get", *apt, "-q", "download", package,
                       cwd=folder, timeout=120)
-        except subprocess.SubprocessError as error:
-            failure = error
+        except subprocess.CalledProcessError as error:
+            reason = first_line(error.stderr)
+            continue
+        except subprocess.TimeoutExpired as error:
+            reason = str(error)
             continue
         return [os.path.join(folder, name) for name in os.listdir(folder)
                 if name.startswith(package + "_")][0]
-    raise tap.Skip("the kernel cannot be fetched: "
-                   + first_line(failure.stderr or str(failure)))
+    raise tap.Skip("the kernel cannot be fetched: " + reason)
 
 
 def kernel():
