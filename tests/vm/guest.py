@@ -256,7 +256,9 @@ class Guest:
                  "-append", "console=ttyS0 panic=-1 oops=panic "
                  "mitigations=off random.trust_cpu=on",
                  "-serial", "file:" + self.path("console"),
-                 "-chardev", "socket,id=commands,server=on,wait=off,path="
+                 # The guest does not begin before somebody listens to it:
+                 # what it says to nobody is lost.
+                 "-chardev", "socket,id=commands,server=on,wait=on,path="
                  + self.path("commands"), "-serial", "chardev:commands",
                  "-netdev", "user,id=net",
                  "-device", "virtio-net-pci,netdev=net,romfile="],
