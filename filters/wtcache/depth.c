@@ -22,12 +22,16 @@
  * too.  Latencies depend on the size and on FUA, so each power of two has its
  * own, twice.
  *
- * A backend that commits what it has in groups answers each the later the more
- * there are, and yet does more in all: its latency looks like a queue.  So
- * while writes wait for a place a higher limit is tried now and then: low and
- * high in turn, twice.  It stays if the worse of the high phases moved clearly
- * more bytes a second than the better of the low ones.  Each probe takes one
- * such step back, which has to prove itself again.
+ * A backend that commits in groups answers each the later the more there are,
+ * and yet does more in all: its latency looks like a queue.  So throughput is
+ * compared as well, at two depths, low and high in turn, twice; both pairs have
+ * to agree before anything changes, as in the trials of PCC (Dong and others,
+ * 2015).  What proved to move clearly more is a floor under the limit.  The
+ * first trial is of the depth at which all began, whatever the limit came to;
+ * later ones, where writes wait, are of twice what is in use.  By turns the
+ * floor has to prove itself, against the limit or half of it.  A loss may be
+ * noise, so a short trial is repeated; lost again, the floor goes, or what is
+ * higher rests for long: only a surprise lets it be tried sooner.
  *
  * Policy alone: the caller serialises the calls and reads the clock.
  */
@@ -41,7 +45,7 @@
 
 #define PERIOD_NS      UINT64_C (10000000000) /* of probes, while all is well */
 #define SURPRISED_NS   UINT64_C (1000000000)  /* and when something changed */
-#define FIRST_TRIAL_NS UINT64_C (50000000)    /* after a probe or a gain */
+#define FIRST_TRIAL_NS UINT64_C (50000000)    /* after a change */
 #define PROBE_NS       UINT64_C (50000000) /* a probe lasts at most so long, */
 #define PROBE_SAMPLES  6                   /* or so many batches */
 #define FIRST_LIMIT    16
@@ -50,12 +54,16 @@
 #define QUEUED         1.1  /* ratio of latencies from which some have waited */
 #define LEAST_RATIO    0.75 /* below, one alone takes less too */
 #define FAR            1.5  /* how much the limit may change without a probe */
+#define STEADY         1.1  /* it has changed in a window by no more */
 #define PHASES         4    /* of a trial: low, high, low, high, */
-#define PHASE_MOST     4    /* each of so many times the limit of batches, */
-#define LEAST_PHASE    32   /* or of these, */
-#define PHASE_NS       UINT64_C (100000000) /* or so long */
-#define STRETCH        1.5
-#define GAIN           1.1 /* that the higher limit has to bring */
+#define PHASE_ROUNDS   4    /* each of so many times its depth of batches, */
+#define LEAST_PHASE    16   /* or so few, of a trial of the floor, */
+#define PHASE_NS       UINT64_C (50000000)  /* or so long, */
+#define MOST_PHASE_NS  UINT64_C (200000000) /* beyond which it tries no more */
+#define STEP           2                    /* what a trial tries, of now */
+#define GAIN           1.1  /* that a higher limit has to bring, and */
+#define FLOOR_GAIN     1.15 /* the floor for each doubling up to it */
+#define LONG_TRIAL_NS  UINT64_C (400000000) /* what is seen so long is true */
 
 void
 depth_init (struct depth *d, unsigned fixed)
@@ -63,7 +71,7 @@ depth_init (struct depth *d, unsigned fixed)
   memset (d, 0, sizeof *d);
   d->automatic = fixed == 0;
   d->limit = fixed ? fixed : FIRST_LIMIT;
-  d->stretch = 1;
+  d->untried = true;
 }
 
 static bool
@@ -75,15 +83,17 @@ is_high (const struct depth *d)
 unsigned
 depth_limit (const struct depth *d)
 {
-  const double stretch = is_high (d) ? STRETCH * d->stretch : d->stretch;
-
-  return d->probing ? 1 : min_u64 (d->limit * stretch, DEPTH_MOST);
+  if (d->probing)
+    return 1;
+  if (d->phase > 0)
+    return is_high (d) ? d->high : d->low;
+  return max_u64 (d->limit, d->floor);
 }
 
 bool
 depth_serves_one (const struct depth *d)
 {
-  return d->limit < 3 && d->stretch == 1;
+  return d->limit < 3 && d->floor < 3 && !is_high (d);
 }
 
 static unsigned
@@ -98,7 +108,7 @@ static void
 begin_window (struct depth *d)
 {
   d->ratio_sum = 0;
-  d->samples = d->in_flight_sum = d->in_flight_most = 0;
+  d->samples = d->in_flight_sum = d->in_flight_most = d->unknown = 0;
 }
 
 /* The end of a window with D->SAMPLES batches. */
@@ -120,7 +130,6 @@ adapt (struct depth *d)
   if (ratio < LEAST_RATIO || d->limit > FAR * d->limit_probed ||
       d->limit < d->limit_probed / FAR)
     d->surprised = true;
-  begin_window (d);
 }
 
 /* A batch that had the backend to itself. */
@@ -134,76 +143,209 @@ note_alone (struct depth *d, double *alone, uint64_t latency)
   }
 }
 
+/* MOST: that may be in flight yet of what came before. */
 static void
-begin_phase (struct depth *d, unsigned phase, uint64_t now)
+begin_phase (struct depth *d, unsigned phase, unsigned most, uint64_t now)
 {
   d->phase = phase;
   d->phase_began = now;
-  d->phase_batches = d->phase_bytes = 0;
-  d->phase_waited = false;
+  d->phase_skips = most;
+  d->phase_bytes = d->phase_batches = d->phase_most = 0;
 }
 
-/* A trial is over, or did not come to its end. */
+/* The floor has to prove itself, or, by turns, something higher may.  MOST were
+ * in flight in the last window; STEADY: the limit hardly changed in it.
+ */
 static void
-end_trial (struct depth *d, bool gained, uint64_t now)
+begin_trial (struct depth *d, unsigned most, bool steady, uint64_t now)
 {
-  if (gained)
-    d->stretch *= STRETCH;
-  d->trial_interval =
-      gained ? FIRST_TRIAL_NS : min_u64 (4 * d->trial_interval, PERIOD_NS);
-  d->trial_due = now + d->trial_interval;
+  const unsigned limit = depth_limit (d);
+  const unsigned used = min_u64 (most, d->floor);
+  const bool may_climb = steady && most >= limit && limit < DEPTH_MOST &&
+                         (d->untried || !depth_serves_one (d));
+  const unsigned higher = max_u64 (STEP * limit, d->untried ? FIRST_LIMIT : 0);
+
+  if (used <= d->limit)
+    d->tries_floor = false;
+  else if (!d->doubted)
+    d->tries_floor = !(d->tries_floor && may_climb);
+  if (!d->tries_floor && !may_climb) {
+    d->doubted = false;
+    return;
+  }
+  d->low = d->tries_floor ? min_u64 (d->limit, used / STEP) : limit;
+  d->high = d->tries_floor ? d->floor : min_u64 (higher, DEPTH_MOST);
+  d->trial_began = now;
+  begin_phase (d, 1, most, now);
+}
+
+/* What is to be believed for long may take its time. */
+static bool
+may_take_long (const struct depth *d)
+{
+  return d->tries_floor || d->untried;
+}
+
+static void
+end_trial (struct depth *d, uint64_t interval, uint64_t now)
+{
+  d->trial_interval = interval;
+  d->trial_due = now + interval;
   d->phase = 0;
   begin_window (d);
 }
 
-/* A batch of a trial has ended.  WAITED: as many were in flight as may be. */
+/* A trial told nothing, or that the floor is worth it still. */
 static void
-note_trial (struct depth *d, uint64_t bytes, bool waited, uint64_t now)
+change_nothing (struct depth *d, uint64_t now)
 {
-  double rate;
+  d->doubted = false;
+  end_trial (d, min_u64 (4 * d->trial_interval, PERIOD_NS), now);
+}
 
-  d->phase_bytes += bytes;
-  d->phase_waited |= waited;
-  if (++d->phase_batches < max_u64 (LEAST_PHASE, PHASE_MOST * d->limit) &&
-      now < d->phase_began + PHASE_NS)
+/* HIGH moves clearly more. */
+static void
+note_gain (struct depth *d, uint64_t now)
+{
+  if (d->tries_floor) {
+    change_nothing (d, now);
     return;
-  /* A limit that was none, or too few batches, tells nothing. */
-  if (!d->phase_waited || d->phase_batches < depth_limit (d)) {
-    end_trial (d, false, now);
+  }
+  d->floor = d->high;
+  d->untried = d->doubted = false;
+  end_trial (d, FIRST_TRIAL_NS, now);
+}
+
+/* HIGH does not.  It is believed when it has been seen twice, or for long, or
+ * where it would have been plain, against two.
+ */
+static void
+note_loss (struct depth *d, uint64_t now)
+{
+  const bool is_plain = may_take_long (d) &&
+                        (d->low <= 2 || now >= d->trial_began + LONG_TRIAL_NS);
+
+  if (!d->doubted && !is_plain) {
+    d->doubted = true;
+    end_trial (d, FIRST_TRIAL_NS, now);
+    return;
+  }
+  if (d->tries_floor)
+    d->floor = 0;
+  d->untried = d->doubted = false;
+  end_trial (d, PERIOD_NS, now);
+}
+
+/* So many must have been in flight in a phase for it to tell something: with
+ * too few writers a floor would seem to be of no use.
+ */
+static unsigned
+needed (const struct depth *d)
+{
+  if (!is_high (d))
+    return d->low;
+  return d->tries_floor ? STEP * d->low : d->low + 1;
+}
+
+/* Whether RATE is clearly more than that of the low phase.  Depth is latency,
+ * so the more a floor adds, the more it has to bring.
+ */
+static bool
+is_gain (const struct depth *d, double rate)
+{
+  double least = d->rate_low;
+  unsigned n = STEP * d->low;
+
+  do
+    least *= d->tries_floor ? FLOOR_GAIN : GAIN;
+  while ((n *= 2) <= d->phase_most);
+  return rate >= least;
+}
+
+/* A batch of a trial has ended. */
+static void
+note_trial (struct depth *d, uint64_t bytes, unsigned in_flight, uint64_t now)
+{
+  const unsigned depth = depth_limit (d);
+  const unsigned least = max_u64 (depth, d->tries_floor ? LEAST_PHASE : 0);
+  double rate;
+  bool gained;
+
+  /* It became so slow that the estimate tells more, and sooner. */
+  if (!may_take_long (d) && now >= d->phase_began + MOST_PHASE_NS) {
+    note_loss (d, now);
+    return;
+  }
+  if (d->phase_skips > 0) { /* it began before the phase */
+    if (--d->phase_skips == 0)
+      d->phase_began = now;
+    return;
+  }
+  d->phase_bytes += bytes;
+  d->phase_most = max_u64 (d->phase_most, in_flight);
+  if (++d->phase_batches < least || (d->phase_batches < PHASE_ROUNDS * depth &&
+                                     now < d->phase_began + PHASE_NS))
+    return;
+  if (d->phase_most < needed (d)) {
+    change_nothing (d, now);
     return;
   }
   rate = d->phase_bytes / (double) max_u64 (now - d->phase_began, 1);
+  gained = is_gain (d, rate);
   if (!is_high (d)) {
-    if (d->phase == 1 || rate > d->rate_low)
+    /* What is higher has to beat the better of the two. */
+    if (d->tries_floor || d->phase == 1 || rate > d->rate_low)
       d->rate_low = rate;
   }
-  else if (rate < GAIN * d->rate_low || d->phase == PHASES) {
-    end_trial (d, rate >= GAIN * d->rate_low, now);
+  else if (d->phase == PHASES || gained == d->tries_floor) {
+    if (gained)
+      note_gain (d, now);
+    else
+      note_loss (d, now);
     return;
   }
-  begin_phase (d, d->phase + 1, now);
+  begin_phase (d, d->phase + 1, d->phase_most, now);
 }
 
 static bool
 is_due (const struct depth *d, uint64_t now)
 {
+  /* A surprise lets a trial end first. */
+  const bool soon = d->surprised && d->phase == 0;
+
   return d->probe_ends == 0 ||
-         now >= d->probe_began + (d->surprised ? SURPRISED_NS : PERIOD_NS);
+         now >= d->probe_began + (soon ? SURPRISED_NS : PERIOD_NS);
 }
 
 static void
 begin_probe (struct depth *d, uint64_t now)
 {
+  if (d->surprised || d->probe_ends == 0) {
+    d->doubted = false;
+    d->trial_interval = FIRST_TRIAL_NS;
+    d->trial_due = now + PROBE_NS + d->trial_interval;
+  }
   d->probe_began = now;
   d->probe_ends = now + PROBE_NS;
   d->limit_probed = d->limit;
   d->probing = d->limit >= 2;
   d->surprised = false;
-  d->stretch = d->stretch > STRETCH ? d->stretch / STRETCH : 1;
   d->phase = 0;
-  d->trial_interval = FIRST_TRIAL_NS;
-  d->trial_due = d->probe_ends + d->trial_interval;
   begin_window (d);
+}
+
+static void
+end_window (struct depth *d, uint64_t now)
+{
+  const unsigned most = d->in_flight_most;
+  const double before = d->limit;
+
+  adapt (d);
+  begin_window (d);
+  if (d->limit > STEP * d->floor)
+    d->floor = 0; /* needed no more, and soon wrong if the limit falls */
+  if (now >= d->trial_due && d->limit < STEADY * before)
+    begin_trial (d, most, before < STEADY * d->limit, now);
 }
 
 void
@@ -223,26 +365,20 @@ depth_sample (struct depth *d, uint64_t bytes, bool fua, uint64_t latency,
 
   if (in_flight == 1)
     note_alone (d, alone, latency);
-  /* Batches that began before a probe end in it, and count for nothing; nor
-   * do those of a class that was never seen alone.
-   */
-  if (*alone == 0)
-    d->surprised = true;
-  if (d->probing || *alone == 0)
+  if (d->probing) /* what began before it ends in it, and counts for nothing */
     return;
   if (d->phase > 0) {
-    note_trial (d, bytes, in_flight >= depth_limit (d), now);
+    note_trial (d, bytes, in_flight, now);
+    return;
+  }
+  if (*alone == 0) { /* nor does a class that was never seen alone */
+    if (++d->unknown >= LEAST_WINDOW)
+      d->surprised = true;
     return;
   }
   d->ratio_sum += latency / *alone;
   d->in_flight_sum += in_flight;
   d->in_flight_most = max_u64 (d->in_flight_most, in_flight);
-  if (++d->samples >= max_u64 (LEAST_WINDOW, d->limit)) {
-    const bool waited = d->in_flight_most >= depth_limit (d);
-
-    adapt (d);
-    if (waited && now >= d->trial_due && !depth_serves_one (d) &&
-        depth_limit (d) < DEPTH_MOST)
-      begin_phase (d, 1, now);
-  }
+  if (++d->samples >= max_u64 (LEAST_WINDOW, depth_limit (d)))
+    end_window (d, now);
 }

@@ -24,19 +24,23 @@ struct depth {
   bool probing;
   bool surprised; /* what was measured alone seems to be true no more */
 
-  double stretch; /* so many times the limit proved to move more */
+  unsigned floor; /* so many in flight proved to move more than the limit */
+  bool untried;   /* nothing above the limit was tried yet */
 
-  /* A trial of a higher limit. */
+  /* A trial: whether more in flight move more. */
   unsigned phase; /* 0: none */
+  unsigned low, high;
+  bool tries_floor; /* else, something above what is in use */
+  unsigned phase_skips, phase_batches, phase_most;
   uint64_t phase_began, phase_bytes;
-  unsigned phase_batches;
-  bool phase_waited; /* the limit was reached in it */
-  double rate_low;   /* the best of the low phases, bytes a ns */
-  uint64_t trial_due, trial_interval;
+  double rate_low; /* of the low phase before, bytes a ns */
+  bool doubted;    /* the last trial was lost, and is to be repeated */
+  uint64_t trial_began, trial_due, trial_interval;
 
   /* The window of samples that is being gathered. */
   double ratio_sum;
   unsigned samples, in_flight_sum, in_flight_most;
+  unsigned unknown; /* batches of classes that were never seen alone */
 };
 
 /* FIXED batches, or found by measuring if that is 0. */
