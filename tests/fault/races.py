@@ -14,17 +14,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
 
 from live import (  # noqa: E402
     K, begin_put, cached, durable, ended, expect, fault, gate, gated,
-    open_gate, overlapping_in_time, put, put_error, seen, wait_ended, wt)
+    open_gate, overlapping_in_time, ping, put, put_error, seen, wait_ended, wt)
 
 
 # What libnbd says of a connection that the server has closed.
 HUNG_UP = errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE
-
-
-def ping(h, offset=1024 * K):
-    """Some requests one after another: what could go on, has."""
-    for _ in range(200):
-        h.pread(512, offset)
 
 
 def settle(server, h, offset, length):

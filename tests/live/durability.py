@@ -9,9 +9,9 @@ import sys
 sys.dont_write_bytecode = True
 
 from live import (  # noqa: E402
-    K, M, begin_put, cached, count, durable, ended, expect, fault, gate,
-    gated, open_gate, overlapping_in_time, put, put_error, ranges, seen,
-    wait_closed, wait_ended, wt)
+    K, M, begin_put, cached, count, durable, ended, expect,
+    fault, gate, gated, open_gate, overlapping_in_time, ping, put, put_error,
+    ranges, seen, wait_closed, wait_ended, wt)
 
 
 # Law 1.
@@ -176,8 +176,7 @@ def test_flush_covers_a_fua_write_of_others_in_flight():
         write = begin_put(b, 0, 512, 2, wt.FUA)
         gated(server)
         flush = wt.start(a, "flush")
-        for _ in range(200):    # by then it would be over
-            b.pread(512, M)
+        ping(b)
         assert not flush.done()
         open_gate(server)
         expect((flush.wait(), write.wait()), (0, 0))
@@ -665,8 +664,7 @@ def test_no_more_is_dirty_than_the_bound():
         for i in range(56, 64):
             put(h, i * 8192, 4096, 1)
         writes = [begin_put(h, i * 8192, 4096, 1) for i in range(64, 72)]
-        for _ in range(200):
-            h.pread(512, 0)
+        ping(h, 0)
         assert not any(w.done() for w in writes)
         open_gate(server)
         wt.wait_all(writes)
@@ -745,8 +743,7 @@ def test_bound_is_divided():
             for i in range(64):
                 put(h, i * 8192, 4096, 1)
             more = [begin_put(h, (64 + i) * 8192, 4096, 1) for i in range(4)]
-            for _ in range(200):
-                h.pread(512, 0)
+            ping(h, 0)
             assert not any(w.done() for w in more)
         open_gate(server)
 

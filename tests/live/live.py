@@ -109,6 +109,12 @@ def wait_ended(server, op, offset=0, length=1 << 62, more_than=0):
         "a %s has ended at the disk" % op)
 
 
+def ping(h, offset=M):
+    """Some requests one after another: what could go on, has."""
+    for _ in range(200):
+        h.pread(512, offset)
+
+
 def count(server, op, offset=0, length=1 << 62):
     """How many requests of a kind touch a range."""
     return len([r for r in server.log().of(op)

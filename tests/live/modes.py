@@ -7,8 +7,9 @@ import sys
 sys.dont_write_bytecode = True
 
 from live import (  # noqa: E402
-    K, M, begin_put, cached, count, durable, ended, expect, fault, gate,
-    gated, most_in_flight, open_gate, put, seen, wait_ended, wt)
+    K, M, begin_put, cached, count, durable, ended, expect,
+    fault, gate, gated, most_in_flight, open_gate, ping, put, seen,
+    wait_ended, wt)
 
 
 def test_writeback():
@@ -153,8 +154,7 @@ def test_dirty_max():
             for i in range(128):
                 put(h, i * 8192, 4096, 1)
             late = begin_put(h, 4 * M, 4096, 1)
-            for _ in range(200):
-                h.pread(512, 0)
+            ping(h, 0)
             assert not late.done()
             open_gate(server)
             expect(late.wait(), 0)
