@@ -350,19 +350,29 @@ assert_moves (const struct simulation *like, uint64_t soon, unsigned percent)
 
 static const uint64_t commits[] = { MS, 5 * MS, 20 * MS };
 
-/* All that a commit takes is its own. */
+/* Commits that take SHARE of their time more for each batch, one in STALLS
+ * stalls; 8 to MOST writers.
+ */
 static void
-test_group_commit (void **state)
+assert_all_move (double share, unsigned stalls, unsigned most, unsigned percent)
 {
   unsigned i, writers;
   struct simulation s;
 
-  (void) state;
   for (i = 0; i < ARRAY_LEN (commits); ++i)
-    for (writers = 8; writers <= DEPTH_MOST; writers *= 2) {
-      begin_commits (&s, commits[i], 0, writers);
-      assert_moves (&s, 5000 * MS, 95);
+    for (writers = 8; writers <= most; writers *= 2) {
+      begin_commits (&s, commits[i], commits[i] * share, writers);
+      s.stalls = stalls;
+      assert_moves (&s, 5000 * MS, percent);
     }
+}
+
+/* All that a commit takes is its own. */
+static void
+test_group_commit (void **state)
+{
+  (void) state;
+  assert_all_move (0, 0, DEPTH_MOST, 95);
 }
 
 /* 1, 5 and 16 at once take 1.2, 3.2 and 5.4 times as long as a commit of none,
@@ -371,15 +381,8 @@ test_group_commit (void **state)
 static void
 test_group_commit_of_some_cost_each (void **state)
 {
-  unsigned i, writers;
-  struct simulation s;
-
   (void) state;
-  for (i = 0; i < ARRAY_LEN (commits); ++i)
-    for (writers = 8; writers <= 32; writers *= 2) {
-      begin_commits (&s, commits[i], commits[i] / 5, writers);
-      assert_moves (&s, 5000 * MS, 85);
-    }
+  assert_all_move (0.2, 0, 32, 85);
 }
 
 /* From the start on, with as many writers as are let in at first. */
@@ -400,16 +403,8 @@ test_group_commit_at_once (void **state)
 static void
 test_group_commit_with_stalls (void **state)
 {
-  unsigned i, writers;
-  struct simulation s;
-
   (void) state;
-  for (i = 0; i < ARRAY_LEN (commits); ++i)
-    for (writers = 8; writers <= 32; writers *= 2) {
-      begin_commits (&s, commits[i], commits[i] / 5, writers);
-      s.stalls = 200;
-      assert_moves (&s, 5000 * MS, 90);
-    }
+  assert_all_move (0.2, 200, 32, 90);
 }
 
 /* What proved to be better is given up when it is no longer, and found again.
