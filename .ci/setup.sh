@@ -121,3 +121,33 @@ bootstrap_if_needed ()
   fi
   step "$1" "Bootstrap" ./bootstrap
 }
+
+# find_sources WORK LOG: sets $sources to a folder with the sources in which
+# nothing was configured, as a build in another folder needs it: this one, or,
+# after ./configure in it, a copy in WORK/source.
+find_sources ()
+{
+  if ! [ -e config.status ]; then
+    sources=$PWD
+    return
+  fi
+  sources=$1/source
+  step "$2" "Copy the sources, because ./configure ran here" \
+    copy_sources "$sources" || {
+      echo "The tree cannot be copied: run \`make distclean' in it first" >&2
+      return 1
+    }
+}
+
+# Times are kept, so that make builds again only what has changed.
+copy_sources ()
+{
+  rm -rf "$1" && mkdir -p "$1" &&
+  find . -mindepth 1 -maxdepth 1 \
+    ! -name .git ! -name 'build*' ! -name sanitized ! -name mutants \
+    ! -name 'wtcache-[0-9]*' -exec cp -a -t "$1" {} + &&
+  cp -a build-aux "$1" &&
+  cd "$1" &&
+  { ! [ -e Makefile ] || make distclean; } &&
+  rm -f config.status
+}
