@@ -15,9 +15,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
 import tap  # noqa: E402
 
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
-TOOLS = os.path.join(TOP, "completions", "wtcachectl")
+TOOLS = os.path.join(TOP, "packaging", "completions", "wtcachectl")
 BUILT = os.environ.get("top_builddir", TOP)
-OWN = os.path.join(TOP, "completions", "nbdkit-wtcache-filter")
+OWN = os.path.join(TOP, "packaging", "completions", "nbdkit-wtcache-filter")
 FRAMEWORK = "/usr/share/bash-completion/bash_completion"
 NBDKITS = "/usr/share/bash-completion/completions/nbdkit"
 FILTER = os.environ["WTCACHE_FILTER"]

@@ -20,7 +20,8 @@ VARIABLES = {"$instance": ".*", "$export": ".*", "$__rate_interval": "5m"}
 
 
 def dashboard():
-    path = os.path.join(TOP, "dashboards", "grafana-dashboard.json")
+    path = os.path.join(TOP, "packaging", "dashboards",
+                        "grafana-dashboard.json")
     with open(path, encoding="utf-8") as f:
         return json.load(f)
 

@@ -47,7 +47,8 @@ def notes():
 
 
 def script(name):
-    with open(os.path.join(TOP, "scripts", name), encoding="utf-8") as f:
+    with open(os.path.join(TOP, "packaging", "scripts", name),
+              encoding="utf-8") as f:
         return f.read()
 
 

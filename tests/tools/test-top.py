@@ -552,7 +552,8 @@ def offered(*words):
     framework = "/usr/share/bash-completion/bash_completion"
     tap.require(os.path.exists(TOP), "wtcache-top is not built")
     tap.require(os.path.exists(framework), "bash-completion is missing")
-    own = os.path.join(HERE, "..", "..", "completions", "wtcache-top")
+    own = os.path.join(HERE, "..", "..", "packaging", "completions",
+                       "wtcache-top")
     script = """
         . "$1" && . "$2" || exit
         shift 2
