@@ -14,6 +14,11 @@
  */
 extern int backend_init (struct backend *b, nbdkit_next *next);
 
+/* The minimum block of the layer below: 1 if it takes any request.  A power of
+ * two, unlike traits.block also below 512.
+ */
+extern uint32_t backend_minimum (struct backend *b);
+
 /* Block status from the layer below, into EXTENTS.  0 or an errno. */
 extern int backend_extents (struct backend *b, uint32_t len, uint64_t offset,
                             uint32_t flags, struct nbdkit_extents *extents);

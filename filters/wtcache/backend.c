@@ -114,6 +114,18 @@ call_flush (struct backend *b)
   return result (r, err);
 }
 
+uint32_t
+backend_minimum (struct backend *b)
+{
+  nbdkit_next *next = b->next;
+  uint32_t minimum, preferred, maximum;
+
+  /* nbdkit has the answer since backend_init asked, and so no error. */
+  if (next->block_size (next, &minimum, &preferred, &maximum) == -1)
+    return b->traits.block;
+  return max_u64 (minimum, 1);
+}
+
 int
 backend_extents (struct backend *b, uint32_t len, uint64_t offset,
                  uint32_t flags, struct nbdkit_extents *extents)

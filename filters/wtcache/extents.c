@@ -132,12 +132,44 @@ free_extents (struct nbdkit_extents **e)
     nbdkit_extents_free (*e);
 }
 
+/* Asks the layer below, in place of what *BELOW has. */
+static int
+ask_below (struct backend *b, uint64_t from, uint64_t to, uint32_t flags,
+           struct nbdkit_extents **below)
+{
+  free_extents (below);
+  *below = nbdkit_extents_new (from, to);
+  if (*below == NULL)
+    return ENOMEM;
+  return backend_extents (b, to - from, from, flags, *below);
+}
+
+/* Whether an answer from below says anything of the byte at OFFSET. */
+static bool
+reaches (const struct nbdkit_extents *below, uint64_t offset)
+{
+  const size_t n = nbdkit_extents_count (below);
+  struct nbdkit_extent last;
+
+  if (n == 0)
+    return false;
+  last = nbdkit_get_extent (below, n - 1);
+  return last.offset + last.length > offset;
+}
+
+/* The layer below is asked in its own blocks, so from before OFFSET if that is
+ * inside one.  Its answer may end after any byte, also before OFFSET, and one
+ * extent is all that NBDKIT_FLAG_REQ_ONE asks for: then it is asked for more.
+ * If that does not reach OFFSET either, that block is told to be data, which is
+ * true of everything.  For example, over blocks of 4096 bytes and a plugin of
+ * which each answer has 1000, [1024, 4096) is data.
+ */
 int
 extents_get (struct client *c, uint32_t len, uint64_t offset, uint32_t flags,
              struct nbdkit_extents *extents)
 {
   struct pagecache *pc = &c->export->pc;
-  const uint64_t block = block_size (pc);
+  const uint32_t block = backend_minimum (c->own);
   CLEANUP (free_extents) struct nbdkit_extents *below = NULL;
   uint64_t end = offset + len, from, to;
   struct data data;
@@ -151,13 +183,15 @@ extents_get (struct client *c, uint32_t len, uint64_t offset, uint32_t flags,
   to = min_u64 (round_up (end, block), pc->size);
   to = min_u64 (to, from + round_down (UINT32_MAX, block));
   end = min_u64 (end, to);
-  below = nbdkit_extents_new (from, to);
-  if (below == NULL)
-    return ENOMEM;
-  err = backend_extents (c->own, to - from, from, flags, below);
+  err = ask_below (c->own, from, to, flags, &below);
+  if (err == 0 && !reaches (below, offset))
+    err = ask_below (c->own, from, to, flags & ~NBDKIT_FLAG_REQ_ONE, &below);
   data.nr_exclusive = find_exclusive (&pc->zeroes, offset, end, data.exclusive);
   if (data.nr_exclusive == MOST_RUNS)
     end = data.exclusive[MOST_RUNS - 1].end;
+  if (err == 0 && !reaches (below, offset))
+    return add (extents, (struct nbdkit_extent){ from, block, 0 }, offset, end,
+                &data);
   for (i = 0; err == 0 && i < nbdkit_extents_count (below); ++i)
     err = add (extents, nbdkit_get_extent (below, i), offset, end, &data);
   return err;
