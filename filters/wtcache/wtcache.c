@@ -7,8 +7,9 @@
  * the cache, while its own `next` can still be called.
  *
  * One thread of ours looks at the clock: it writes the statistics, pokes
- * write-back, and learns that the server was told to stop, which nbdkit tells
- * filters in no other way than by ending a sleep.
+ * write-back, and learns that the server was told to stop: nbdkit reports that
+ * to filters only by ending a sleep in nbdkit_nanosleep.  A server that stops
+ * without being told (nbdkit -s) ends that thread in .cleanup.
  */
 
 #include <config.h>
@@ -44,6 +45,10 @@ NBDKIT_DLL_PUBLIC int wtcache_debug_requests;
 
 static pthread_t clock_thread;
 static bool clock_runs; /* main thread only */
+/* Ends the clock where no signal does: with "nbdkit -s" the server ends with
+ * its one connection.  Relaxed: polled.
+ */
+static _Atomic bool clock_ends;
 /* The registry may be used: from .get_ready to .cleanup.  Acquire in .prepare
  * pairs with release in these.
  */
@@ -157,13 +162,15 @@ run_clock (void *arg)
 {
   unsigned ticks = 0;
 
-  while (nbdkit_nanosleep (0, TICK_NS) == 0) {
+  /* nbdkit_nanosleep fails once the server was told to stop. */
+  while (!atomic_load_explicit (&clock_ends, memory_order_relaxed) &&
+         nbdkit_nanosleep (0, TICK_NS) == 0) {
     if (registry.parallel)
       exports_for_each (writeback_tick, NULL);
     if (++ticks % STATS_TICKS == 0)
       write_stats ();
   }
-  /* The server was told to stop: from now on nothing is held back. */
+  /* The server stops: from now on nothing is held back. */
   atomic_store_explicit (&registry.stopping, true, memory_order_relaxed);
   if (registry.parallel)
     exports_for_each (writeback_begin_drain, NULL);
@@ -241,6 +248,7 @@ wtcache_cleanup (nbdkit_backend *nxdata)
 {
   (void) nxdata;
   atomic_store_explicit (&serving, false, memory_order_release);
+  atomic_store_explicit (&clock_ends, true, memory_order_relaxed);
   if (clock_runs)
     pthread_join (clock_thread, NULL);
   clock_runs = false;
