@@ -23,7 +23,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "export.h"
 #include "metrics.h"
@@ -654,45 +653,31 @@ put_all (FILE *f, const struct sample *first)
   put_memory (f);
   put_curve (f);
   put_settings (f);
-  return fflush (f) == 0 && !ferror (f) ? 0 : EIO;
-}
-
-/* Prometheus reads whole files only: another one is written, and takes the
- * name of this.
- */
-static int
-write_file (const char *file, const struct sample *first)
-{
-  char *other;
-  FILE *f;
-  int err = 0;
-
-  if (asprintf (&other, "%s.new", file) == -1)
-    return ENOMEM;
-  f = fopen (other, "we");
-  if (f == NULL)
-    err = errno;
-  else {
-    err = put_all (f, first);
-    if (fclose (f) != 0 && err == 0)
-      err = errno;
-    if (err == 0 && rename (other, file) != 0)
-      err = errno;
-    if (err != 0)
-      unlink (other);
-  }
-  free (other);
-  return err;
+  return fflush (f) == 0 && !ferror (f) ? 0 : ENOMEM;
 }
 
 int
-metrics_write (const char *file)
+metrics_text (char **text, size_t *len)
 {
   struct samples all = { .end = &all.first };
+  FILE *f;
   int err;
 
+  *text = NULL;
   exports_for_each (take_sample, &all);
-  err = all.err ? all.err : write_file (file, all.first);
+  err = all.err;
+  f = err == 0 ? open_memstream (text, len) : NULL;
+  if (err == 0 && f == NULL)
+    err = ENOMEM;
+  if (f) {
+    err = put_all (f, all.first);
+    if (fclose (f) != 0)
+      err = ENOMEM;
+  }
   free_samples (&all);
+  if (err != 0) {
+    free (*text);
+    *text = NULL;
+  }
   return err;
 }

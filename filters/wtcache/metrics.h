@@ -5,9 +5,9 @@
 #ifndef WTCACHE_METRICS_H
 #define WTCACHE_METRICS_H
 
-/* Writes all metrics of all exports to FILE, replacing it at once.  0 or an
- * errno.
- */
-extern int metrics_write (const char *file);
+#include <stddef.h>
+
+/* All metrics of all exports as text, which the caller frees.  0 or ENOMEM. */
+extern int metrics_text (char **text, size_t *len);
 
 #endif /* WTCACHE_METRICS_H */

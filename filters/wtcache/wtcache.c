@@ -28,8 +28,10 @@
 #include "metrics.h"
 #include "nbdkit-compat.h"
 #include "options.h"
+#include "ownfile.h"
 #include "probes.h"
 #include "readahead.h"
+#include "repeat.h"
 #include "request.h"
 #include "trace.h"
 #include "workers.h"
@@ -91,16 +93,90 @@ wtcache_config_complete (nbdkit_next_config_complete *next,
   return next (nxdata);
 }
 
-static int
-write_stats (void)
-{
-  const int err = options.stats ? metrics_write (options.stats) : 0;
+/* The first line of the statistics: no other file has it. */
+#define STATS_MARK                                                             \
+  "# Statistics of nbdkit-wtcache-filter, which replaces this file\n"
+#define WHY_BYTES 512
 
-  if (err == 0)
-    return 0;
-  errno = err;
-  nbdkit_error ("wtcache-stats=%s: cannot write: %m", options.stats);
+static struct ownfile stats_file = { .mark = STATS_MARK, .lock = -1 };
+static struct repeat stats_repeat; /* clock thread; main thread at the end */
+
+static int
+write_stats (char *why, size_t size)
+{
+  char *text;
+  size_t len;
+  int r;
+
+  if (metrics_text (&text, &len) != 0) {
+    snprintf (why, size, "cannot write: %s", strerror (ENOMEM));
+    return -1;
+  }
+  r = ownfile_replace (&stats_file, text, len, why, size);
+  free (text);
+  return r;
+}
+
+/* Writes the statistics; what repeats is logged once, then counted. */
+static void
+renew_stats (void)
+{
+  char why[WHY_BYTES];
+  bool failed;
+
+  if (stats_file.lock == -1)
+    return;
+  failed = write_stats (why, sizeof why) == -1;
+  switch (repeat_note (&stats_repeat, failed, now_ns ())) {
+  case REPEAT_BEGAN:
+    nbdkit_error ("wtcache-stats=%s: %s; it is tried again every few seconds",
+                  options.stats, why);
+    break;
+  case REPEAT_GOES_ON:
+    nbdkit_error ("wtcache-stats=%s: %s; failed %" PRIu64 " times so far",
+                  options.stats, why, stats_repeat.count);
+    break;
+  case REPEAT_ENDED:
+    nbdkit_error ("wtcache-stats=%s: written again, after %" PRIu64 " failures",
+                  options.stats, stats_repeat.count);
+    break;
+  case REPEAT_SILENT:
+    break;
+  }
+}
+
+static int
+refuse_stats (const char *why)
+{
+  nbdkit_error ("wtcache-stats=%s: %s", options.stats, why);
   return -1;
+}
+
+/* Whatever can be seen before the server goes into the background. */
+static int
+check_stats (void)
+{
+  char why[WHY_BYTES];
+
+  stats_file.path = options.stats;
+  if (options.stats && ownfile_check (&stats_file, why, sizeof why) == -1)
+    return refuse_stats (why);
+  return 0;
+}
+
+/* The server has its user now (nbdkit -u). */
+static int
+begin_stats (void)
+{
+  char why[WHY_BYTES];
+
+  if (options.stats == NULL)
+    return 0;
+  if (ownfile_lock (&stats_file, why, sizeof why) == 0 &&
+      write_stats (why, sizeof why) == 0)
+    return 0;
+  ownfile_unlock (&stats_file);
+  return refuse_stats (why);
 }
 
 static void
@@ -145,7 +221,7 @@ wtcache_get_ready (int thread_model)
                   options.size);
     return -1;
   }
-  if (write_stats () == -1 || make_controllable () == -1)
+  if (check_stats () == -1 || make_controllable () == -1)
     return -1;
   /* nbdkit -D wtcache.requests=1: it was set before. */
   if (wtcache_debug_requests)
@@ -168,7 +244,7 @@ run_clock (void *arg)
     if (registry.parallel)
       exports_for_each (writeback_tick, NULL);
     if (++ticks % STATS_TICKS == 0)
-      write_stats ();
+      renew_stats ();
   }
   /* The server stops: from now on nothing is held back. */
   atomic_store_explicit (&registry.stopping, true, memory_order_relaxed);
@@ -185,6 +261,8 @@ wtcache_after_fork (nbdkit_backend *nxdata)
 
   (void) nxdata;
   registry_after_fork ();
+  if (begin_stats () == -1)
+    return -1;
   if (registry.parallel) {
     workers_start (MOST_THREADS);
     if (!workers_are_there ()) {
@@ -254,7 +332,7 @@ wtcache_cleanup (nbdkit_backend *nxdata)
   clock_runs = false;
   control_stop (); /* its commands need the workers */
   workers_stop ();
-  write_stats ();
+  renew_stats ();
   exports_for_each (log_left, NULL);
 }
 
@@ -264,6 +342,7 @@ wtcache_unload (void)
   control_unbind ();
   if (registry.settings.page_size != 0)
     registry_destroy ();
+  ownfile_unlock (&stats_file);
   free (options.stats);
   free (options.control);
 }

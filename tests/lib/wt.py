@@ -528,7 +528,9 @@ class Server:
         assert status is None, (
             "the server ended with status %s:\n%s" % (status, self.stderr()))
         pidfile = self.path("pid")
-        return os.path.exists(pidfile) and os.path.getsize(pidfile) > 0
+        stats = (self.filter_options or {}).get("wtcache-stats", pidfile)
+        return (os.path.exists(pidfile) and os.path.getsize(pidfile) > 0
+                and os.path.exists(stats))
 
     # Ending.
 

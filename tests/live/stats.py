@@ -42,7 +42,9 @@ class Stats:
         assert text.endswith("\n"), text[-100:]
         family = None
         seen = set()
-        for line in text.splitlines():
+        first, *lines = text.splitlines()
+        assert first.startswith("# Statistics of nbdkit-wtcache"), first
+        for line in lines:
             if line.startswith("# HELP "):
                 family, told = line.split(" ", 3)[2:]
                 assert family not in self.types and told, line
@@ -481,6 +483,9 @@ def test_always_whole():
             expect(stats.types["wtcache_build_info"], "gauge")
             return len(seen) >= 4
         wt.wait_until(look, "it was replaced some times")
+        expect(sorted(name for name in os.listdir(server.folder)
+                      if name.startswith("stats") and ".new" not in name),
+               ["stats.prom", "stats.prom.lock"])
         at_end(server)
         expect([name for name in os.listdir(server.folder)
                 if name.startswith("stats")], ["stats.prom"])

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Files that are replaced whole, and only if they are ours.  See ownfile.c. */
+
+#ifndef WTCACHE_OWNFILE_H
+#define WTCACHE_OWNFILE_H
+
+#include <stddef.h>
+
+struct ownfile {
+  const char *path;
+  const char *mark; /* the first line, with its newline */
+  int lock;         /* -1: not locked */
+};
+
+/* All return 0, or -1 and the reason in WHY, one line of at most SIZE bytes. */
+
+/* Whether the file may be replaced and no other process has locked it. */
+extern int ownfile_check (const struct ownfile *f, char *why, size_t size);
+/* Keeps other processes from writing the file, until ownfile_unlock. */
+extern int ownfile_lock (struct ownfile *f, char *why, size_t size);
+extern void ownfile_unlock (struct ownfile *f);
+/* Replaces the file by the mark and TEXT. */
+extern int ownfile_replace (const struct ownfile *f, const char *text,
+                            size_t len, char *why, size_t size);
+
+#endif /* WTCACHE_OWNFILE_H */
