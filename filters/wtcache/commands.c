@@ -12,6 +12,7 @@
  *   discard export=NAME offset=BYTES length=BYTES
  *   prefetch export=NAME offset=BYTES length=BYTES
  *   set KEY=VALUE
+ *   get
  *   trace file=PATH seconds=N [export=NAME]
  *
  * A name means all caches of that name: with TLS and without, and those that
@@ -474,17 +475,15 @@ prefetch (struct outcome_of_all *o, struct export *e, uint64_t offset,
     err = prefetch_step (e, offset, n);
   }
   if (err == ERANGE)
-    failed (o, e, "the range ends after the export, at %" PRIu64 " bytes",
-            e->pc.size);
+    failed (o, e, "the range ends after the export, at %s",
+            size_text (e->pc.size).s);
   else if (err == EFBIG)
-    failed (o, e,
-            "more than half of the cache, %" PRIu64 " bytes, would push itself "
-            "out",
-            most);
+    failed (o, e, "more than half of the cache, %s, would push itself out",
+            size_text (most).s);
   else if (err == ENOTCONN)
     failed_without_backend (o, e, "let a client send a cache request");
   else if (err != 0)
-    failed (o, e, "reading at %" PRIu64 " failed: %s", offset - n,
+    failed (o, e, "reading at %s failed: %s", size_text (offset - n).s,
             strerror (err));
 }
 
@@ -535,9 +534,9 @@ set_size (struct options *new)
   exports_for_each (add_held, &held);
   if (new->size < least) {
     snprintf (new->why, sizeof new->why,
-              "must be at least %" PRIu64 ": buffers and tables that were made "
-              "for the size at the start take most of that",
-              least);
+              "must be at least %s: buffers and tables that were made for the "
+              "size at the start take most of that",
+              size_text (round_up (least, KiB)).s);
     return new->why;
   }
   if (held <= new->size - least)
@@ -546,9 +545,9 @@ set_size (struct options *new)
       return NULL;
     case EFBIG:
       snprintf (new->why, sizeof new->why,
-                "must be at most %" PRIu64 " while the server runs, for which "
-                "it made its tables",
-                memory_most (&registry.memory));
+                "must be at most %s while the server runs, for which it made "
+                "its tables",
+                size_text (memory_most (&registry.memory)).s);
       return new->why;
     }
   snprintf (new->why, sizeof new->why,
@@ -606,10 +605,19 @@ leave_writeback (struct command *cmd)
     control_say (cmd->c, "ok");
 }
 
+static const char *
+without_prefix (const char *key)
+{
+  static const char prefix[] = "wtcache-";
+
+  return strncmp (key, prefix, strlen (prefix)) == 0 ? key + strlen (prefix)
+                                                     : key;
+}
+
 static void
 run_set (struct command *cmd)
 {
-  const char *key = cmd->arguments[0].key;
+  const char *key;
   bool unknown = false;
   struct options new;
   const char *why;
@@ -619,6 +627,7 @@ run_set (struct command *cmd)
     control_say (cmd->c, "usage set needs one name and one value");
     return;
   }
+  key = without_prefix (cmd->arguments[0].key);
   lock_take (&settings_lock);
   new = current;
   why = options_change (&new, key, cmd->arguments[0].value, &unknown);
@@ -634,6 +643,46 @@ run_set (struct command *cmd)
     leave_writeback (cmd);
   else
     control_say (cmd->c, "ok");
+}
+
+/* ---- get ---- */
+
+static void
+say_option (struct conversation *c, const struct options *o, unsigned i)
+{
+  static const char *const origins[] = {
+    [ORIGIN_DEFAULT] = "default",
+    [ORIGIN_START] = "start",
+    [ORIGIN_SET] = "set",
+  };
+  const char *name = options_name (i);
+  char value[4096], *encoded;
+
+  options_format (o, i, value, sizeof value);
+  /* With a serial thread model its default is another one. */
+  if (strcmp (name, "mode") == 0)
+    snprintf (value, sizeof value, "%s",
+              mode_names[atomic_load_explicit (&registry.settings.mode,
+                                               memory_order_relaxed)]);
+  encoded = encode (value);
+  control_say (c, "option name=%s value=%s from=%s changes=%s", name,
+               encoded ? encoded : "", origins[o->origins[i]],
+               yes_no (options_can_change (i)));
+  free (encoded);
+}
+
+static void
+run_get (struct command *cmd)
+{
+  struct options now;
+  unsigned i;
+
+  lock_take (&settings_lock);
+  now = current;
+  lock_drop (&settings_lock);
+  for (i = 0; i < NR_PARAMETERS; ++i)
+    say_option (cmd->c, &now, i);
+  control_say (cmd->c, "ok");
 }
 
 /* ---- trace ---- */
@@ -672,6 +721,17 @@ only_export (struct outcome_of_all *o)
   return NULL;
 }
 
+/* Whether clients have opened an export of that name. */
+static bool
+is_known (struct outcome_of_all *o, const char *name)
+{
+  o->nr = 0;
+  FOR_EACH_EXPORT (e, o, name)
+  {
+  }
+  return o->nr > 0;
+}
+
 static void
 run_trace (struct command *cmd)
 {
@@ -693,6 +753,10 @@ run_trace (struct command *cmd)
     control_say (cmd->c, "%s",
                  o.nr == 0 ? "error no client has opened an export yet"
                            : "usage there are several exports: name one");
+    return;
+  }
+  if (!only && !is_known (&o, name)) {
+    answer_failure (&o, name);
     return;
   }
   err = trace_record (&registry.pools, name, file, seconds, tell_begun, is_over,
@@ -725,6 +789,7 @@ static const struct {
   { "discard", run_discard, " export offset length" },
   { "prefetch", run_prefetch, " export offset length" },
   { "set", run_set, "*" },
+  { "get", run_get, "" },
   { "trace", run_trace, " file seconds export" },
 };
 

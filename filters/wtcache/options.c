@@ -8,14 +8,17 @@
 
 #include <config.h>
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <nbdkit-filter.h>
 
+#include "nearest.h"
 #include "options.h"
 
 #define SECOND UINT64_C (1000000000)
@@ -71,17 +74,53 @@ parse_size (const char *text, uint64_t *bytes)
   return true;
 }
 
+struct size_text
+size_text (uint64_t bytes)
+{
+  static const char suffixes[] = "\0KMGTPE";
+  struct size_text text;
+  unsigned i = 0;
+
+  for (; bytes != 0 && bytes % KiB == 0 && suffixes[i + 1]; ++i)
+    bytes /= KiB;
+  snprintf (text.s, sizeof text.s, "%" PRIu64 "%.1s", bytes, &suffixes[i]);
+  return text;
+}
+
+/* "1GiB", "512kb" and such, without what follows the suffix; false: it is not
+ * one of those.
+ */
+static bool
+without_bytes (const char *text, char *size, size_t room)
+{
+  const size_t digits = strspn (text, "0123456789");
+  const char *rest = text + digits;
+
+  if (digits == 0 || *rest == '\0' || strchr ("kKmMgGtTpPeE", *rest) == NULL ||
+      (strcasecmp (rest + 1, "b") != 0 && strcasecmp (rest + 1, "ib") != 0))
+    return false;
+  snprintf (size, room, "%.*s%c", (int) digits, text,
+            toupper ((unsigned char) *rest));
+  return true;
+}
+
+/* The units of time: the first is meant where there is none. */
+static const struct {
+  const char *name;
+  uint64_t ns;
+} units[] = {
+  { "", SECOND },  { "h", 3600 * SECOND },  { "m", 60 * SECOND },
+  { "s", SECOND }, { "ms", SECOND / 1000 }, { "us", 1000 },
+};
+
+#define TIME_ALLOWED(example)                                                  \
+  "must be a time above 0 and at most 100 years, such as " example             \
+  ", with the unit us, ms, s, m or h (s if there is none)"
+
 /* A time: seconds, or with a unit; ns. */
 static bool
 parse_time (const char *text, uint64_t *ns)
 {
-  static const struct {
-    const char *name;
-    uint64_t ns;
-  } units[] = {
-    { "", SECOND }, { "s", SECOND },      { "ms", SECOND / 1000 },
-    { "us", 1000 }, { "m", 60 * SECOND }, { "h", 3600 * SECOND },
-  };
   char *rest;
   size_t i;
 
@@ -95,6 +134,32 @@ parse_time (const char *text, uint64_t *ns)
       *ns *= units[i].ns;
       return true;
     }
+  return false;
+}
+
+static void
+format_time (uint64_t ns, char *text, size_t size)
+{
+  size_t i = 1;
+
+  while (i + 1 < ARRAY_LEN (units) && ns % units[i].ns != 0)
+    ++i;
+  snprintf (text, size, "%" PRIu64 "%s", ns / units[i].ns, units[i].name);
+}
+
+static bool
+parse_bool (const char *text, bool *yes)
+{
+  static const char *const words[][4] = { { "no", "false", "0", "off" },
+                                          { "yes", "true", "1", "on" } };
+  size_t i, j;
+
+  for (i = 0; i < 2; ++i)
+    for (j = 0; j < ARRAY_LEN (words[i]); ++j)
+      if (strcasecmp (text, words[i][j]) == 0) {
+        *yes = i == 1;
+        return true;
+      }
   return false;
 }
 
@@ -164,7 +229,7 @@ parse_dirty_age (struct options *o, const char *value)
   uint64_t ns;
 
   if (!parse_time (value, &ns) || ns == 0)
-    return "must be a time such as 30, 30s or 500ms";
+    return TIME_ALLOWED ("30, 500ms or 2m");
   o->settings.dirty_age = ns;
   age_given = true;
   return NULL;
@@ -174,7 +239,7 @@ static const char *
 parse_drain (struct options *o, const char *value)
 {
   if (!parse_time (value, &o->settings.drain) || o->settings.drain == 0)
-    return "must be a time such as 60, 60s or 5m";
+    return TIME_ALLOWED ("60, 90s or 5m");
   return NULL;
 }
 
@@ -246,13 +311,7 @@ parse_key (struct options *o, const char *value)
 static const char *
 parse_keep (struct options *o, const char *value)
 {
-  if (strcmp (value, "yes") == 0)
-    o->settings.keep = true;
-  else if (strcmp (value, "no") == 0)
-    o->settings.keep = false;
-  else
-    return "must be yes or no";
-  return NULL;
+  return parse_bool (value, &o->settings.keep) ? NULL : "must be yes or no";
 }
 
 /* The server changes its folder when it goes into the background. */
@@ -278,27 +337,153 @@ parse_control (struct options *o, const char *value)
   return parse_path (&o->control, value);
 }
 
-/* Each returns NULL, or what would be right. */
-static const struct {
+/* ---- values as a user writes them ---- */
+
+/* Of a size of which 0 means ZERO. */
+static void
+format_size_or (uint64_t bytes, const char *zero, char *text, size_t size)
+{
+  snprintf (text, size, "%s", bytes == 0 ? zero : size_text (bytes).s);
+}
+
+static void
+format_total_size (const struct options *o, char *text, size_t size)
+{
+  format_size_or (o->size, "0", text, size);
+}
+
+static void
+format_page_size (const struct options *o, char *text, size_t size)
+{
+  format_size_or (o->settings.page_size, "0", text, size);
+}
+
+static void
+format_mode (const struct options *o, char *text, size_t size)
+{
+  snprintf (text, size, "%s", mode_names[o->settings.mode]);
+}
+
+static void
+format_dirty_max (const struct options *o, char *text, size_t size)
+{
+  if (o->dirty_percent != 0)
+    snprintf (text, size, "%u%%", o->dirty_percent);
+  else
+    format_size_or (o->settings.dirty_max, "auto", text, size);
+}
+
+static void
+format_dirty_age (const struct options *o, char *text, size_t size)
+{
+  format_time (o->settings.dirty_age, text, size);
+}
+
+static void
+format_drain (const struct options *o, char *text, size_t size)
+{
+  format_time (o->settings.drain, text, size);
+}
+
+static void
+format_depth (const struct options *o, char *text, size_t size)
+{
+  if (o->settings.depth == 0)
+    snprintf (text, size, "auto");
+  else
+    snprintf (text, size, "%u", o->settings.depth);
+}
+
+static void
+format_fill (const struct options *o, char *text, size_t size)
+{
+  format_size_or (o->settings.fill, "auto", text, size);
+}
+
+static void
+format_readahead (const struct options *o, char *text, size_t size)
+{
+  format_size_or (o->settings.readahead, "off", text, size);
+}
+
+static void
+format_share (const struct options *o, char *text, size_t size)
+{
+  static const char *const names[] = {
+    [SHARE_AUTO] = "auto",
+    [SHARE_ALWAYS] = "always",
+    [SHARE_NEVER] = "never",
+  };
+
+  snprintf (text, size, "%s", names[o->share]);
+}
+
+static void
+format_key (const struct options *o, char *text, size_t size)
+{
+  snprintf (text, size, "%s", o->settings.one_cache ? "all" : "name");
+}
+
+static void
+format_keep (const struct options *o, char *text, size_t size)
+{
+  snprintf (text, size, "%s", o->settings.keep ? "yes" : "no");
+}
+
+static void
+format_stats (const struct options *o, char *text, size_t size)
+{
+  snprintf (text, size, "%s", o->stats ? o->stats : "");
+}
+
+static void
+format_control (const struct options *o, char *text, size_t size)
+{
+  snprintf (text, size, "%s", o->control ? o->control : "");
+}
+
+/* The parameters; PARSE returns NULL, or what would be right. */
+static const struct parameter {
   const char *key;
   const char *(*parse) (struct options *o, const char *value);
+  void (*format) (const struct options *o, char *text, size_t size);
+  bool size;    /* its values are sizes */
   bool running; /* it can be changed while the server runs */
-} parameters[] = {
-  { "wtcache-size", parse_total_size, true },
-  { "wtcache-page-size", parse_page_size, false },
-  { "wtcache-mode", parse_mode, true },
-  { "wtcache-dirty-max", parse_dirty_max, true },
-  { "wtcache-dirty-age", parse_dirty_age, true },
-  { "wtcache-drain", parse_drain, false },
-  { "wtcache-depth", parse_depth, true },
-  { "wtcache-fill", parse_fill, false },
-  { "wtcache-readahead", parse_readahead, true },
-  { "wtcache-share", parse_share, false },
-  { "wtcache-key", parse_key, false },
-  { "wtcache-keep", parse_keep, false },
-  { "wtcache-stats", parse_stats, false },
-  { "wtcache-control", parse_control, false },
+} parameters[NR_PARAMETERS] = {
+  { "wtcache-size", parse_total_size, format_total_size, true, true },
+  { "wtcache-page-size", parse_page_size, format_page_size, true, false },
+  { "wtcache-mode", parse_mode, format_mode, false, true },
+  { "wtcache-dirty-max", parse_dirty_max, format_dirty_max, true, true },
+  { "wtcache-dirty-age", parse_dirty_age, format_dirty_age, false, true },
+  { "wtcache-drain", parse_drain, format_drain, false, false },
+  { "wtcache-depth", parse_depth, format_depth, false, true },
+  { "wtcache-fill", parse_fill, format_fill, true, false },
+  { "wtcache-readahead", parse_readahead, format_readahead, true, true },
+  { "wtcache-share", parse_share, format_share, false, false },
+  { "wtcache-key", parse_key, format_key, false, false },
+  { "wtcache-keep", parse_keep, format_keep, false, false },
+  { "wtcache-stats", parse_stats, format_stats, false, false },
+  { "wtcache-control", parse_control, format_control, false, false },
 };
+
+const char *
+options_name (unsigned parameter)
+{
+  return parameters[parameter].key + strlen (PREFIX);
+}
+
+void
+options_format (const struct options *o, unsigned parameter, char *text,
+                size_t size)
+{
+  parameters[parameter].format (o, text, size);
+}
+
+bool
+options_can_change (unsigned parameter)
+{
+  return parameters[parameter].running;
+}
 
 const char options_help[] =
     "wtcache-size=SIZE             Memory for everything (default 256M).\n"
@@ -318,11 +503,40 @@ const char options_help[] =
     "wtcache-stats=FILE            Write counters there, as Prometheus text.\n"
     "wtcache-control=SOCKET        Listen there for wtcachectl.";
 
+/* Sets a parameter.  NULL, or what would be right. */
+static const char *
+set (struct options *o, size_t parameter, const char *value, enum origin origin)
+{
+  const struct parameter *p = &parameters[parameter];
+  const char *allowed = p->parse (o, value);
+  char size[32];
+
+  if (allowed == NULL)
+    o->origins[parameter] = origin;
+  else if (p->size && without_bytes (value, size, sizeof size)) {
+    snprintf (o->why, sizeof o->why, "%s: write %s", allowed, size);
+    return o->why;
+  }
+  return allowed;
+}
+
 static int
 refuse (const char *key, const char *value, const char *allowed)
 {
   nbdkit_error ("%s=%s: %s", key, value, allowed);
   return -1;
+}
+
+/* The name of a parameter that a misspelt one is close to; NULL: to none. */
+static const char *
+meant (const char *key)
+{
+  const char *names[NR_PARAMETERS];
+  size_t i;
+
+  for (i = 0; i < NR_PARAMETERS; ++i)
+    names[i] = parameters[i].key;
+  return nearest_name (key, names, NR_PARAMETERS);
 }
 
 int
@@ -331,15 +545,19 @@ options_parse (const char *key, const char *value)
   const char *allowed;
   size_t i;
 
-  for (i = 0; i < ARRAY_LEN (parameters); ++i)
+  for (i = 0; i < NR_PARAMETERS; ++i)
     if (strcmp (key, parameters[i].key) == 0) {
-      allowed = parameters[i].parse (&options, value);
+      allowed = set (&options, i, value, ORIGIN_START);
       return allowed ? refuse (key, value, allowed) : 1;
     }
   /* A misspelt one of ours would otherwise be the plugin's to explain. */
-  if (strncmp (key, PREFIX, strlen (PREFIX)) == 0)
+  if (strncmp (key, PREFIX, strlen (PREFIX)) != 0)
+    return 0;
+  if (meant (key) == NULL)
     return refuse (key, value, "there is no such option of wtcache");
-  return 0;
+  nbdkit_error ("%s=%s: there is no such option of wtcache: is %s meant?", key,
+                value, meant (key));
+  return -1;
 }
 
 /* What has to go together does: NULL, or what does not. */
@@ -351,9 +569,10 @@ check (struct options *o)
 
   if (o->size < 16 * (uint64_t) s->page_size) {
     snprintf (o->why, sizeof o->why,
-              "wtcache-size=%" PRIu64 ": must be at least 16 pages, that is "
-              "%" PRIu64 ", with wtcache-page-size=%" PRIu32,
-              o->size, 16 * (uint64_t) s->page_size, s->page_size);
+              "wtcache-size=%s: must be at least 16 pages, that is %s, with "
+              "wtcache-page-size=%s",
+              size_text (o->size).s, size_text (16 * (uint64_t) s->page_size).s,
+              size_text (s->page_size).s);
     return o->why;
   }
   if (o->dirty_percent != 0)
@@ -362,9 +581,9 @@ check (struct options *o)
   dirty_max = s->dirty_max;
   if (dirty_max > o->size / 2) {
     snprintf (o->why, sizeof o->why,
-              "wtcache-dirty-max=%" PRIu64 ": must be at most half of "
-              "wtcache-size, that is %" PRIu64,
-              dirty_max, o->size / 2);
+              "wtcache-dirty-max=%s: must be at most half of wtcache-size, "
+              "that is %s",
+              size_text (dirty_max).s, size_text (o->size / 2).s);
     return o->why;
   }
   return NULL;
@@ -381,6 +600,25 @@ options_check (void)
   return -1;
 }
 
+/* Why a parameter cannot be changed. */
+static const char *
+why_not (struct options *o, const char *key)
+{
+  static const char those[] =
+      "only size, dirty-max, dirty-age, depth, readahead and mode can be "
+      "changed while the server runs";
+  char full[64];
+  const char *name;
+
+  snprintf (full, sizeof full, PREFIX "%.40s", key);
+  name = meant (full);
+  if (name == NULL || strcmp (name, full) == 0)
+    return those;
+  snprintf (o->why, sizeof o->why, "%s; is %s meant?", those,
+            name + strlen (PREFIX));
+  return o->why;
+}
+
 const char *
 options_change (struct options *o, const char *key, const char *value,
                 bool *unknown)
@@ -389,15 +627,15 @@ options_change (struct options *o, const char *key, const char *value,
   size_t i;
 
   *unknown = false;
-  for (i = 0; i < ARRAY_LEN (parameters); ++i)
-    if (parameters[i].running &&
-        strcmp (key, parameters[i].key + strlen (PREFIX)) == 0) {
-      why = parameters[i].parse (o, value);
+  if (strncmp (key, PREFIX, strlen (PREFIX)) == 0)
+    key += strlen (PREFIX);
+  for (i = 0; i < NR_PARAMETERS; ++i)
+    if (parameters[i].running && strcmp (key, options_name (i)) == 0) {
+      why = set (o, i, value, ORIGIN_SET);
       return why ? why : check (o);
     }
   *unknown = true;
-  return "only size, dirty-max, dirty-age, depth, readahead and mode can be "
-         "changed while the server runs";
+  return why_not (o, key);
 }
 
 void

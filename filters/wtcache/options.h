@@ -12,6 +12,11 @@
 
 enum share { SHARE_AUTO, SHARE_ALWAYS, SHARE_NEVER };
 
+/* Where the value of a parameter came from. */
+enum origin { ORIGIN_DEFAULT, ORIGIN_START, ORIGIN_SET };
+
+#define NR_PARAMETERS 14
+
 struct options {
   uint64_t size; /* wtcache-size, bytes */
   enum share share;
@@ -20,6 +25,7 @@ struct options {
   char *stats;            /* absolute paths, or NULL */
   char *control;
   struct settings settings;
+  enum origin origins[NR_PARAMETERS]; /* in the order of options_name */
   char why[200]; /* what is wrong, where that has numbers in it */
 };
 
@@ -32,13 +38,25 @@ extern int options_parse (const char *key, const char *value);
 /* All parameters are there: 0, or -1 after it told what does not go together.
  */
 extern int options_check (void);
-/* Changes a parameter while the server runs: KEY is its name without
+/* Changes a parameter while the server runs: KEY is its name, with or without
  * "wtcache-".  All is done in *O, a copy of `options`.  NULL, or why not, in
  * one line; *UNKNOWN: because there is none of that name that can be changed
  * so.
  */
 extern const char *options_change (struct options *o, const char *key,
                                    const char *value, bool *unknown);
+/* The name of a parameter without "wtcache-". */
+extern const char *options_name (unsigned parameter);
+/* Its value as a user writes it: "256M", "30s", "auto". */
+extern void options_format (const struct options *o, unsigned parameter,
+                            char *text, size_t size);
+/* Whether options_change can change it. */
+extern bool options_can_change (unsigned parameter);
+/* A size as a user writes it, exactly: 268435456 is "256M", 1000 is "1000". */
+struct size_text {
+  char s[24];
+};
+extern struct size_text size_text (uint64_t bytes);
 /* Tells which of the given options have no effect with this thread model. */
 extern void options_tell_without_effect (void);
 

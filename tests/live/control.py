@@ -5,6 +5,7 @@ with its effect at the disk."""
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -406,12 +407,12 @@ def test_prefetch_that_fails():
         assert "no connection that can be used" in err, err
         seen(h, 0, 512)
         err = ctl(server, "prefetch", "a", "63M", "2M", status=1)
-        assert "ends after the export, at 67108864 bytes" in err, err
+        assert "ends after the export, at 64M" in err, err
         err = ctl(server, "prefetch", "a", 0, "5M", status=1)
-        assert "more than half of the cache, 4194304 bytes" in err, err
+        assert "more than half of the cache, 4M," in err, err
         fault(server, "read", "EIO", first=M, last=M)
         err = ctl(server, "prefetch", "a", 0, "2M", status=1)
-        assert "reading at 1048576 failed: Input/output error" in err, err
+        assert "reading at 1M failed: Input/output error" in err, err
         expect(count(server, "read", 0, 1), 1)
 
 
@@ -462,9 +463,10 @@ def test_set_size_that_does_not_fit():
         # From half of the bound on write-back tries, and then this would fail.
         put(h, 0, 4 * M, 1)
         err = ctl(server, "set", "size", "1G", status=1)
-        assert "must be at most 67108864 while the server runs" in err, err
+        assert "must be at most 64M while the server runs" in err, err
         err = ctl(server, "set", "size", "1M", status=2)
-        assert "wtcache-dirty-max=8388608: must be at most half" in err, err
+        assert ("wtcache-dirty-max=8M: must be at most half of wtcache-size, "
+                "that is 512K" in err), err
         ctl(server, "set", "dirty-max", "20%")
         err = ctl(server, "set", "size", "1M", status=1)
         assert "buffers and tables" in err, err
@@ -615,6 +617,101 @@ def test_set_refuses():
             assert "can be changed" in err, err
 
 
+def test_set_by_the_full_name():
+    """As it stands on nbdkit's command line."""
+    with controlled() as server:
+        ctl(server, "set", "wtcache-size", "4M")
+        ctl(server, "set", "wtcache-mode", "writethrough")
+        found = report(server)["server"]
+        expect((found["size"], found["mode"]), (4 * M, "writethrough"))
+        err = ctl(server, "set", "wtcache-page-size", "4K", status=2)
+        assert "only size, " in err, err
+
+
+def test_set_tells_what_is_meant():
+    with controlled() as server:
+        for name, meant in (("dirty-mx", "dirty-max"), ("sizs", "size"),
+                            ("wtcache-deptj", "depth"), ("rdeadahead",
+                                                         "readahead")):
+            err = ctl(server, "set", name, "1M", status=2)
+            assert err.endswith("; is %s meant?\n" % meant), err
+        err = ctl(server, "set", "size", "8MiB", status=2)
+        assert err.endswith(": write 8M\n"), err
+        err = ctl(server, "set", "dirty-age", "5d", status=2)
+        for word in "above 0", "100 years", "us, ms, s, m or h":
+            assert word in err, err
+
+
+# Get.
+
+def options_of(server):
+    found = json.loads(ctl(server, "get", "--json"))["options"]
+    return {o["name"]: (o["value"], o["from"]) for o in found}
+
+
+def test_get():
+    """Each option as it is now, and where that came from."""
+    with controlled(size="16M", dirty_max="20%", drain="90s") as server:
+        expect(options_of(server), {
+            "size": ("16M", "start"), "page-size": ("4K", "default"),
+            "mode": ("writeback", "default"), "dirty-max": ("20%", "start"),
+            "dirty-age": ("30s", "default"), "drain": ("90s", "start"),
+            "depth": ("auto", "default"), "fill": ("512", "start"),
+            "readahead": ("off", "start"), "share": ("auto", "default"),
+            "key": ("name", "default"), "keep": ("yes", "default"),
+            "stats": ("", "default"), "control": (server.path("ctl"),
+                                                  "start")})
+        ctl(server, "set", "size", "8388608")
+        ctl(server, "set", "depth", "3")
+        ctl(server, "set", "dirty-age", "1500ms")
+        ctl(server, "set", "mode", "writearound")
+        ctl(server, "set", "depth", "99", status=2)
+        found = options_of(server)
+        expect([found[name] for name in ("size", "depth", "dirty-age", "mode")],
+               [("8M", "set"), ("3", "set"), ("1500ms", "set"),
+                ("writearound", "set")])
+        expect(ctl(server, "get", "wtcache-size").split(),
+               ["size", "8M", "changed", "by", "wtcachectl"])
+        expect(ctl(server, "get").count("\n"), 14)
+        err = ctl(server, "get", "dirty-mx", status=2)
+        assert "is dirty-max meant?" in err, err
+
+
+def test_get_of_a_thread_model_that_is_not_parallel():
+    with controlled({"thread_model": "serialize-requests"}) as server:
+        expect(options_of(server)["mode"], ("through", "default"))
+
+
+# JSON.
+
+def test_json_of_every_command():
+    """What a command has to say is one object, also where it fails."""
+    with controlled() as server:
+        h = server.connect()
+        put(h, 0, 64 * K, 1)
+        seen(h, M, 4 * K)
+        path = server.path("t")
+        for words, wanted in (
+                (["flush"], {}),
+                (["drop"], {"bytes": 68 * K}),
+                (["prefetch", "", 0, "4K"], {}),
+                (["set", "depth", 3], {}),
+                (["discard", "", 0, "4K", "--yes"], {"bytes": 0}),
+                (["trace", path, 1], {"requests": 0})):
+            process = run(server, "--json", *words)
+            out, _ = process.communicate()
+            expect((process.returncode, json.loads(out)),
+                   (0, dict(wanted, command=words[0], ok=True, notes=[])))
+        for words, status in ((["flush", "nosuch"], 1),
+                              (["set", "depth", 99], 2)):
+            process = run(server, "--json", *words)
+            out, err = process.communicate()
+            expect(process.returncode, status)
+            found = json.loads(out)
+            expect((found["command"], found["ok"]), (words[0], False))
+            assert found["error"] in err, (found, err)
+
+
 # Trace.
 
 def begin_trace(server, *words, **more):
@@ -730,6 +827,9 @@ def test_trace_that_is_refused():
         os.symlink(path + ".else", path + ".link")
         ctl(server, "trace", path + ".link", 1, "a", status=1)
         ctl(server, "trace", server.path("no/t"), 1, "a", status=1)
+        err = ctl(server, "trace", path + "5", 1, "nosuch", status=1)
+        assert 'no client has opened an export "nosuch" yet' in err, err
+        assert not os.path.exists(path + "5")
         process = begin_trace(server, path + "2", 3600, "a")
         err = ctl(server, "trace", path + "3", 1, "b", status=1)
         assert "being recorded already" in err, err
@@ -932,7 +1032,8 @@ def test_usage():
         path = server.path("ctl")
         for words in ([], [path], [path, "x"], [path, "flush", "a", "b"],
                       [path, "status", "x"], ["--bad", path, "status"],
-                      [path, "--json", "flush"], [path, "drop", "--yes"],
+                      [path, "drop", "--yes"], [path, "--timeout=x", "flush"],
+                      [path, "--timeout=0", "flush"], ["--timeout"], ["x"],
                       [path, "prefetch", "", "0"],
                       [path, "prefetch", "", "x", "1"],
                       [path, "prefetch", "", "0", "1X"],
@@ -949,10 +1050,121 @@ def test_usage():
                                capture_output=True, text=True)
         expect(found.returncode, 1)
         assert "cannot connect: No such file" in found.stderr, found.stderr
-        for option in "--help", "--version":
-            found = subprocess.run([TOOL, option], capture_output=True,
+        for words in (["--help"], ["-h"], ["--version"], ["help"],
+                      [path, "help"], [path, "flush", "-h"]):
+            found = subprocess.run([TOOL, *words], capture_output=True,
                                    text=True, check=True)
             assert "wtcachectl" in found.stdout and found.stderr == ""
+
+
+def test_misspelt():
+    """The one line says which word is meant."""
+    for words, meant in ((["x/y", "stauts"], "status"), (["flsuh"], "flush"),
+                         (["x/y", "status", "--jsn"], "--json"),
+                         (["--timeuot=3", "status"], "--timeout"),
+                         (["x/y", "prefetch", "", "0", "1GiB"], "1G"),
+                         (["x/y", "prefetch", "", "16kb", "1"], "16K")):
+        found = subprocess.run([TOOL, *words], capture_output=True, text=True)
+        expect((found.returncode, found.stdout), (2, ""), str(words))
+        assert (found.stderr.endswith("is %s meant?\n" % meant)
+                or found.stderr.endswith("write %s\n" % meant)), found.stderr
+
+
+def test_server_that_is_stopped():
+    """It answers nothing: status ends by itself, others when they are told
+    to."""
+    with controlled() as server:
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            err = ctl(server, "status", status=1)
+            assert "no answer in 5 s: the server is stopped" in err, err
+            err = ctl(server, "flush", "--timeout=1", status=1)
+            assert "no answer in 1 s" in err, err
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        ctl(server, "status")
+
+
+# The usual folder.
+
+class Usual:
+    """Servers with their sockets in a folder that takes the place of
+    /run/wtcache."""
+
+    def __init__(self, *names):
+        self.servers = {}
+        for name in names:
+            server = wt.Server({"wtcache-size": "8M"}, start=False)
+            if not self.servers:
+                self.folder = server.path("run")
+                os.mkdir(self.folder)
+            server.filter_options["wtcache-control"] = os.path.join(
+                self.folder, name + ".ctl")
+            server.start()
+            self.servers[name] = server
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        for server in reversed(list(self.servers.values())):
+            server.close()
+
+    def run(self, *words, folder=None):
+        return subprocess.run(
+            [TOOL, *words], capture_output=True, text=True, timeout=100,
+            cwd="/", env=dict(os.environ, WTCACHE_RUN=folder or self.folder))
+
+
+def test_the_only_server():
+    """With one server in the usual folder none has to be named."""
+    with Usual("disk") as usual:
+        put(usual.servers["disk"].connect(), 0, 4 * K, 1)
+        for words in ["status"], ["disk", "status"]:
+            found = usual.run(*words)
+            expect((found.returncode, found.stderr), (3, ""))
+        expect(usual.run("flush").returncode, 0)
+        expect(usual.run("flush", "").returncode, 0)
+        # A socket that a dead server has left is none.
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind(os.path.join(usual.folder, "dead.ctl"))
+        expect(usual.run("status").returncode, 0)
+        found = usual.run("status", folder="/nowhere")
+        expect((found.returncode, found.stdout), (2, ""))
+        assert "there is no server in /nowhere" in found.stderr, found.stderr
+        found = usual.run("disc", "status")
+        assert "/disc.ctl: cannot connect: No such file" in found.stderr, found
+
+
+def test_several_servers():
+    """list shows them; another command wants a name."""
+    with Usual("a", "b") as usual:
+        put(usual.servers["b"].connect(), 0, 4 * K, 1)
+        found = usual.run("status")
+        expect((found.returncode, found.stdout), (2, ""))
+        assert found.stderr.endswith("name one of a, b\n"), found.stderr
+        expect(usual.run("a", "status").returncode, 0)
+        expect(usual.run("b", "status").returncode, 3)
+        lines = usual.run("list").stdout.splitlines()
+        expect(len(lines), 2, lines)
+        assert re.match("a +all on the backend, 0 exports, .* of 8.0 MiB in use,"
+                        " process %d$" % usual.servers["a"].process.pid,
+                        lines[0]), lines
+        assert re.match("b +not all on the backend, 1 export,", lines[1]), lines
+        usual.servers["a"].process.send_signal(signal.SIGSTOP)
+        try:
+            found = usual.run("list", "--json", "--timeout=1")
+        finally:
+            usual.servers["a"].process.send_signal(signal.SIGCONT)
+        a, b = json.loads(found.stdout)["servers"]
+        expect((a["name"], a["answers"]), ("a", False))
+        assert "no answer in 1 s" in a["error"], a
+        expect((b["name"], b["answers"], b["all_on_backend"],
+                b["server"]["pid"]),
+               ("b", True, False, usual.servers["b"].process.pid))
+        found = usual.run("list", folder="/nowhere")
+        expect((found.returncode, found.stdout),
+               (0, "There is no server in /nowhere.\n"))
 
 
 if __name__ == "__main__":

@@ -29,9 +29,11 @@ OPTIONS = {
                   ["auto", "1%", "50%", "64K", "8M"], []),
     "dirty-age": (["", "0", "x", "-1", "30x", "ms", "0ms", "1.5",
                    "99999999999999999999"],
-                  ["1", "30", "30s", "500ms", "1h"], ["500ms"]),
+                  ["1", "30", "30s", "500ms", "1h"],
+                  ["500ms", "above 0", "100 years", "us, ms, s, m or h"]),
     "drain": (["", "0", "x", "-1", "5d", "ms"],
-              ["1", "60", "60s", "5m", "500ms"], ["60"]),
+              ["1", "60", "60s", "5m", "500ms"],
+              ["60", "above 0", "100 years", "us, ms, s, m or h"]),
     "depth": (["", "0", "65", "x", "-1", "1K", "1.0"],
               ["auto", "1", "64"], ["auto", "64"]),
     "fill": (["", "0", "511", "256", "3K", "2M", "x", "-512"],
@@ -41,7 +43,9 @@ OPTIONS = {
     "share": (["", "x", "yes", "ALWAYS"], ["auto", "always", "never"],
               ["auto", "always", "never"]),
     "key": (["", "x", "names"], ["name", "all"], ["name", "all"]),
-    "keep": (["", "x", "maybe", "2"], ["yes", "no"], ["yes", "no"]),
+    "keep": (["", "x", "maybe", "2"],
+             ["yes", "no", "true", "false", "1", "0", "on", "off", "YES"],
+             ["yes", "no"]),
     "stats": ([""], [], ["file"]),
 }
 
@@ -120,6 +124,35 @@ def test_unknown_option():
     """One that is misspelt is refused by its name."""
     check_refused(["wtcache-sizes=1M"], ["wtcache-sizes", "1M"])
     check_refused(["wtcache-=1M"], ["wtcache-"])
+
+
+def test_misspelt_option():
+    """The line says which one is meant, if any is near."""
+    for name, meant in (("wtcache-sizes", "wtcache-size"),
+                        ("wtcache-dirtymax", "wtcache-dirty-max"),
+                        ("wtcache-pagesize", "wtcache-page-size"),
+                        ("wtcache-reedahed", "wtcache-readahead")):
+        check_refused([name + "=1M"], [name, "is %s meant?" % meant])
+    result = run_with("wtcache-unrelated-words=1M")
+    assert "meant" not in result.stderr, result.stderr
+
+
+def test_sizes_with_the_word_bytes():
+    """Other programs write 1GiB: the line says what nbdkit's form is."""
+    for name, value, meant in (("size", "1GiB", "1G"), ("size", "512MB", "512M"),
+                               ("page-size", "4kb", "4K"),
+                               ("readahead", "2mib", "2M")):
+        check_refused(["wtcache-%s=%s" % (name, value)],
+                      [value, ": write %s" % meant])
+    result = run_with("wtcache-size=1Gx")
+    assert "write" not in result.stderr, result.stderr
+
+
+def test_sizes_as_they_were_written():
+    check_refused(["wtcache-size=15M", "wtcache-page-size=1M"],
+                  ["wtcache-size=15M:", "that is 16M,"])
+    check_refused(["wtcache-size=256M", "wtcache-dirty-max=129M"],
+                  ["wtcache-dirty-max=129M:", "that is 128M"])
 
 
 def test_stats_file_that_cannot_be():
