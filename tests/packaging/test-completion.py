@@ -4,6 +4,8 @@ nbdkit's own completion where it is installed.  A bash in a pseudo-terminal
 would show the same; its functions are called directly instead."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ import tap  # noqa: E402
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 TOOLS = os.path.join(TOP, "packaging", "completions", "wtcachectl")
 BUILT = os.environ.get("top_builddir", TOP)
+FOLDER = os.path.join(TOP, "packaging", "completions")
 OWN = os.path.join(TOP, "packaging", "completions", "nbdkit-wtcache-filter")
 FRAMEWORK = "/usr/share/bash-completion/bash_completion"
 NBDKITS = "/usr/share/bash-completion/completions/nbdkit"
@@ -139,20 +142,94 @@ def test_commands_of_wtcachectl():
     tap.require(os.path.exists(tool), "wtcachectl is not built")
     text = subprocess.run([tool, "--help"], check=True,
                           stdout=subprocess.PIPE, text=True).stdout
-    names = [line.split()[2] for line in text.split("\n")
-             if line.startswith("wtcachectl SOCKET ")]
-    expect(ctl("ctl", ""), names)
-    expect(ctl("ctl", "d"), ["drop", "discard"])
-    expect(ctl("ctl", "set", ""), ["size", "dirty-max", "dirty-age", "depth",
-                                   "readahead", "mode"])
-    expect(ctl("ctl", "set", "mode", "writet"), ["writethrough"])
-    expect(ctl("ctl", "set", "readahead", ""), ["off"])
-    expect(ctl("ctl", "status", "-"), ["--json"])
-    expect(ctl("ctl", "discard", "a", "0", "512", "--"), ["--yes"])
+    names = re.findall(r"^  ([a-z]+)[^a-z]", text, re.M)
+    assert len(names) >= 10, names
+    for words in [], ["./ctl"]:
+        expect(ctl(*words, ""), names)
+        expect(ctl(*words, "d"), ["drop", "discard"])
+        expect(ctl(*words, "set", ""), ["size", "dirty-max", "dirty-age",
+                                        "depth", "readahead", "mode"])
+        expect(ctl(*words, "set", "mode", "writet"), ["writethrough"])
+        expect(ctl(*words, "set", "readahead", ""), ["off"])
+        expect(ctl(*words, "get", "dirty"), ["dirty-max", "dirty-age"])
+        options = ["--json", "--timeout=", "--help", "--version"]
+        expect(ctl(*words, "status", "-"), options)
+        expect(ctl(*words, "discard", "a", "0", "512", "--"),
+               options + ["--yes"])
+        expect(ctl(*words, "status", ""), [])
+        expect(ctl(*words, "trace", TOOLS + ".fi"), [TOOLS + ".fish"])
     expect(ctl("--v"), ["--version"])
-    expect(ctl("ctl", "status", ""), [])
-    expect(ctl(TOOLS[:-1]), [TOOLS])
-    expect(ctl("ctl", "trace", TOOLS[:-1]), [TOOLS])
+    expect(ctl(TOOLS + ".fi"), [TOOLS + ".fish"])
+
+
+def test_names_of_servers():
+    with tempfile.TemporaryDirectory() as folder:
+        for name in "disk.ctl", "other.ctl", "disk.sock":
+            open(os.path.join(folder, name), "w").close()
+        os.environ["WTCACHE_RUN"] = folder
+        try:
+            expect(ctl("di"), ["disk", "discard"])
+            expect(ctl("oth"), ["other"])
+        finally:
+            del os.environ["WTCACHE_RUN"]
+
+
+def shell(name, *words):
+    """Runs another shell with the completions of the tree."""
+    tap.require(shutil.which(name), name + " is not installed")
+    tools = os.path.join(BUILT, "tools") + os.pathsep
+    result = subprocess.run(
+        [name, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=dict(os.environ, PATH=tools + os.environ["PATH"]))
+    assert result.returncode == 0 and result.stderr == "", result
+    return result.stdout
+
+
+def fish(line, command="wtcachectl"):
+    """What fish offers for the last word of a line, without descriptions."""
+    path = os.path.join(FOLDER, command + ".fish")
+    out = shell("fish", "-N", "-c",
+                "cd /; source %s; complete -C '%s'" % (path, line))
+    return [text.split("\t")[0] for text in out.splitlines()]
+
+
+def test_fish():
+    for server in "", "./ctl ":
+        found = fish("wtcachectl %s" % server)
+        for name in "status", "flush", "get", "list":
+            assert name in found, found
+        expect(fish("wtcachectl %sset dep" % server), ["depth"])
+        expect(fish("wtcachectl %sset mode writet" % server), ["writethrough"])
+        expect(fish("wtcachectl %sstatus --js" % server), ["--json"])
+        expect(fish("wtcachectl %sget page" % server), ["page-size"])
+    expect(fish("wtcache-top --int", "wtcache-top"), ["--interval"])
+
+
+def test_options_of_wtcache_top():
+    """Those of the help, in each shell."""
+    tool = os.path.join(BUILT, "tools", "wtcache-top")
+    tap.require(os.path.exists(tool), "wtcache-top is not built")
+    text = subprocess.run([tool, "--help"], check=True,
+                          stdout=subprocess.PIPE, text=True).stdout
+    names = re.findall(r"^ .*--([a-z]+)", text, re.M)
+    assert len(names) >= 6, names
+    for file, form in (("_wtcache-top", "--%s"), ("wtcache-top.fish",
+                                                  "-l %s")):
+        with open(os.path.join(FOLDER, file), encoding="ascii") as f:
+            text = f.read()
+        for name in names:
+            assert form % name in text, (file, name)
+
+
+def test_zsh():
+    """The functions are well formed, and found by the name of the command."""
+    for name in "wtcachectl", "wtcache-top":
+        path = os.path.join(FOLDER, "_" + name)
+        shell("zsh", "-n", path)
+        out = shell("zsh", "-f", "-c", "fpath=( %s $fpath ); autoload -Uz "
+                    "compinit; compinit -D -u; echo $_comps[%s]"
+                    % (os.path.abspath(FOLDER), name))
+        expect(out, "_%s\n" % name)
 
 
 def test_names_of_exports():
