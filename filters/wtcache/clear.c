@@ -35,26 +35,51 @@ call_trim (struct submit *s, struct backend *b, const struct operation *op,
   return meter_trim (&s->meter, b, op->len, op->offset, fua);
 }
 
-/* The backend has something else now in a range that may be remembered as
- * zero; or, if ERR, nobody knows, so that it is to be zeroed again.  The
- * caller has it exclusively.
+/* How often an operation makes room to forget zeroes, while others use it up.
  */
+#define MAX_ROOM 8
+
+/* Settles remembered zeroes.  The caller has no range exclusively. */
 static int
-forget_zeroes (struct submit *s, struct backend *b, uint64_t offset,
-               uint64_t len, int err)
+make_room (struct submit *s, struct backend *b)
 {
-  if (err != 0) {
-    if (zeroes_any (&s->pc->zeroes, offset, len))
-      zeroes_lose (&s->pc->zeroes);
-    return err;
-  }
-  while (!zeroes_forget (&s->pc->zeroes, offset, len)) {
-    /* None can be split: a flush makes an end of them all. */
+  int err = submit_redo_zeroes (s, b);
+
+  if (err == 0)
     err = submit_flush (s, b);
-    if (err != 0 && err != EAGAIN)
+  return err == EAGAIN ? 0 : err;
+}
+
+int
+submit_begin_forgetting (struct submit *s, struct backend *b,
+                         struct exclusive *x, uint64_t offset, uint64_t len)
+{
+  unsigned i;
+  int err;
+
+  for (i = 0; i < MAX_ROOM; ++i) {
+    exclusive_begin (&s->pc->zeroes, x, offset, len);
+    if (exclusive_reserve (&s->pc->zeroes, x))
+      return 0;
+    exclusive_end (&s->pc->zeroes, x);
+    err = make_room (s, b);
+    if (err != 0)
       return err;
   }
-  return 0;
+  return EIO;
+}
+
+/* An operation over a range that may be remembered as zero has ended: the
+ * backend has something else there now; or, if ERR, it may have anything, and
+ * the range has to be zeroed again.  The caller has it exclusively.
+ */
+static void
+forget_zeroes (struct submit *s, uint64_t offset, uint64_t len, int err)
+{
+  if (err != 0)
+    pagecache_lose_zeroes (s->pc, offset, len);
+  else
+    zeroes_forget (&s->pc->zeroes, offset, len);
 }
 
 int
@@ -72,24 +97,9 @@ submit_write_past (struct submit *s, struct backend *b, const void *bytes,
   int err;
 
   err = perform (s, b, &op, &epoch, &stable);
-  err = forget_zeroes (s, b, offset, len, err);
+  forget_zeroes (s, offset, len, err);
   pagecache_clear (s->pc, offset, len, err ? CLEAR_FAILED : CLEAR_UNKNOWN);
   return err;
-}
-
-/* Remembers what the backend zeroed and may yet forget.  False: it cannot be
- * remembered.
- */
-static bool
-remember (struct submit *s, uint64_t offset, uint64_t len, uint32_t epoch)
-{
-  if (!zeroes_remember (&s->pc->zeroes, offset, len,
-                        held_flushes (&s->pc->held)))
-    return false;
-  /* A failure in between may have come before it was there to be lost. */
-  if (held_epoch (&s->pc->held) != epoch)
-    zeroes_lose (&s->pc->zeroes);
-  return true;
 }
 
 static int
@@ -102,14 +112,17 @@ clear_part (struct submit *s, struct backend *b, struct operation *op,
 
   err = perform (s, b, op, &epoch, &stable);
   if (err == 0 && !stable && how == CLEAR_ZEROED &&
-      !remember (s, op->offset, op->len, epoch)) {
+      !zeroes_remember (&s->pc->zeroes, op->offset, op->len,
+                        held_flushes (&s->pc->held), epoch)) {
     op->durable = true;
+    op->flags &= ~ZERO_FAST; /* it was fast */
     err = perform (s, b, op, &epoch, &stable);
   }
-  if (how == CLEAR_UNKNOWN || (err != 0 && err != ENOTSUP))
-    err = forget_zeroes (s, b, op->offset, op->len, err);
-  if (err != ENOTSUP || !(op->flags & ZERO_FAST))
-    pagecache_clear (s->pc, op->offset, op->len, err ? CLEAR_FAILED : how);
+  if (err == ENOTSUP && (op->flags & ZERO_FAST))
+    return err; /* nothing was tried */
+  if (how == CLEAR_UNKNOWN || err != 0)
+    forget_zeroes (s, op->offset, op->len, err);
+  pagecache_clear (s->pc, op->offset, op->len, err ? CLEAR_FAILED : how);
   return err;
 }
 
@@ -179,8 +192,10 @@ submit_discard (struct submit *s, uint64_t offset, uint64_t len, uint64_t *held,
   pagecache_wait_writeback (pc, offset, len);
   *held = pagecache_range_amounts (pc, offset, len).held;
   *zeroed = count_zeroed (&pc->zeroes, offset, len);
-  if (zeroes_forget (&pc->zeroes, offset, len))
+  if (exclusive_reserve (&pc->zeroes, &x)) {
+    zeroes_forget (&pc->zeroes, offset, len);
     pagecache_clear (pc, offset, len, CLEAR_UNKNOWN);
+  }
   else
     err = ENOSPC;
   exclusive_end (&pc->zeroes, &x);
@@ -254,24 +269,26 @@ zero_gaps (struct submit *s, struct backend *b, uint64_t offset, uint64_t end)
   return err;
 }
 
+/* Goes over the ranges once, by offset: one that is lost again meanwhile is
+ * seen by a flush, as any failure that overlaps it.  A range is zeroed a second
+ * time only if it grew, which a disk bounds.
+ */
 int
 submit_redo_zeroes (struct submit *s, struct backend *b)
 {
   struct exclusive x;
-  uint64_t offset, len;
+  uint64_t offset = 0, len;
   uint32_t epoch;
   int err = 0;
 
-  while (err == 0 && zeroes_first_lost (&s->pc->zeroes, &offset, &len)) {
+  while (err == 0 && zeroes_next_lost (&s->pc->zeroes, &offset, &len)) {
     exclusive_begin (&s->pc->zeroes, &x, offset, len);
     pagecache_wait_writeback (s->pc, offset, len);
     epoch = held_epoch (&s->pc->held);
     err = zero_gaps (s, b, offset, offset + len);
-    if (err == 0) {
-      zeroes_redone (&s->pc->zeroes, offset, len, held_flushes (&s->pc->held));
-      if (held_epoch (&s->pc->held) != epoch)
-        zeroes_lose (&s->pc->zeroes);
-    }
+    if (err == 0 && zeroes_redone (&s->pc->zeroes, offset, len,
+                                   held_flushes (&s->pc->held), epoch))
+      offset += len;
     exclusive_end (&s->pc->zeroes, &x);
   }
   return err;

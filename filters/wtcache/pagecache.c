@@ -766,9 +766,10 @@ become_unstable (struct pagecache *pc, struct page *p, struct span s,
   return true;
 }
 
-/* A flush that is under way has to come again: blocks that it may have found
- * in flight or unstable are dirty.  Counted after they are: who sees the new
- * count finds them with a pass number that his next pass takes.
+/* A flush that is under way has to repeat its pass: blocks that it may have
+ * found in flight or unstable are dirty, or zeroes are lost.  Counted after
+ * that: a flush that sees the new count finds the blocks with a pass number
+ * that its next pass takes.
  */
 static void
 count_failure (struct pagecache *pc)
@@ -853,7 +854,8 @@ pagecache_wait_writeback (struct pagecache *pc, uint64_t offset, uint64_t len)
   }
 }
 
-static void
+/* True: something is dirty again. */
+static bool
 clear_blocks (struct pagecache *pc, struct page *p, struct span s,
               enum clear how)
 {
@@ -861,6 +863,7 @@ clear_blocks (struct pagecache *pc, struct page *p, struct span s,
   uint8_t *dirty = map_of (pc, p, DIRTY);
   uint8_t *unstable = map_of (pc, p, UNSTABLE);
   const struct part part = span_part (pc, index_of (pc, p), s);
+  bool again;
 
   switch (how) {
   case CLEAR_ZEROED:
@@ -870,16 +873,18 @@ clear_blocks (struct pagecache *pc, struct page *p, struct span s,
     bits_clear (uptodate, s);
     break;
   case CLEAR_FAILED:
+    again = bits_any (unstable, s);
     FOR_EACH_BYTE (i, mask, s)
     {
       dirty[i] |= unstable[i] & mask;
       uptodate[i] &= dirty[i] | ~mask;
     }
     bits_clear (unstable, s);
-    return;
+    return again;
   }
   bits_clear (dirty, s);
   bits_clear (unstable, s);
+  return false;
 }
 
 void
@@ -890,6 +895,7 @@ pagecache_clear (struct pagecache *pc, uint64_t offset, uint64_t len,
   struct pool_walk w;
   struct page *p;
   struct span s;
+  bool again;
 
   if (how != CLEAR_ZEROED)
     doubt (pc, offset, len);
@@ -898,11 +904,20 @@ pagecache_clear (struct pagecache *pc, uint64_t offset, uint64_t len,
     s = range_span (pc, index_of (pc, p), offset, len);
     assert (!bits_any (map_of (pc, p, WRITEBACK), s));
     before = begin_change (pc, p);
-    clear_blocks (pc, p, s, how);
+    again = clear_blocks (pc, p, s, how);
     bits_clear (map_of (pc, p, FILLING), s); /* what is read is too old */
     end_change (pc, p, before);
+    if (again)
+      count_failure (pc);
     drop_lock_or_page (pc, p);
   }
+}
+
+void
+pagecache_lose_zeroes (struct pagecache *pc, uint64_t offset, uint64_t len)
+{
+  if (zeroes_lose_range (&pc->zeroes, offset, len))
+    count_failure (pc);
 }
 
 struct span
@@ -1039,7 +1054,7 @@ pagecache_fail (struct pagecache *pc, uint32_t epoch)
   /* From here on nothing that began before becomes unstable. */
   held_fail (&pc->held);
   PROBE2 (epoch, export_number (pc), held_epoch (&pc->held));
-  zeroes_lose (&pc->zeroes);
+  zeroes_lose (&pc->zeroes, held_epoch (&pc->held));
   while ((p = lock_oldest_unstable (pc)) != NULL) {
     before = begin_change (pc, p);
     dirty = map_of (pc, p, DIRTY);
@@ -1103,7 +1118,7 @@ pagecache_resize (struct pagecache *pc, uint64_t size)
 
   pagecache_drop (pc);
   pc->size = size;
-  /* To cut off takes no more room.  Where there is nothing, nothing is zero. */
+  /* To cut off takes no slot.  Where there is nothing, nothing is zero. */
   zeroes_forget (&pc->zeroes, size, INT64_MAX - size);
   index = size >> pc->page_shift;
   while (pagecache_next_held (pc, &index)) {

@@ -36,8 +36,9 @@ struct pagecache {
   _Atomic int64_t dirty, writeback, unstable, held_bytes;
   _Atomic int64_t reserved;     /* bytes writers are about to make dirty */
   _Atomic uint64_t dirty_since; /* ns; when the oldest became dirty; 0: none */
-  /* How often blocks were dirty again.  Release pairs with acquire in
-   * flush_once.
+  /* How often something that was acknowledged and on its way to be durable
+   * was undone: blocks became dirty again, zeroes were lost.  Release pairs
+   * with acquire in flush_once.
    */
   _Atomic uint64_t failures;
   _Atomic int64_t bound; /* bytes that may be held; see writeback.c */
@@ -235,6 +236,12 @@ enum clear {
 /* An exclusive operation over whole blocks has ended. */
 extern void pagecache_clear (struct pagecache *pc, uint64_t offset,
                              uint64_t len, enum clear how);
+
+/* An exclusive operation over a range failed: what is remembered of it as zero
+ * is to be zeroed again.
+ */
+extern void pagecache_lose_zeroes (struct pagecache *pc, uint64_t offset,
+                                   uint64_t len);
 
 /* The blocks of a page that are held, from block FROM on: one run; count 0:
  * none.

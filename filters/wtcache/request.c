@@ -820,9 +820,11 @@ write_past (struct piece *p)
   const uint8_t *bytes = p->buf;
   uint8_t *gather = p->gather.bytes;
   struct exclusive x;
-  int err = 0;
+  int err;
 
-  exclusive_begin (z, &x, start, end - start);
+  err = submit_begin_forgetting (&p->e->submit, p->b, &x, start, end - start);
+  if (err != 0)
+    return err;
   pagecache_wait_writeback (&p->e->pc, start, end - start);
   if (gather) {
     if (p->offset != start)
@@ -1015,7 +1017,14 @@ clear_blocks (struct client *c, uint64_t offset, uint64_t end, unsigned flags,
   struct exclusive x;
   int err;
 
-  exclusive_begin (&e->pc.zeroes, &x, offset, end - offset);
+  if (zero)
+    exclusive_begin (&e->pc.zeroes, &x, offset, end - offset);
+  else {
+    err =
+        submit_begin_forgetting (&e->submit, c->own, &x, offset, end - offset);
+    if (err != 0)
+      return err;
+  }
   pagecache_wait_writeback (&e->pc, offset, end - offset);
   if (zero)
     err = submit_zero (&e->submit, c->own, offset, end - offset, flags);

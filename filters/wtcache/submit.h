@@ -124,12 +124,24 @@ extern uint64_t submit_turn (struct submit *s);
  */
 extern void submit_write (struct submit *s, struct backend *b, struct write *w);
 
-/* Writes past the cache; the caller has the range exclusively.  Durable. */
+/* Like exclusive_begin, for an operation that forgets remembered zeroes: a
+ * write past the cache or a trim.  X has the slot that this may need.  If none
+ * is free, remembered zeroes are made durable first.  0; or an errno, and the
+ * caller does not have the range.
+ */
+extern int submit_begin_forgetting (struct submit *s, struct backend *b,
+                                    struct exclusive *x, uint64_t offset,
+                                    uint64_t len);
+
+/* Writes past the cache; the caller has the range by submit_begin_forgetting.
+ * Durable.
+ */
 extern int submit_write_past (struct submit *s, struct backend *b,
                               const void *bytes, uint64_t offset, uint64_t len);
 
-/* Zeroes or trims whole blocks; the caller has the range exclusively and
- * nothing of it is in writeback.  Ends the blocks in the pages.
+/* Zeroes or trims whole blocks; the caller has the range exclusively, for a
+ * trim by submit_begin_forgetting, and nothing of it is in writeback.  Ends the
+ * blocks in the pages.
  */
 extern int submit_zero (struct submit *s, struct backend *b, uint64_t offset,
                         uint64_t len, unsigned flags);

@@ -353,10 +353,10 @@ static int
 redo_zeroes (struct export *e, struct backend *own)
 {
   struct backend *b;
-  uint64_t offset, len;
+  uint64_t offset = 0, len;
   int err;
 
-  if (!zeroes_first_lost (&e->pc.zeroes, &offset, &len))
+  if (!zeroes_next_lost (&e->pc.zeroes, &offset, &len))
     return 0;
   b = take_backend (e, own);
   err = b ? submit_redo_zeroes (&e->submit, b) : ENOTCONN;

@@ -14,6 +14,12 @@
  * in such a range stays cached, even if it was written with FUA: so a range
  * that was lost can be zeroed again all round the blocks that are held.
  *
+ * To forget a part of a remembered range may split it, which takes a slot.  An
+ * operation that will forget reserves that slot before it calls the backend,
+ * so that to forget never fails.  Only a range that crosses the beginning of
+ * the operation's own needs one: with the range 0 ... 100 remembered, an
+ * operation over 40 ... 60 leaves two ranges.  One over 0 ... 60 leaves one.
+ *
  * The two counters are read without the lock by who holds a page's lock.  That
  * is safe for nr_exclusive because who counts it up then takes the lock of
  * every page of the range there is, and of the bucket of every other: who has
@@ -71,6 +77,7 @@ exclusive_begin (struct zeroes *z, struct exclusive *x, uint64_t offset,
 
   x->offset = offset;
   x->end = offset + len;
+  x->has_slot = false;
   while (conflict (z, x->offset, x->end))
     condition_wait (&z->ended, &z->lock);
   x->next = z->exclusive;
@@ -87,6 +94,8 @@ exclusive_end (struct zeroes *z, struct exclusive *x)
   while (*link != x)
     link = &(*link)->next;
   *link = x->next;
+  if (x->has_slot)
+    z->reserved--;
   atomic_fetch_sub_explicit (&z->nr_exclusive, 1, memory_order_relaxed);
   condition_wake_all (&z->ended);
 }
@@ -146,6 +155,44 @@ find_zeroed (const struct zeroes *z, uint64_t offset)
   return i;
 }
 
+/* Whether a range of zeroes crosses OFFSET. */
+static bool
+crosses (const struct zeroes *z, uint64_t offset)
+{
+  const unsigned i = find_zeroed (z, offset);
+
+  return i < nr_zeroed (z) && z->zeroed[i].offset < offset;
+}
+
+bool
+exclusive_reserve (struct zeroes *z, struct exclusive *x)
+{
+  LOCK_FOR_SCOPE (&z->lock);
+
+  if (!crosses (z, x->offset))
+    return true;
+  if (nr_zeroed (z) + z->reserved >= ZEROES_MOST)
+    return false;
+  z->reserved++;
+  x->has_slot = true;
+  return true;
+}
+
+/* Whether two ranges that meet at AT may become one, for an operation that has
+ * OFFSET … END - 1.  No other may begin there: it has no slot to split them.
+ */
+static bool
+may_join (const struct zeroes *z, uint64_t at, uint64_t offset, uint64_t end)
+{
+  const struct exclusive *x;
+
+  assert_held (&z->lock);
+  for (x = z->exclusive; x; x = x->next)
+    if (x->offset == at && !overlap (x->offset, x->end, offset, end))
+      return false;
+  return true;
+}
+
 /* Replaces ranges I … J - 1 by one. */
 static void
 replace (struct zeroes *z, unsigned i, unsigned j, struct zeroed by)
@@ -160,12 +207,14 @@ replace (struct zeroes *z, unsigned i, unsigned j, struct zeroed by)
 
 bool
 zeroes_remember (struct zeroes *z, uint64_t offset, uint64_t len,
-                 uint16_t generation)
+                 uint16_t generation, uint32_t epoch)
 {
   LOCK_FOR_SCOPE (&z->lock);
   struct zeroed by = { .offset = offset,
                        .end = offset + len,
-                       .generation = generation };
+                       .generation = generation,
+                       .lost = before_u32 (epoch, z->epoch) };
+  const uint64_t end = offset + len;
   const unsigned n = nr_zeroed (z);
   unsigned i = find_zeroed (z, offset), j;
 
@@ -173,17 +222,19 @@ zeroes_remember (struct zeroes *z, uint64_t offset, uint64_t len,
    * What is later is covered by fewer flushes, so its generation counts.
    */
   if (i > 0 && z->zeroed[i - 1].end == offset &&
-      z->zeroed[i - 1].generation == generation)
+      z->zeroed[i - 1].generation == generation &&
+      may_join (z, offset, offset, end))
     i--;
   for (j = i; j < n && (z->zeroed[j].offset < by.end ||
                         (z->zeroed[j].offset == by.end &&
-                         z->zeroed[j].generation == generation));
+                         z->zeroed[j].generation == generation &&
+                         may_join (z, by.end, offset, end)));
        ++j) {
     by.offset = min_u64 (by.offset, z->zeroed[j].offset);
     by.end = max_u64 (by.end, z->zeroed[j].end);
     by.lost |= z->zeroed[j].lost;
   }
-  if (i == j && n == ZEROES_MOST)
+  if (i == j && n + z->reserved >= ZEROES_MOST)
     return false;
   replace (z, i, j, by);
   return true;
@@ -216,7 +267,7 @@ zeroes_any (struct zeroes *z, uint64_t offset, uint64_t len)
   return zeroes_prefix (z, offset, len, &zeroed) < len || zeroed;
 }
 
-bool
+void
 zeroes_forget (struct zeroes *z, uint64_t offset, uint64_t len)
 {
   const uint64_t end = offset + len;
@@ -224,7 +275,7 @@ zeroes_forget (struct zeroes *z, uint64_t offset, uint64_t len)
   unsigned i, j, n, kept = 0;
 
   if (nr_zeroed (z) == 0)
-    return true;
+    return;
 
   LOCK_FOR_SCOPE (&z->lock);
   n = nr_zeroed (z);
@@ -232,7 +283,7 @@ zeroes_forget (struct zeroes *z, uint64_t offset, uint64_t len)
   for (j = i; j < n && z->zeroed[j].offset < end; ++j)
     ;
   if (i == j)
-    return true;
+    return;
   if (z->zeroed[i].offset < offset) {
     ends[kept] = z->zeroed[i];
     ends[kept++].end = offset;
@@ -241,13 +292,11 @@ zeroes_forget (struct zeroes *z, uint64_t offset, uint64_t len)
     ends[kept] = z->zeroed[j - 1];
     ends[kept++].offset = end;
   }
-  if (n - (j - i) + kept > ZEROES_MOST)
-    return false;
+  assert (n - (j - i) + kept <= ZEROES_MOST);
   memmove (&z->zeroed[i + kept], &z->zeroed[j], (n - j) * sizeof z->zeroed[0]);
   memcpy (&z->zeroed[i], ends, kept * sizeof ends[0]);
   atomic_store_explicit (&z->nr_zeroed, n - (j - i) + kept,
                          memory_order_relaxed);
-  return true;
 }
 
 void
@@ -264,17 +313,36 @@ zeroes_settle (struct zeroes *z, uint16_t flush)
 }
 
 void
-zeroes_lose (struct zeroes *z)
+zeroes_lose (struct zeroes *z, uint32_t epoch)
 {
   LOCK_FOR_SCOPE (&z->lock);
   unsigned i;
 
+  z->epoch = epoch;
   for (i = 0; i < nr_zeroed (z); ++i)
     z->zeroed[i].lost = true;
 }
 
 bool
-zeroes_first_lost (struct zeroes *z, uint64_t *offset, uint64_t *len)
+zeroes_lose_range (struct zeroes *z, uint64_t offset, uint64_t len)
+{
+  bool any = false;
+  unsigned i;
+
+  if (nr_zeroed (z) == 0)
+    return false;
+
+  LOCK_FOR_SCOPE (&z->lock);
+  for (i = find_zeroed (z, offset);
+       i < nr_zeroed (z) && z->zeroed[i].offset < offset + len; ++i) {
+    any |= !z->zeroed[i].lost;
+    z->zeroed[i].lost = true;
+  }
+  return any;
+}
+
+bool
+zeroes_next_lost (struct zeroes *z, uint64_t *offset, uint64_t *len)
 {
   unsigned i;
 
@@ -282,7 +350,7 @@ zeroes_first_lost (struct zeroes *z, uint64_t *offset, uint64_t *len)
     return false;
 
   LOCK_FOR_SCOPE (&z->lock);
-  for (i = 0; i < nr_zeroed (z); ++i)
+  for (i = find_zeroed (z, *offset); i < nr_zeroed (z); ++i)
     if (z->zeroed[i].lost) {
       *offset = z->zeroed[i].offset;
       *len = z->zeroed[i].end - z->zeroed[i].offset;
@@ -291,19 +359,21 @@ zeroes_first_lost (struct zeroes *z, uint64_t *offset, uint64_t *len)
   return false;
 }
 
-void
+bool
 zeroes_redone (struct zeroes *z, uint64_t offset, uint64_t len,
-               uint16_t generation)
+               uint16_t generation, uint32_t epoch)
 {
   LOCK_FOR_SCOPE (&z->lock);
-  unsigned i;
+  const unsigned i = find_zeroed (z, offset);
+  struct zeroed *zeroed = &z->zeroed[i];
 
   /* A range that grew meanwhile is lost in part, and done again whole. */
-  for (i = 0; i < nr_zeroed (z); ++i)
-    if (z->zeroed[i].offset == offset && z->zeroed[i].end == offset + len) {
-      z->zeroed[i].lost = false;
-      z->zeroed[i].generation = generation;
-    }
+  if (i == nr_zeroed (z) || zeroed->offset != offset ||
+      zeroed->end != offset + len)
+    return false;
+  zeroed->lost = before_u32 (epoch, z->epoch);
+  zeroed->generation = generation;
+  return true;
 }
 
 uint64_t

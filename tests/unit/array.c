@@ -293,6 +293,8 @@ array_zero (struct backend *b, uint32_t len, uint64_t offset, unsigned flags)
   err = begin (a, &f, ARRAY_ZERO, offset, len, flags);
   if (err == 0)
     change (a, b, offset, NULL, len, flags & ZERO_FUA);
+  else if (err != ENOTSUP && a->tears)
+    change (a, b, offset, NULL, round_down (len / 2, UNIT), false);
   note_failure (a, err, flags & ZERO_FUA);
   return end (a, &f, err);
 }
@@ -314,6 +316,8 @@ array_trim (struct backend *b, uint32_t len, uint64_t offset, bool fua)
   err = begin (a, &f, ARRAY_TRIM, offset, len, flags);
   if (err == 0)
     change (a, b, offset, ones, len, fua);
+  else if (a->tears)
+    change (a, b, offset, ones, round_down (len / 2, UNIT), false);
   free (ones);
   note_failure (a, err, fua);
   return end (a, &f, err);

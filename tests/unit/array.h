@@ -60,7 +60,7 @@ struct array {
   struct backend **writer;             /* of each 512 bytes, the last */
   uint32_t versions, losses;
   bool forgets;  /* what a failed flush or FUA call may lose is lost */
-  bool tears;    /* a failed write has written its first half */
+  bool tears;    /* a failed write, zero or trim has done its first half */
   bool unsteady; /* calls give way to other threads now and then */
   struct array_fault faults[ARRAY_FAULTS];
   unsigned nr_faults;

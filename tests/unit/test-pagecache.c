@@ -1201,7 +1201,7 @@ test_remembered_zeroes_fill_at_once (void **state)
     struct page *p = pin (c, 0);
     struct span ours = { 0 };
 
-    assert_true (zeroes_remember (&c->pc.zeroes, 0, page - block, 0));
+    assert_true (zeroes_remember (&c->pc.zeroes, 0, page - block, 0, 0));
     if (block < page) {
       assert_int_equal (page_fill_begin (&c->pc, p, &part, &ours), FILL_OURS);
       assert_int_equal (ours.first, page / block - 1);
@@ -1209,7 +1209,7 @@ test_remembered_zeroes_fill_at_once (void **state)
       page_fill_end (&c->pc, p, ours, NULL, EIO);
       assert_int_equal (value_at (c, 0, page - block), 0);
     }
-    zeroes_remember (&c->pc.zeroes, 0, page, 0);
+    zeroes_remember (&c->pc.zeroes, 0, page, 0, 0);
     assert_int_equal (page_fill_begin (&c->pc, p, &part, &ours), FILL_NOTHING);
     assert_int_equal (value_at (c, 0, page), 0);
     page_unpin (&c->pc, p);
@@ -1224,7 +1224,7 @@ test_stable_write_in_zeroes_is_held (void **state)
   uint32_t flush;
 
   (void) state;
-  zeroes_remember (&c->pc.zeroes, 0, 4096, held_flushes (&c->pc.held));
+  zeroes_remember (&c->pc.zeroes, 0, 4096, held_flushes (&c->pc.held), 0);
   assert_true (write_claimed (c, 0, 512, 1));
   end_write (c, 0, 512, OUTCOME_STABLE);
   assert_amounts (c, 0, 0, 512, 512);
@@ -1241,12 +1241,12 @@ test_lost_zeroes_keep_their_writes_held (void **state)
   struct cache *c = small_cache ();
 
   (void) state;
-  zeroes_remember (&c->pc.zeroes, 0, 4096, held_flushes (&c->pc.held));
+  zeroes_remember (&c->pc.zeroes, 0, 4096, held_flushes (&c->pc.held), 0);
   make_unstable (c, 0, 512, 1);
-  zeroes_lose (&c->pc.zeroes);
+  zeroes_lose (&c->pc.zeroes, 0);
   pagecache_settle (&c->pc, held_begin_flush (&c->pc.held));
   assert_amounts (c, 0, 0, 512, 512);
-  zeroes_redone (&c->pc.zeroes, 0, 4096, held_flushes (&c->pc.held));
+  zeroes_redone (&c->pc.zeroes, 0, 4096, held_flushes (&c->pc.held), 0);
   pagecache_settle (&c->pc, held_begin_flush (&c->pc.held));
   assert_amounts (c, 0, 0, 0, 0);
   cache_free (c);

@@ -865,6 +865,69 @@ test_discard_of_too_many_zeroes (void **state)
   stack_free (s);
 }
 
+/* All slots for zeroes are in use, and a flush has failed. */
+static struct stack *
+full_of_lost_zeroes (void)
+{
+  struct stack_options o = stack_options (ZEROES_MOST * 8192);
+  struct stack *s = stack_new (&o);
+  unsigned i;
+
+  for (i = 0; i < ZEROES_MOST; ++i)
+    assert_int_equal (request_zero (s->client, 4096, i * 8192, 0), 0);
+  array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
+  assert_int_equal (request_flush (s->client), EIO);
+  array_heal (s->array);
+  array_forget_calls (s->array);
+  return s;
+}
+
+/* A trim that splits a lost range makes all of them durable first. */
+static void
+test_trim_in_too_many_lost_zeroes (void **state)
+{
+  struct stack *s = full_of_lost_zeroes ();
+  struct request trim = { .s = s, .what = DO_TRIM, .offset = 512, .len = 512 };
+  struct request flush = { .s = s, .what = DO_FLUSH };
+
+  (void) state;
+  request_start (&trim);
+  wait_until (trim.ended);
+  assert_int_equal (request_join (&trim), 0);
+  assert_int_equal (calls (s, ARRAY_FLUSH), 1);
+  assert_int_equal (calls (s, ARRAY_ZERO), ZEROES_MOST);
+  assert_int_equal (stack_read (s, 512, 512), 0xff);
+  assert_int_equal (stack_read (s, 1024, 512), 0);
+  request_start (&flush);
+  wait_until (flush.ended);
+  assert_int_equal (request_join (&flush), 0);
+  assert_true (stack_keeps (s, 0, 512, 0));
+  assert_true (stack_keeps (s, 512, 512, 0xff));
+  assert_true (stack_keeps (s, 1024, 3072, 0));
+  stack_free (s);
+}
+
+/* If the backend goes on refusing, the trim fails, and nothing has changed. */
+static void
+test_trim_in_zeroes_that_stay_lost (void **state)
+{
+  struct stack *s = full_of_lost_zeroes ();
+  struct request trim = { .s = s, .what = DO_TRIM, .offset = 512, .len = 512 };
+
+  (void) state;
+  array_fail (s->array, ARRAY_FLUSH, 0, ~0U, ENOSPC);
+  request_start (&trim);
+  wait_until (trim.ended);
+  assert_int_equal (request_join (&trim), ENOSPC);
+  assert_int_equal (calls (s, ARRAY_FLUSH), 1);
+  assert_int_equal (calls (s, ARRAY_TRIM), 0);
+  assert_int_equal (stack_read (s, 0, 4096), 0);
+  array_heal (s->array);
+  assert_int_equal (request_flush (s->client), 0);
+  assert_true (stack_keeps (s, 0, 4096, 0));
+  stack_free (s);
+}
+
 static void
 test_write_waits_for_zero_in_flight (void **state)
 {
@@ -1715,6 +1778,8 @@ main (void)
     cmocka_unit_test (test_failed_zero),
     cmocka_unit_test (test_trim),
     cmocka_unit_test (test_zero_waits_for_writes_in_flight),
+    cmocka_unit_test (test_trim_in_too_many_lost_zeroes),
+    cmocka_unit_test (test_trim_in_zeroes_that_stay_lost),
     cmocka_unit_test (test_write_waits_for_zero_in_flight),
     cmocka_unit_test (test_discard),
     cmocka_unit_test (test_discard_waits_for_writes_in_flight),

@@ -1198,16 +1198,57 @@ test_failed_redo_is_told_and_tried_again (void **state)
 {
   struct setup *s = setup_new (4);
   struct backend *b = &s->array->backend;
-  uint64_t offset, len;
+  uint64_t offset = 0, len;
 
   (void) state;
   submit_zero (&s->submit, b, 0, 4096, 0);
-  zeroes_lose (&s->cache->pc.zeroes);
+  zeroes_lose (&s->cache->pc.zeroes, 0);
   array_fail (s->array, ARRAY_ZERO, 0, 1, ENOSPC);
   assert_int_equal (submit_redo_zeroes (&s->submit, b), ENOSPC);
-  assert_true (zeroes_first_lost (&s->cache->pc.zeroes, &offset, &len));
+  assert_true (zeroes_next_lost (&s->cache->pc.zeroes, &offset, &len));
   assert_int_equal (submit_redo_zeroes (&s->submit, b), 0);
-  assert_false (zeroes_first_lost (&s->cache->pc.zeroes, &offset, &len));
+  assert_false (zeroes_next_lost (&s->cache->pc.zeroes, &offset, &len));
+  setup_free (s);
+}
+
+/* A backend to which something fails beside every zero. */
+static struct pagecache *failing_beside;
+static int (*zero_alone) (struct backend *, uint32_t, uint64_t, unsigned);
+
+static int
+zero_beside_a_failure (struct backend *b, uint32_t len, uint64_t offset,
+                       unsigned flags)
+{
+  const int err = zero_alone (b, len, offset, flags);
+
+  pagecache_fail (failing_beside, held_epoch (&failing_beside->held));
+  return err;
+}
+
+/* Else it would go on for as long as others fail. */
+static void
+test_redo_zeroes_each_range_once (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct backend b = s->array->backend;
+  uint64_t offset = 0, len;
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < 5; ++i)
+    submit_zero (&s->submit, &b, i * 8192, 4096, 0);
+  zeroes_lose (&s->cache->pc.zeroes, 0);
+  array_forget_calls (s->array);
+  failing_beside = &s->cache->pc;
+  zero_alone = b.zero;
+  b.zero = zero_beside_a_failure;
+  assert_int_equal (submit_redo_zeroes (&s->submit, &b), 0);
+  assert_int_equal (array_calls (s->array, ARRAY_ZERO), 5);
+  assert_true (zeroes_next_lost (&s->cache->pc.zeroes, &offset, &len));
+  assert_int_equal (offset, 0);
+  b.zero = zero_alone;
+  assert_int_equal (submit_redo_zeroes (&s->submit, &b), 0);
+  assert_false (zeroes_next_lost (&s->cache->pc.zeroes, &offset, &len));
   setup_free (s);
 }
 
@@ -1417,6 +1458,7 @@ main (void)
     cmocka_unit_test (test_fast_zero_refused_changes_nothing),
     cmocka_unit_test (test_lost_zeroes_are_done_again),
     cmocka_unit_test (test_failed_redo_is_told_and_tried_again),
+    cmocka_unit_test (test_redo_zeroes_each_range_once),
     cmocka_unit_test (test_first_error_wins),
     cmocka_unit_test (test_completion_waits_for_all),
     cmocka_unit_test (test_flush_waits_for_open_operations_before_it),

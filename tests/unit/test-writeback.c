@@ -222,6 +222,155 @@ test_flush_after_the_failure_of_another (void **state)
   stack_free (s);
 }
 
+/* A flush that has ended its pass and waits until another has ended, while
+ * something stands at the gate of OP and then fails.
+ */
+struct beside {
+  struct stack *s;
+  enum array_op op;
+  struct request first, second; /* flushes */
+};
+
+static void
+beside_init (struct beside *d, struct stack *s, enum array_op op)
+{
+  *d = (struct beside){ .s = s, .op = op };
+  d->first = d->second = (struct request){ .s = s, .what = DO_FLUSH };
+  s->array->tears = true;
+  array_fail (s->array, op, 0, 1, EIO);
+  array_shut (s->array, op, GATE_BEFORE);
+  array_shut (s->array, ARRAY_FLUSH, GATE_BEFORE);
+}
+
+/* Something is at the gate: begins the flushes, and opens it. */
+static void
+beside_fail (struct beside *d)
+{
+  array_wait_gate (d->s->array, d->op, 1);
+  request_start (&d->first);
+  array_wait_gate (d->s->array, ARRAY_FLUSH, 1);
+  request_start (&d->second);
+  wait_until (stack_flush_waits (d->s));
+  array_open (d->s->array, d->op);
+}
+
+/* It has failed: both flushes succeed, and the first LEN bytes are durable. */
+static void
+beside_end (struct beside *d, uint32_t len, int value)
+{
+  struct stack *s = d->s;
+
+  array_open (s->array, ARRAY_FLUSH);
+  assert_int_equal (request_join (&d->first), 0);
+  assert_int_equal (request_join (&d->second), 0);
+  assert_true (stack_keeps (s, 0, len, value));
+  assert_int_equal (stack_read (s, 0, len), value);
+  stack_free (s);
+}
+
+static void
+flush_beside (struct request *r, enum array_op op, uint32_t len, int value)
+{
+  struct beside d;
+
+  beside_init (&d, r->s, op);
+  request_start (r);
+  beside_fail (&d);
+  assert_int_equal (request_join (r), EIO);
+  beside_end (&d, len, value);
+}
+
+static struct stack *
+unstable_stack (void)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct stack *s;
+
+  o.settings.mode = MODE_THROUGH;
+  s = stack_new (&o);
+  assert_int_equal (stack_write (s, 0, 4096, 1, false), 0);
+  assert_int_equal (stack_amounts (s).unstable, 4096);
+  return s;
+}
+
+static void
+test_flush_beside_a_failed_zero (void **state)
+{
+  struct request zero = { .what = DO_ZERO, .len = 4096 };
+
+  (void) state;
+  zero.s = unstable_stack ();
+  flush_beside (&zero, ARRAY_ZERO, 4096, 1);
+}
+
+static void
+test_flush_beside_a_failed_trim (void **state)
+{
+  struct request trim = { .what = DO_TRIM, .len = 4096 };
+
+  (void) state;
+  trim.s = unstable_stack ();
+  flush_beside (&trim, ARRAY_TRIM, 4096, 1);
+}
+
+/* What was acknowledged here is the zero round the trim. */
+static void
+test_flush_beside_a_failed_trim_of_zeroes (void **state)
+{
+  struct request trim = { .what = DO_TRIM, .offset = 8192, .len = 8192 };
+
+  (void) state;
+  trim.s = stack ();
+  assert_int_equal (request_zero (trim.s->client, 64 * KiB, 0, 0), 0);
+  flush_beside (&trim, ARRAY_TRIM, 64 * KiB, 0);
+}
+
+/* A write past the cache, of the blocks that are cached and unstable. */
+struct past {
+  struct stack *s;
+  struct thread thread;
+  int error;
+};
+
+static void
+run_past (void *arg)
+{
+  struct past *p = arg;
+  struct submit *submit = &p->s->export->submit;
+  struct zeroes *z = &p->s->export->pc.zeroes;
+  struct backend *b = p->s->client->own;
+  uint8_t bytes[4096];
+  struct exclusive x;
+
+  memset (bytes, 9, sizeof bytes);
+  exclusive_begin (z, &x, 0, sizeof bytes);
+  p->error = submit_write_past (submit, b, bytes, 0, sizeof bytes);
+  exclusive_end (z, &x);
+}
+
+/* The backend makes a write durable by a flush: its own failure is no failed
+ * operation with FUA.
+ */
+static void
+test_flush_beside_a_failed_write_past (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct past past = { .error = 0 };
+  struct beside d;
+
+  (void) state;
+  o.settings.mode = MODE_THROUGH;
+  o.traits.fua = FUA_EMULATED;
+  past.s = stack_new (&o);
+  assert_int_equal (stack_write (past.s, 0, 4096, 1, false), 0);
+  beside_init (&d, past.s, ARRAY_WRITE);
+  thread_start (&past.thread, run_past, &past);
+  beside_fail (&d);
+  thread_join (&past.thread);
+  assert_int_equal (past.error, EIO);
+  beside_end (&d, 4096, 1);
+}
+
 /* Law 2: those in writeback included. */
 static void
 test_flush_covers_what_is_in_flight (void **state)
@@ -694,6 +843,10 @@ main (void)
     cmocka_unit_test (test_failed_flush_is_made_good),
     cmocka_unit_test (test_lost_zeroes_are_made_good),
     cmocka_unit_test (test_flush_after_the_failure_of_another),
+    cmocka_unit_test (test_flush_beside_a_failed_zero),
+    cmocka_unit_test (test_flush_beside_a_failed_trim),
+    cmocka_unit_test (test_flush_beside_a_failed_trim_of_zeroes),
+    cmocka_unit_test (test_flush_beside_a_failed_write_past),
     cmocka_unit_test (test_flush_covers_what_is_in_flight),
     cmocka_unit_test (test_flush_writes_what_failed_in_flight),
     cmocka_unit_test (test_flush_does_not_wait_for_unanswered_writes),

@@ -23,6 +23,7 @@ struct model {
   struct random random;
   struct known bytes[BYTES];
   uint16_t flushes;
+  uint32_t epoch;
 };
 
 static bool
@@ -62,7 +63,8 @@ model_check (struct model *m)
   lost = false;
   for (i = 0; i < BYTES; ++i)
     lost |= m->bytes[i].remembered && m->bytes[i].lost;
-  must (!lost || zeroes_first_lost (&m->zeroes, &offset, &len));
+  offset = 0;
+  must (!lost || zeroes_next_lost (&m->zeroes, &offset, &len));
 }
 
 static void
@@ -73,7 +75,7 @@ model_remember (struct model *m)
       1 + random_below (&m->random, min_u64 (40, BYTES - offset));
   uint64_t i;
 
-  if (!zeroes_remember (&m->zeroes, offset, len, m->flushes))
+  if (!zeroes_remember (&m->zeroes, offset, len, m->flushes, m->epoch))
     return;
   for (i = offset; i < offset + len; ++i) {
     m->bytes[i].remembered = true;
@@ -103,11 +105,11 @@ model_settle (struct model *m)
 static void
 model_redo (struct model *m)
 {
-  uint64_t offset, len, i;
+  uint64_t offset = 0, len, i;
 
-  if (!zeroes_first_lost (&m->zeroes, &offset, &len))
+  if (!zeroes_next_lost (&m->zeroes, &offset, &len))
     return;
-  zeroes_redone (&m->zeroes, offset, len, m->flushes);
+  must (zeroes_redone (&m->zeroes, offset, len, m->flushes, m->epoch));
   for (i = offset; i < offset + len; ++i) {
     must (m->bytes[i].remembered);
     m->bytes[i].lost = false;
@@ -139,7 +141,7 @@ run_model (uint64_t seed, uint16_t flushes)
       break;
     case 8:
       if (random_chance (&m->random, 30)) {
-        zeroes_lose (&m->zeroes);
+        zeroes_lose (&m->zeroes, ++m->epoch);
         for (i = 0; i < BYTES; ++i)
           m->bytes[i].lost |= m->bytes[i].remembered;
       }
@@ -189,7 +191,7 @@ test_flush_begun_later_forgets (void **state)
   struct zeroes *z = zeroes_new ();
 
   (void) state;
-  assert_true (zeroes_remember (z, 10, 10, 4));
+  assert_true (zeroes_remember (z, 10, 10, 4, 0));
   zeroes_settle (z, 4); /* began before the zero had ended */
   assert_true (is_zeroed (z, 10));
   zeroes_settle (z, 5);
@@ -201,18 +203,18 @@ static void
 test_lost_is_kept_until_redone (void **state)
 {
   struct zeroes *z = zeroes_new ();
-  uint64_t offset, len;
+  uint64_t offset = 0, len;
 
   (void) state;
-  zeroes_remember (z, 10, 10, 0);
-  assert_false (zeroes_first_lost (z, &offset, &len));
-  zeroes_lose (z);
+  zeroes_remember (z, 10, 10, 0, 0);
+  assert_false (zeroes_next_lost (z, &offset, &len));
+  zeroes_lose (z, 1);
   zeroes_settle (z, 5);
-  assert_true (zeroes_first_lost (z, &offset, &len));
+  assert_true (zeroes_next_lost (z, &offset, &len));
   assert_int_equal (offset, 10);
   assert_int_equal (len, 10);
-  zeroes_redone (z, 10, 10, 5);
-  assert_false (zeroes_first_lost (z, &offset, &len));
+  assert_true (zeroes_redone (z, 10, 10, 5, 1));
+  assert_false (zeroes_next_lost (z, &offset, &len));
   zeroes_settle (z, 5);
   assert_true (is_zeroed (z, 10));
   zeroes_settle (z, 6);
@@ -229,7 +231,7 @@ test_neighbours_become_one (void **state)
 
   (void) state;
   for (i = 0; i < 10 * ZEROES_MOST; ++i)
-    assert_true (zeroes_remember (z, i * 10, 10, 1));
+    assert_true (zeroes_remember (z, i * 10, 10, 1, 0));
   assert_int_equal (zeroes_prefix (z, 0, 1 << 20, &zeroed), 100 * ZEROES_MOST);
   assert_true (zeroed);
   zeroes_free (z);
@@ -244,11 +246,135 @@ test_too_many_are_refused (void **state)
 
   (void) state;
   for (i = 0; i < ZEROES_MOST; ++i)
-    assert_true (zeroes_remember (z, i * 20, 10, 1));
-  assert_false (zeroes_remember (z, 1 << 20, 10, 1));
+    assert_true (zeroes_remember (z, i * 20, 10, 1, 0));
+  assert_false (zeroes_remember (z, 1 << 20, 10, 1, 0));
   assert_int_equal (zeroes_bytes (z), 10 * ZEROES_MOST);
-  assert_true (zeroes_remember (z, 5, 20, 1)); /* joins two that are there */
-  assert_true (zeroes_remember (z, 1 << 20, 10, 1));
+  assert_true (zeroes_remember (z, 5, 20, 1, 0)); /* joins two that are there */
+  assert_true (zeroes_remember (z, 1 << 20, 10, 1, 0));
+  zeroes_free (z);
+}
+
+static bool
+is_lost (struct zeroes *z, uint64_t offset)
+{
+  const uint64_t wanted = offset;
+  uint64_t len;
+
+  return zeroes_next_lost (z, &offset, &len) && offset <= wanted &&
+         wanted < offset + len;
+}
+
+/* A failure came between the call to the backend and its being remembered. */
+static void
+test_zero_before_a_failure_is_lost (void **state)
+{
+  struct zeroes *z = zeroes_new ();
+
+  (void) state;
+  zeroes_lose (z, 7);
+  zeroes_remember (z, 0, 10, 3, 6);
+  zeroes_remember (z, 20, 10, 3, 7);
+  zeroes_settle (z, 4);
+  assert_true (is_lost (z, 0));
+  assert_false (is_zeroed (z, 20));
+  assert_true (zeroes_redone (z, 0, 10, 4, 6));
+  assert_true (is_lost (z, 0));
+  assert_true (zeroes_redone (z, 0, 10, 4, 7));
+  assert_false (is_lost (z, 0));
+  zeroes_free (z);
+}
+
+/* Those that another operation made larger or smaller are not done. */
+static void
+test_redone_are_the_same_ranges (void **state)
+{
+  struct zeroes *z = zeroes_new ();
+
+  (void) state;
+  zeroes_remember (z, 0, 10, 0, 0);
+  zeroes_lose (z, 1);
+  assert_false (zeroes_redone (z, 0, 9, 0, 1));
+  assert_false (zeroes_redone (z, 1, 9, 0, 1));
+  assert_false (zeroes_redone (z, 10, 10, 0, 1));
+  assert_true (is_lost (z, 0));
+  zeroes_free (z);
+}
+
+static void
+test_ranges_are_lost_alone (void **state)
+{
+  struct zeroes *z = zeroes_new ();
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < 4; ++i)
+    zeroes_remember (z, i * 20, 10, 0, 0);
+  assert_false (zeroes_lose_range (z, 10, 10));
+  assert_true (zeroes_lose_range (z, 29, 12));
+  assert_false (zeroes_lose_range (z, 20, 30)); /* they are lost already */
+  assert_false (is_lost (z, 0));
+  assert_true (is_lost (z, 20));
+  assert_true (is_lost (z, 40));
+  assert_false (is_lost (z, 60));
+  zeroes_free (z);
+}
+
+/* To forget never fails: a range that crosses the beginning of an operation
+ * needs a slot, which the operation reserves.
+ */
+static void
+test_slots_are_reserved (void **state)
+{
+  struct zeroes *z = zeroes_new ();
+  struct exclusive inside, other, all;
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < ZEROES_MOST - 1; ++i)
+    zeroes_remember (z, i * 20, 10, 1, 0);
+  exclusive_begin (z, &all, 20, 10);
+  assert_true (exclusive_reserve (z, &all));
+  exclusive_begin (z, &inside, 2, 2);
+  assert_true (exclusive_reserve (z, &inside));
+  exclusive_begin (z, &other, 42, 2);
+  assert_false (exclusive_reserve (z, &other)); /* the last slot is reserved */
+  assert_false (zeroes_remember (z, 1 << 20, 10, 1, 0));
+  zeroes_forget (z, 2, 2);
+  assert_true (is_zeroed (z, 1));
+  assert_false (is_zeroed (z, 2));
+  assert_true (is_zeroed (z, 4));
+  zeroes_forget (z, 20, 10);
+  exclusive_end (z, &inside);
+  assert_true (exclusive_reserve (z, &other)); /* of the range forgotten */
+  zeroes_forget (z, 42, 2);
+  exclusive_end (z, &other);
+  exclusive_end (z, &all);
+  assert_false (zeroes_remember (z, 1 << 20, 10, 1, 0));
+  zeroes_free (z);
+}
+
+/* Neighbours do not become one where an operation begins that has no slot. */
+static void
+test_neighbours_stay_apart_at_operations (void **state)
+{
+  struct zeroes *z = zeroes_new ();
+  struct exclusive forgets, zero;
+
+  (void) state;
+  zeroes_remember (z, 10, 10, 1, 0);
+  zeroes_remember (z, 40, 10, 1, 0);
+  exclusive_begin (z, &forgets, 10, 5);
+  assert_true (exclusive_reserve (z, &forgets));
+  assert_false (forgets.has_slot);
+  exclusive_begin (z, &zero, 0, 10);
+  zeroes_remember (z, 0, 10, 1, 0);
+  assert_int_equal (atomic_load (&z->nr_zeroed), 3);
+  exclusive_end (z, &zero);
+  exclusive_begin (z, &zero, 50, 10); /* its own beginning is no hindrance */
+  zeroes_remember (z, 50, 10, 1, 0);
+  assert_int_equal (atomic_load (&z->nr_zeroed), 3);
+  exclusive_end (z, &zero);
+  exclusive_end (z, &forgets);
   zeroes_free (z);
 }
 
@@ -323,6 +449,11 @@ main (void)
     cmocka_unit_test (test_lost_is_kept_until_redone),
     cmocka_unit_test (test_neighbours_become_one),
     cmocka_unit_test (test_too_many_are_refused),
+    cmocka_unit_test (test_zero_before_a_failure_is_lost),
+    cmocka_unit_test (test_redone_are_the_same_ranges),
+    cmocka_unit_test (test_ranges_are_lost_alone),
+    cmocka_unit_test (test_slots_are_reserved),
+    cmocka_unit_test (test_neighbours_stay_apart_at_operations),
     cmocka_unit_test (test_one_at_a_time),
     cmocka_unit_test (test_apart_do_not_wait),
   };
