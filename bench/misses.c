@@ -23,8 +23,8 @@
 
 #include <zlib.h>
 
-#include "curve.h"
-#include "evict.h"
+#include "pagecache/curve.h"
+#include "pagecache/evict.h"
 
 #define NOBODY UINT32_MAX
 

@@ -63,7 +63,7 @@ def load_program():
 
 def filter_path():
     return find("WTCACHE_FILTER",
-                "filters/wtcache/.libs/nbdkit-wtcache-filter.so")
+                "plugins/wtcache/.libs/nbdkit-wtcache-filter.so")
 
 
 def filter_of(stack):

@@ -19,7 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "util.h"
+#include "base/util.h"
 #include "wtcache-top-curve.h"
 #include "wtcache-top-say.h"
 #include "wtcache-top-text.h"

@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "util.h"
+#include "base/util.h"
 #include "wtcache-top-file.h"
 #include "wtcache-top-say.h"
 

@@ -14,7 +14,7 @@
 
 #include <jansson.h>
 
-#include "util.h"
+#include "base/util.h"
 #include "wtcache-top-json.h"
 #include "wtcache-top-say.h"
 #include "wtcache-top-text.h"

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "util.h"
+#include "base/util.h"
 #include "wtcache-top-lines.h"
 #include "wtcache-top-say.h"
 #include "wtcache-top-text.h"

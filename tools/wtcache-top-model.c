@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "util.h"
+#include "base/util.h"
 #include "wtcache-top-model.h"
 #include "wtcache-top-parse.h"
 #include "wtcache-top-say.h"

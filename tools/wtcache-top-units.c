@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "util.h"
+#include "base/util.h"
 #include "wtcache-top-units.h"
 
 bool use_unicode;

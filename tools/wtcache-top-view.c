@@ -17,7 +17,7 @@
 
 #include <curses.h>
 
-#include "util.h"
+#include "base/util.h"
 #include "wtcache-top-lines.h"
 #include "wtcache-top-say.h"
 #include "wtcache-top-text.h"

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "util.h"
+#include "base/util.h"
 #include "wtcache-top-curve.h"
 #include "wtcache-top-file.h"
 #include "wtcache-top-json.h"

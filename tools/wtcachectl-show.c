@@ -17,8 +17,8 @@
 
 #include <jansson.h>
 
-#include "nearest.h"
-#include "util.h"
+#include "base/nearest.h"
+#include "base/util.h"
 #include "wtcachectl-say.h"
 #include "wtcachectl-show.h"
 

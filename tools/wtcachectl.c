@@ -23,8 +23,8 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include "nearest.h"
-#include "util.h"
+#include "base/nearest.h"
+#include "base/util.h"
 #include "wtcachectl-say.h"
 #include "wtcachectl-show.h"
 #include "wtcachectl-talk.h"

@@ -13,8 +13,8 @@
 #include <sched.h>
 #include <stdatomic.h>
 
+#include "base/lock.h"
 #include "host.h"
-#include "lock.h"
 
 #define LOOK_NS 1000
 #define WAIT_NS 100000

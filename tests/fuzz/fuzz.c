@@ -25,8 +25,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "export/options.h"
 #include "host.h"
-#include "options.h"
 #include "shadow.h"
 #include "unit.h"
 

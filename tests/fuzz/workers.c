@@ -14,9 +14,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/workers.h"
 #include "host.h"
 #include "unit.h"
-#include "workers.h"
 
 /* As if there were no more. */
 #define MOST 24

@@ -122,7 +122,7 @@ server_init (struct server *s, unsigned threads)
   }
   server_word (s, "--filter=%s",
                module ("WTCACHE_FILTER",
-                       "filters/wtcache/.libs/nbdkit-wtcache-filter.so"));
+                       "plugins/wtcache/.libs/nbdkit-wtcache-filter.so"));
   server_word (
       s, "%s",
       module ("WTDISK_PLUGIN", "tests/disk/.libs/nbdkit-wtdisk-plugin.so"));

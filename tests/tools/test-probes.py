@@ -16,7 +16,7 @@ sys.path[:0] = [os.path.join(HERE, "..", "lib")]
 import tap  # noqa: E402
 
 TOP = os.path.join(HERE, "..", "..")
-FILTER = os.path.abspath("filters/wtcache/.libs/nbdkit-wtcache-filter.so")
+FILTER = os.path.abspath("plugins/wtcache/.libs/nbdkit-wtcache-filter.so")
 SCRIPTS = "wtcache-flushes.btin", "wtcache-latency.btin"
 
 

@@ -22,7 +22,7 @@
 #include <sched.h>
 
 #include "array.h"
-#include "lock.h"
+#include "base/lock.h"
 #include "unit.h"
 
 #define UNIT 512

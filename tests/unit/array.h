@@ -8,8 +8,8 @@
 #include <pthread.h>
 #include <stddef.h>
 
-#include "backend.h"
-#include "util.h"
+#include "base/util.h"
+#include "submit/backend.h"
 
 enum array_op {
   ARRAY_READ,

@@ -6,9 +6,9 @@
 #define STACK_H
 
 #include "array.h"
+#include "export/writeback.h"
 #include "request.h"
 #include "unit.h"
-#include "writeback.h"
 
 #define MOST_CLIENTS 8
 

@@ -25,11 +25,11 @@
 #include <unistd.h>
 
 #include "array.h"
-#include "metrics.h"
-#include "readahead.h"
+#include "export/writeback.h"
 #include "request.h"
+#include "request/readahead.h"
 #include "unit.h"
-#include "writeback.h"
+#include "watch/metrics.h"
 
 #define CLIENTS 3
 #define REGION  (512 * KiB)

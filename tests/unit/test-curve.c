@@ -6,8 +6,8 @@
 
 #include <config.h>
 
-#include "curve.h"
-#include "evict.h"
+#include "pagecache/curve.h"
+#include "pagecache/evict.h"
 #include "unit.h"
 
 #define PAGES    8192   /* of the cache whose curve is estimated */

@@ -4,7 +4,7 @@
 
 #include <config.h>
 
-#include "depth.h"
+#include "submit/depth.h"
 #include "unit.h"
 
 #define MS    UINT64_C (1000000)

@@ -4,7 +4,7 @@
 
 #include <config.h>
 
-#include "doubts.h"
+#include "pagecache/doubts.h"
 #include "unit.h"
 
 static struct doubts *

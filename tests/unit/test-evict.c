@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "evict.h"
+#include "pagecache/evict.h"
 
 /* The caller's side: descriptors with an entry in the middle, as a page has,
  * and an index from small keys to descriptors.

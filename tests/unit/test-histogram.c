@@ -4,7 +4,7 @@
 
 #include <config.h>
 
-#include "histogram.h"
+#include "base/histogram.h"
 #include "unit.h"
 
 #define WRITERS 4

@@ -10,7 +10,7 @@
 
 #include <errno.h>
 
-#include "readahead.h"
+#include "request/readahead.h"
 #include "stack.h"
 
 #define SIZE       (64 * MiB)

@@ -13,8 +13,8 @@
 
 #include <config.h>
 
-#include "choice.h"
-#include "depth.h"
+#include "submit/choice.h"
+#include "submit/depth.h"
 #include "unit.h"
 
 #define MS           UINT64_C (1000000)

@@ -1,0 +1,687 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* When dirty blocks go to the backend: flush, bounds, age, drain.
+ *
+ * All of these are the same act, a pass: it goes once over the held pages of
+ * an export by offset, and writes the blocks that became dirty before it
+ * began, in batches as large as they come.  Several threads may share a pass;
+ * each takes the next batch at its cursor.
+ *
+ * A flush is a pass over everything, a wait for what others have in flight,
+ * and one flush of the backend.  Background work is a pass that ends when
+ * enough is clean, and yields to flushes.  A drain is flushes until one
+ * succeeds or its time is over.
+ *
+ * Knows nothing of nbdkit.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/probes.h"
+#include "export/writeback.h"
+
+#define MOST_HELPERS  16
+#define RETRY_NS      UINT64_C (1000000000) /* when the backend refuses */
+#define DRAIN_WAIT_NS UINT64_C (200000000)
+#define MOST_ATTEMPTS 8
+
+/* Of the bound: background work begins, and ends; unstable data is flushed. */
+#define BEGIN_AT(bound) ((bound) / 2)
+#define END_AT(bound)   ((bound) / 4)
+#define FLUSH_AT(bound) ((bound) / 4)
+
+struct pass {
+  struct export *e;
+  uint32_t number;   /* takes what became dirty before this pass ended */
+  int64_t enough;    /* ends when so few bytes are dirty; -1: goes over all */
+  bool background;   /* ends when a flush comes */
+  uint64_t deadline; /* ns; 0: none */
+  uint64_t turn;     /* of a flush: before writes that came after it; or 0 */
+  struct completion completion;
+
+  struct lock lock; /* RANK_PASS */
+  /* Guarded by lock. */
+  uint64_t index; /* the cursor: a page, and a block of it */
+  uint32_t block;
+  uint64_t run; /* bytes of the last batch: the next is likely alike */
+  unsigned nr_helpers;
+  struct helper {
+    struct task task;
+    struct pass *pass;
+  } helpers[MOST_HELPERS];
+  bool busy; /* blocks were passed over because they were in flight … */
+  uint64_t busy_index; /* … first in this page */
+};
+
+static void
+pass_init (struct pass *p, struct export *e, int64_t enough)
+{
+  memset (p, 0, sizeof *p);
+  p->e = e;
+  p->number = held_begin_pass (&e->pc.held);
+  p->enough = enough;
+  p->run = pagecache_amounts (&e->pc).dirty;
+  lock_init (&p->lock, RANK_PASS);
+  completion_init (&p->completion);
+}
+
+static void
+pass_destroy (struct pass *p)
+{
+  completion_destroy (&p->completion);
+  lock_destroy (&p->lock);
+}
+
+/* One more run from the cursor on into TO, after what is there.  LATER: what
+ * became dirty since, too.
+ */
+static struct span
+gather_run (struct pass *p, uint32_t before, uint64_t most, bool later,
+            uint8_t *to)
+{
+  struct pagecache *pc = &p->e->pc;
+  bool busy = false;
+  struct span s;
+
+  assert_held (&p->lock);
+  s = page_gather (pc, p->index, p->block, before, most >> pc->block_shift,
+                   p->number, later, to, &busy);
+  if (busy && !p->busy) {
+    p->busy = true;
+    p->busy_index = p->index;
+  }
+  return s;
+}
+
+/* The next batch at the cursor, at most MOST bytes: copied to TO, its blocks in
+ * writeback.  Its length in bytes, 0 if there is none.  It goes on with blocks
+ * that became dirty after the pass began: a client's writes that end while its
+ * flush is under way would be small writes of the next one.
+ */
+static uint64_t
+gather_batch (struct pass *p, uint8_t *to, uint64_t most, uint64_t *offset)
+{
+  LOCK_FOR_SCOPE (&p->lock);
+  struct pagecache *pc = &p->e->pc;
+  const uint32_t blocks = page_size (pc) >> pc->block_shift;
+  uint64_t index = p->index, len = 0;
+  struct span s = { 0 };
+  struct part part;
+
+  while (s.count == 0) {
+    if (!pagecache_next_held (pc, &index))
+      return 0;
+    if (index != p->index)
+      p->block = 0;
+    p->index = index;
+    s = gather_run (p, blocks, most, false, to);
+    if (s.count == 0)
+      index++;
+  }
+  *offset = (index << pc->page_shift) + ((uint64_t) s.first << pc->block_shift);
+  for (;;) {
+    part = span_part (pc, p->index, s);
+    len += part.len;
+    p->block = s.first + s.count;
+    if (p->block < blocks || len >= most || *offset + len >= pc->size)
+      break;
+    p->index++;
+    p->block = 0;
+    s = gather_run (p, 1, most - len, true, to + len);
+    if (s.count == 0)
+      break;
+  }
+  p->run = len;
+  return len;
+}
+
+/* Whether the pass has done what it is for. */
+static bool
+is_enough (struct pass *p)
+{
+  if (p->enough >= 0 && pagecache_amounts (&p->e->pc).dirty <= p->enough)
+    return true;
+  if (p->background &&
+      atomic_load_explicit (&p->e->writeback.passes, memory_order_relaxed) > 0)
+    return true;
+  return p->deadline != 0 && now_ns () >= p->deadline;
+}
+
+/* The caller's own backend, or for who has none (NULL) one that is borrowed
+ * for one act: a connection that ends waits for no more than that.
+ */
+static struct backend *
+take_backend (struct export *e, struct backend *own)
+{
+  return own ? own : export_borrow (e, true);
+}
+
+static void
+return_backend (struct export *e, struct backend *own, struct backend *b)
+{
+  if (own == NULL && b != NULL)
+    export_return (e, b);
+}
+
+/* How large a buffer the next batch is worth: a small one where runs are
+ * short, so that many are in flight.
+ */
+static uint64_t
+buffer_size (struct pass *p)
+{
+  LOCK_FOR_SCOPE (&p->lock);
+  const uint64_t small = max_u64 (64 * KiB, block_size (&p->e->pc));
+  const uint64_t most =
+      min_u64 (memory_batch_size (p->e->memory), p->e->traits.maximum);
+
+  return p->run < small ? min_u64 (small, most) : most;
+}
+
+static void run_helper (struct task *t);
+
+/* There is more: one more thread may take it, as far as the backend takes
+ * batches.
+ */
+static void
+begin_helper (struct pass *p)
+{
+  struct helper *h = NULL;
+  unsigned limit;
+
+  if (!registry.parallel)
+    return;
+  lock_take (&p->e->submit.lock);
+  limit = depth_limit (&p->e->submit.depth);
+  lock_drop (&p->e->submit.lock);
+
+  lock_take (&p->lock);
+  /* One beyond those in flight is ready when one of them ends. */
+  if (p->nr_helpers < MOST_HELPERS && p->nr_helpers < limit) {
+    h = &p->helpers[p->nr_helpers++];
+    *h = (struct helper){ .task.run = run_helper, .pass = p };
+    completion_begin (&p->completion);
+  }
+  lock_drop (&p->lock);
+  /* A slot of one that found no thread is not used again: there is none. */
+  if (h && !workers_try (&h->task))
+    completion_end (&p->completion, 0);
+}
+
+static bool
+is_more (struct pass *p)
+{
+  LOCK_FOR_SCOPE (&p->lock);
+  uint64_t index = p->index + 1;
+
+  return pagecache_next_held (&p->e->pc, &index);
+}
+
+/* Writes one batch; false: none was left. */
+static bool
+write_batch (struct pass *p, struct backend *b)
+{
+  struct export *e = p->e;
+  const uint64_t size = buffer_size (p);
+  uint8_t *buffer = batch_buffer_get (e->memory, &e->pc.borrower, size);
+  struct write w = { .bytes = buffer,
+                     .turn = p->turn,
+                     .completion = &p->completion };
+  struct open_op open;
+  uint64_t len;
+
+  /* Open before a mark goes, so that a flush which no longer finds the mark
+   * finds this.
+   */
+  submit_open (&e->submit, &open);
+  atomic_store_explicit (&open.acknowledged, true, memory_order_release);
+  len = gather_batch (p, buffer, size, &w.offset);
+  if (len > 0) {
+    if (is_more (p))
+      begin_helper (p);
+    w.len = len;
+    submit_write (&e->submit, b, &w);
+  }
+  submit_close (&e->submit, &open);
+  batch_buffer_put (e->memory, &e->pc.borrower, buffer, size);
+  return len > 0;
+}
+
+/* Takes batches until none is left. */
+static void
+run_pass (struct pass *p, struct backend *own)
+{
+  struct export *e = p->e;
+  struct backend *b;
+  bool more = true;
+
+  while (more && !is_enough (p)) {
+    b = take_backend (e, own);
+    if (b == NULL)
+      completion_fail (&p->completion, ENOTCONN);
+    more = b && write_batch (p, b);
+    return_backend (e, own, b);
+  }
+}
+
+static void
+run_helper (struct task *t)
+{
+  struct pass *p = container_of (t, struct helper, task)->pass;
+
+  run_pass (p, NULL);
+  completion_end (&p->completion, 0);
+}
+
+/* Goes over the export once, from the cursor on, with as many threads as there
+ * is work for.
+ */
+static int
+sweep (struct pass *p, struct backend *own)
+{
+  struct pagecache *pc = &p->e->pc;
+  int err;
+
+  PROBE2 (writeback__begin, export_number (pc), pagecache_amounts (pc).dirty);
+  p->nr_helpers = 0;
+  run_pass (p, own);
+  err = completion_wait (&p->completion);
+  PROBE3 (writeback__end, export_number (pc), pagecache_amounts (pc).dirty,
+          err);
+  return err;
+}
+
+/* What a pass told of the backend. */
+static void
+note_result (struct export *e, int err)
+{
+  struct writeback *wb = &e->writeback;
+
+  /* Without a connection nobody was asked. */
+  if (err == ENOTCONN)
+    return;
+  if (err != 0) {
+    atomic_store_explicit (&wb->retry, now_ns () + RETRY_NS,
+                           memory_order_relaxed);
+    if (atomic_load_explicit (&wb->error, memory_order_relaxed) == 0)
+      atomic_store_explicit (&wb->failing_since, time (NULL),
+                             memory_order_relaxed);
+    atomic_fetch_add_explicit (&wb->errors, 1, memory_order_relaxed);
+  }
+  atomic_store_explicit (&wb->error, err, memory_order_relaxed);
+  atomic_store_explicit (&wb->refusing, err != 0, memory_order_relaxed);
+}
+
+/* A pass over everything that became dirty before it; blocks that somebody
+ * else has in flight are waited for, and written if they are dirty after.
+ */
+static int
+pass_over_all (struct export *e, struct backend *own, uint64_t deadline)
+{
+  struct pagecache *pc = &e->pc;
+  struct pass p;
+  uint64_t offset;
+  int err;
+
+  pass_init (&p, e, -1);
+  p.deadline = deadline;
+  p.turn = submit_turn (&e->submit);
+  for (;;) {
+    err = sweep (&p, own);
+    if (!p.busy || (deadline != 0 && now_ns () >= deadline))
+      break;
+    p.busy = false;
+    p.index = p.busy_index;
+    p.block = 0;
+    offset = p.index << pc->page_shift;
+    PROBE2 (wait__begin, export_number (pc), WAIT_IN_FLIGHT);
+    exclusive_wait (&pc->zeroes, offset, page_size (pc));
+    pagecache_wait_writeback (pc, offset, page_size (pc));
+    PROBE2 (wait__end, export_number (pc), WAIT_IN_FLIGHT);
+  }
+  if (err == 0 && deadline != 0 && pagecache_amounts (pc).dirty > 0 &&
+      now_ns () >= deadline)
+    err = ETIMEDOUT;
+  pass_destroy (&p);
+  return err;
+}
+
+/* Zeroes again what may be lost. */
+static int
+redo_zeroes (struct export *e, struct backend *own)
+{
+  struct backend *b;
+  uint64_t offset = 0, len;
+  int err;
+
+  if (!zeroes_next_lost (&e->pc.zeroes, &offset, &len))
+    return 0;
+  b = take_backend (e, own);
+  err = b ? submit_redo_zeroes (&e->submit, b) : ENOTCONN;
+  return_backend (e, own, b);
+  return err;
+}
+
+static int
+flush_backend (struct export *e, struct backend *own)
+{
+  struct backend *b;
+  int err;
+
+  if (!e->traits.can_flush)
+    return 0;
+  b = take_backend (e, own);
+  err = b ? submit_flush (&e->submit, b) : ENOTCONN;
+  return_backend (e, own, b);
+  return err;
+}
+
+/* One attempt of a flush.  EAGAIN: blocks became dirty again by no fault of
+ * this one, because another's write, flush or FUA operation failed.
+ */
+static int
+flush_once (struct export *e, struct backend *own, uint64_t deadline)
+{
+  const uint64_t failures =
+      atomic_load_explicit (&e->pc.failures, memory_order_acquire);
+  const uint32_t epoch = held_epoch (&e->pc.held);
+  int err, pass_err, flush_err;
+
+  err = redo_zeroes (e, own);
+  pass_err = pass_over_all (e, own, deadline);
+  err = err ? err : pass_err;
+  submit_wait_acknowledged (&e->submit);
+  note_result (e, err);
+  flush_err = flush_backend (e, own);
+  err = err ? err : flush_err;
+  if (err == 0 && (held_epoch (&e->pc.held) != epoch ||
+                   atomic_load_explicit (&e->pc.failures,
+                                         memory_order_relaxed) != failures))
+    return EAGAIN;
+  return err;
+}
+
+static int
+flush_by (struct export *e, struct backend *own, uint64_t deadline)
+{
+  int err, i;
+
+  atomic_fetch_add_explicit (&e->writeback.passes, 1, memory_order_relaxed);
+  for (i = 0; i < MOST_ATTEMPTS; ++i) {
+    err = flush_once (e, own, deadline);
+    if (err != EAGAIN)
+      break;
+  }
+  atomic_fetch_sub_explicit (&e->writeback.passes, 1, memory_order_relaxed);
+  return err == EAGAIN ? EIO : err;
+}
+
+int
+writeback_flush (struct export *e, struct backend *own)
+{
+  return flush_by (e, own, 0);
+}
+
+uint64_t
+writeback_bound (struct export *e)
+{
+  const uint64_t size = memory_limit (e->memory);
+  const uint64_t least = min_u64 (4 * MiB, size / 2);
+  uint64_t bound =
+      atomic_load_explicit (&e->settings->dirty_max, memory_order_relaxed);
+  uint64_t speed;
+  unsigned sharers;
+
+  if (bound == 0) {
+    speed = atomic_load_explicit (&e->submit.write_speed, memory_order_relaxed);
+    bound = size / 4;
+    if (speed > 0)
+      bound = min_u64 (bound, speed * 5);
+    bound = max_u64 (bound, least);
+  }
+  sharers = atomic_load_explicit (&registry.holding, memory_order_relaxed);
+  bound /= max_u64 (sharers, 1);
+  atomic_store_explicit (&e->pc.bound, bound, memory_order_relaxed);
+  return bound;
+}
+
+bool
+writeback_is_refused (struct export *e)
+{
+  return atomic_load_explicit (&e->writeback.refusing, memory_order_relaxed) &&
+         pagecache_amounts (&e->pc).dirty > 0;
+}
+
+bool
+writeback_admit (struct export *e, uint64_t len)
+{
+  const int64_t bound = writeback_bound (e);
+  int64_t reserved;
+
+  if (writeback_is_refused (e) ||
+      atomic_load_explicit (&registry.stopping, memory_order_relaxed) ||
+      !atomic_load_explicit (&e->holds, memory_order_relaxed))
+    return false;
+  reserved =
+      atomic_fetch_add_explicit (&e->pc.reserved, len, memory_order_relaxed);
+  if (pagecache_amounts (&e->pc).held + reserved + (int64_t) len <= bound)
+    return true;
+  writeback_admitted (e, len);
+  return false;
+}
+
+void
+writeback_admitted (struct export *e, uint64_t len)
+{
+  atomic_fetch_sub_explicit (&e->pc.reserved, len, memory_order_relaxed);
+}
+
+/* Whether ordinary writes may stay dirty here. */
+static bool
+may_hold (struct export *e)
+{
+  return atomic_load_explicit (&e->holds, memory_order_relaxed) &&
+         atomic_load_explicit (&e->settings->mode, memory_order_relaxed) ==
+             MODE_WRITEBACK;
+}
+
+static bool
+is_old (struct export *e, uint64_t now)
+{
+  const uint64_t since =
+      atomic_load_explicit (&e->pc.dirty_since, memory_order_relaxed);
+
+  return since != 0 && pagecache_amounts (&e->pc).dirty > 0 &&
+         now >= since + atomic_load_explicit (&e->settings->dirty_age,
+                                              memory_order_relaxed);
+}
+
+/* Whether so much is held that work has to begin. */
+static bool
+is_much (struct export *e)
+{
+  const int64_t bound = writeback_bound (e);
+  const struct amounts a = pagecache_amounts (&e->pc);
+
+  return (a.held > BEGIN_AT (bound) && a.dirty > 0) ||
+         a.unstable > FLUSH_AT (bound);
+}
+
+/* Whether there is something to do that is not for the amount. */
+static bool
+is_time (struct export *e, uint64_t now)
+{
+  if (pagecache_amounts (&e->pc).dirty == 0)
+    return false;
+  return is_old (e, now) || !may_hold (e) ||
+         atomic_load_explicit (&e->writeback.refusing, memory_order_relaxed);
+}
+
+/* A backend that refuses is left alone for a while. */
+static bool
+may_try (struct export *e, uint64_t now)
+{
+  const struct writeback *wb = &e->writeback;
+
+  return !atomic_load_explicit (&wb->refusing, memory_order_relaxed) ||
+         now >= atomic_load_explicit (&wb->retry, memory_order_relaxed);
+}
+
+/* Dirty data that is old goes whole, and so does what the backend refused:
+ * anything less would not ask it.  Else as much as brings the amount down.
+ * The time of the oldest is known again afterwards: what became dirty since.
+ */
+static int
+clean_some (struct export *e, struct backend *own)
+{
+  const bool all =
+      is_old (e, now_ns ()) || !may_hold (e) ||
+      atomic_load_explicit (&e->writeback.refusing, memory_order_relaxed);
+  uint64_t since = 0;
+  struct pass p;
+  int err;
+
+  if (all)
+    since =
+        atomic_exchange_explicit (&e->pc.dirty_since, 0, memory_order_relaxed);
+  pass_init (&p, e, all ? -1 : (int64_t) END_AT (writeback_bound (e)));
+  p.background = true;
+  err = redo_zeroes (e, own);
+  if (err == 0)
+    err = sweep (&p, own);
+  if (since != 0 && (err != 0 || p.busy || is_enough (&p)))
+    atomic_store_explicit (&e->pc.dirty_since, since, memory_order_relaxed);
+  pass_destroy (&p);
+  return err;
+}
+
+/* What is due now. */
+static void
+work (struct export *e, struct backend *own)
+{
+  int err = 0;
+
+  if (pagecache_amounts (&e->pc).dirty > 0) {
+    err = clean_some (e, own);
+    note_result (e, err);
+  }
+  if (err == 0 && pagecache_amounts (&e->pc).unstable >
+                      (int64_t) FLUSH_AT (writeback_bound (e)))
+    flush_backend (e, own); /* on failure all is dirty again */
+}
+
+static void
+run_background (struct task *t)
+{
+  struct export *e = container_of (t, struct export, writeback.task);
+  struct writeback *wb = &e->writeback;
+
+  do {
+    atomic_store_explicit (&wb->wanted, false, memory_order_relaxed);
+    work (e, NULL);
+  } while (atomic_load_explicit (&wb->wanted, memory_order_relaxed) &&
+           atomic_load_explicit (&wb->passes, memory_order_relaxed) == 0 &&
+           is_much (e) && may_try (e, now_ns ()));
+  atomic_store_explicit (&wb->running, false, memory_order_release);
+}
+
+static void
+begin_work (struct export *e)
+{
+  struct writeback *wb = &e->writeback;
+
+  atomic_store_explicit (&wb->wanted, true, memory_order_relaxed);
+  if (atomic_exchange_explicit (&wb->running, true, memory_order_acquire))
+    return;
+  wb->task.run = run_background;
+  workers_run (&wb->task);
+}
+
+/* The clock sees to age where there are threads: a write looks at the amount
+ * alone.
+ */
+void
+writeback_poke (struct export *e, struct backend *own)
+{
+  if (registry.parallel) {
+    if (is_much (e) && may_try (e, now_ns ()))
+      begin_work (e);
+  }
+  else if (own->traits.can_write && (is_much (e) || is_time (e, now_ns ())) &&
+           may_try (e, now_ns ()))
+    work (e, own);
+}
+
+void
+writeback_tick (struct export *e, void *opaque)
+{
+  const uint64_t now = now_ns ();
+
+  (void) opaque;
+  if (e->writers > 0 && (is_much (e) || is_time (e, now)) && may_try (e, now))
+    begin_work (e);
+}
+
+static int
+drain (struct export *e, struct backend *own)
+{
+  const struct timespec pause = { .tv_nsec = DRAIN_WAIT_NS };
+  const uint64_t deadline = now_ns () + e->settings->drain;
+  int err;
+
+  for (;;) {
+    err = flush_by (e, own, deadline);
+    if (err == 0 || err == ENOTCONN || now_ns () + DRAIN_WAIT_NS >= deadline)
+      return err;
+    nanosleep (&pause, NULL);
+  }
+}
+
+struct drain {
+  struct task task;
+  struct export *e;
+  struct completion completion;
+};
+
+static void
+run_drain (struct task *t)
+{
+  struct drain *d = container_of (t, struct drain, task);
+
+  completion_end (&d->completion, drain (d->e, NULL));
+}
+
+int
+writeback_drain (struct export *e, struct backend *own)
+{
+  struct drain d = { .task.run = run_drain, .e = e };
+  int err;
+
+  completion_init (&d.completion);
+  completion_begin (&d.completion);
+  if (!registry.parallel || !workers_try (&d.task))
+    completion_end (&d.completion, drain (e, own));
+  err = completion_wait (&d.completion);
+  completion_destroy (&d.completion);
+  return err;
+}
+
+static void
+run_begun_drain (struct task *t)
+{
+  struct export *e = container_of (t, struct export, writeback.drain_task);
+
+  drain (e, NULL);
+  atomic_fetch_sub_explicit (&e->writeback.drains, 1, memory_order_release);
+}
+
+void
+writeback_begin_drain (struct export *e, void *opaque)
+{
+  (void) opaque;
+  atomic_fetch_add_explicit (&e->writeback.drains, 1, memory_order_relaxed);
+  e->writeback.drain_task.run = run_begun_drain;
+  workers_run (&e->writeback.drain_task);
+}

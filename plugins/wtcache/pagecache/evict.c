@@ -1,0 +1,746 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Which page leaves the cache: a form of Clock2Q+ with an adaptive share.
+ *
+ *            admit                         asked for again
+ *   READ ----------------> small (FIFO) -------------------> main (CLOCK)
+ *   WRITE                     |    ^                           |    ^
+ *            key is in ghost  |    | was hit                   |    |
+ *        ---------------------|----|---------------------------|----'
+ *   AHEAD ----> ahead (FIFO) -|----'                           |
+ *                   |         |                                |
+ *                   v         v                                v
+ *                  gone     ghost (key only)                 ghost
+ *
+ * New pages pass through the small queue.  Most are never asked for again
+ * and leave at its end, so that a scan costs the main queue nothing.  A page
+ * that is used again goes on to the main queue, a CLOCK that counts to three.
+ * Uses that follow each other closely (the correlation window) are taken for
+ * one, in both queues.
+ *
+ * The key of a page that leaves is remembered for a while in the ghost; if it
+ * comes back, it may be admitted to the main queue at once.  How long ago
+ * it left says how likely it is to be used there, and that differs from load
+ * to load: so it is counted, for each class of ghost hits, how many of their
+ * pages were used in the main queue by the time the CLOCK came by.  A class
+ * that does much worse than the other pages there is no longer trusted, but
+ * for a few pages that show whether that has changed.
+ *
+ * The share of the small queue adapts: a miss on a page that has only just
+ * left the small queue says that the queue is too short, one on a page that
+ * has just left the main queue says the opposite.
+ *
+ * Pages that were to leave and might not (dirty, pinned) wait in the held
+ * queue.  It is looked at first in each call, but only a few of it, so that
+ * many dirty pages neither cost time nor push others out of the main queue.
+ *
+ * Everything here is under the caller's eviction lock, see evict.h.
+ */
+#include "pagecache/evict.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Shares of the capacity, in thousandths. */
+#define SMALL_START  100  /* the small queue at the start */
+#define SMALL_MOST   500  /* it never grows above, and */
+#define SMALL_LEAST  128  /* (pages) seldom shrinks below */
+#define WINDOW       50   /* uses this close together are one */
+#define RECENT       20   /* has only just left */
+#define GHOST_SMALL  1000 /* remembered after the small queue */
+#define GHOST_MAIN   50   /* remembered after the main queue */
+#define ADAPT_STEP   5    /* the small queue changes by this, each time */
+#define AHEAD_MOST   250  /* readahead that waits for its first use */
+#define ADAPT_MISSES 100  /* after this many misses on recent pages, */
+#define ADAPT_LEAST  25   /* (of a sample, at least so many) */
+#define ADAPT_FACTOR 2    /* if one side has so many times the other's */
+
+/* Ghost hits are classed by how long ago the page left the small queue, and
+ * those of the main queue are one class more.
+ */
+#define AGE_CLASSES 8
+#define CLASSES     (AGE_CLASSES + 1)
+#define CERTAIN     (1 << 16) /* a probability of 1 */
+#define TRUST_NUM   1         /* a class is trusted if its pages are used */
+#define TRUST_DEN   5         /* 1/5 as often as others */
+#define TRUST_TRIAL 16        /* of pages not to be trusted, one in 16 is */
+#define TRUST_GAIN  256       /* a page changes an estimate by 1/256 */
+#define TRUST_LEAST 64        /* (in a sample, by at most 1/64) */
+
+/* The work of a call of evict_victim, see evict.h. */
+#define LOOKS_MOST 1024
+#define LOOKS_USES 512
+#define LOOKS_HELD 4
+
+#define NOBODY UINT32_MAX
+
+struct queue {
+  uint32_t oldest, newest;
+  size_t length;
+};
+
+/* The ghost is a table of buckets of one cache line.  A slot is 0 if empty,
+ * else 19 bits of the key's hash, what queue it left, and when it left, in
+ * units of about 1/512 of the capacity, modulo 2^12.  Expired slots are
+ * swept away long before the time wraps.
+ */
+#define SLOTS         16
+#define STAMP_BITS    12
+#define STAMP_MASK    ((1u << STAMP_BITS) - 1)
+#define FROM_MAIN     (1u << STAMP_BITS)
+#define PRINT_SHIFT   (STAMP_BITS + 1)
+#define UNITS         512
+#define GHOST_BUCKETS 11 /* pages of capacity a bucket: 5.8 bytes a page */
+
+struct bucket {
+  uint32_t slot[SLOTS];
+};
+
+struct policy {
+  struct evict shared; /* what evict_hit reads: first, see policy_of */
+  char *first_entry;
+  size_t stride;
+
+  size_t capacity;
+  size_t times; /* its size, of what it stands for */
+  size_t small_target;
+  struct queue queues[EVICT_QUEUES];
+
+  struct bucket *buckets; /* in allocated, at a cache line */
+  void *allocated;
+  size_t bucket_count;
+  size_t sweep;      /* the next bucket to clear of expired slots */
+  uint32_t stamp;    /* now, in units of evictions */
+  size_t stamp_unit; /* evictions in a unit */
+  size_t stamp_part; /* evictions since stamp changed */
+  uint32_t small_expires, main_expires; /* units after which a slot does */
+
+  unsigned recent_small, recent_main; /* misses since the last adaptation */
+
+  /* How likely a page of the main queue is to be used while the CLOCK goes
+   * round: of those the ghost admitted, by class, and of all others.
+   */
+  int used_of_class[CLASSES], used_of_others;
+  unsigned distrusted; /* ghost hits of classes that are not trusted */
+};
+
+static struct policy *
+policy_of (struct evict *ev)
+{
+  return (struct policy *) ev;
+}
+
+/* A share of the capacity in thousandths, and never nothing. */
+static size_t
+share (const struct policy *p, unsigned thousandths)
+{
+  const size_t pages = p->capacity / 1000 * thousandths +
+                       p->capacity % 1000 * thousandths / 1000;
+
+  return pages > 0 ? pages : 1;
+}
+
+/* A number of pages, in the sample that the policy sees. */
+static unsigned
+fewer (const struct policy *p, unsigned pages, unsigned least)
+{
+  return pages / p->times > least ? pages / (unsigned) p->times : least;
+}
+
+/* ---- queues ---- */
+
+static struct evict_entry *
+entry_at (const struct policy *p, uint32_t i)
+{
+  return (struct evict_entry *) (p->first_entry + (size_t) i * p->stride);
+}
+
+static uint32_t
+index_of (const struct policy *p, const struct evict_entry *entry)
+{
+  return (uint32_t) (((const char *) entry - p->first_entry) / p->stride);
+}
+
+static uint32_t
+uses_of (const struct evict_entry *entry)
+{
+  return atomic_load_explicit (&entry->uses, memory_order_relaxed);
+}
+
+/* Watched or not, it stays that. */
+static void
+set_uses (struct evict_entry *entry, uint32_t uses)
+{
+  atomic_store_explicit (
+      &entry->uses, (uses & EVICT_TIME) | (uses_of (entry) & EVICT_WATCHED),
+      memory_order_relaxed);
+}
+
+static uint32_t
+now (const struct policy *p)
+{
+  return atomic_load_explicit (&p->shared.now, memory_order_relaxed);
+}
+
+static uint32_t
+window (const struct policy *p)
+{
+  return atomic_load_explicit (&p->shared.window, memory_order_relaxed);
+}
+
+static struct evict_entry *
+oldest (const struct policy *p, enum evict_queue queue)
+{
+  assert (p->queues[queue].length > 0);
+  return entry_at (p, p->queues[queue].oldest);
+}
+
+static size_t
+length (const struct policy *p, enum evict_queue queue)
+{
+  return p->queues[queue].length;
+}
+
+static void
+push (struct policy *p, struct evict_entry *entry, enum evict_queue queue)
+{
+  struct queue *q = &p->queues[queue];
+  const uint32_t i = index_of (p, entry);
+
+  assert (entry->queue == EVICT_NONE);
+  entry->older = q->newest;
+  entry->newer = NOBODY;
+  if (q->newest == NOBODY)
+    q->oldest = i;
+  else
+    entry_at (p, q->newest)->newer = i;
+  q->newest = i;
+  q->length++;
+  entry->queue = (uint8_t) queue;
+}
+
+static void
+take (struct policy *p, struct evict_entry *entry)
+{
+  struct queue *q = &p->queues[entry->queue];
+
+  assert (entry->queue != EVICT_NONE);
+  if (entry->older == NOBODY)
+    q->oldest = entry->newer;
+  else
+    entry_at (p, entry->older)->newer = entry->newer;
+  if (entry->newer == NOBODY)
+    q->newest = entry->older;
+  else
+    entry_at (p, entry->newer)->older = entry->older;
+  q->length--;
+  entry->queue = EVICT_NONE;
+}
+
+static void
+move (struct policy *p, struct evict_entry *entry, enum evict_queue queue)
+{
+  take (p, entry);
+  push (p, entry, queue);
+}
+
+/* ---- ghost ---- */
+
+static uint64_t
+hash (uint64_t key)
+{
+  key ^= key >> 32;
+  key *= UINT64_C (0xd6e8feb86659fd93);
+  key ^= key >> 32;
+  key *= UINT64_C (0xd6e8feb86659fd93);
+  key ^= key >> 32;
+  return key;
+}
+
+static struct bucket *
+bucket_of (const struct policy *p, uint64_t h)
+{
+  return &p->buckets[(h >> 32) * p->bucket_count >> 32];
+}
+
+/* Never 0, so that no slot in use is 0. */
+static uint32_t
+print_of (uint64_t h)
+{
+  const uint32_t print = (uint32_t) h >> PRINT_SHIFT;
+
+  return print > 0 ? print : 1;
+}
+
+/* How many evictions ago, rounded to units. */
+static size_t
+slot_age (const struct policy *p, uint32_t slot)
+{
+  return ((p->stamp - slot) & STAMP_MASK) * p->stamp_unit;
+}
+
+static bool
+slot_expired (const struct policy *p, uint32_t slot)
+{
+  return ((p->stamp - slot) & STAMP_MASK) >
+         (slot & FROM_MAIN ? p->main_expires : p->small_expires);
+}
+
+static void
+ghost_sweep (struct policy *p)
+{
+  size_t n = 1 + p->bucket_count / p->capacity;
+
+  while (n-- > 0) {
+    struct bucket *b = &p->buckets[p->sweep];
+
+    /* Without a branch, so that compilers take several at once. */
+    for (unsigned i = 0; i < SLOTS; ++i)
+      b->slot[i] = slot_expired (p, b->slot[i]) ? 0 : b->slot[i];
+    p->sweep = p->sweep + 1 < p->bucket_count ? p->sweep + 1 : 0;
+  }
+}
+
+/* Remember a key, in place of the oldest of its bucket if that is full. */
+static void
+ghost_remember (struct policy *p, uint64_t key, bool from_main)
+{
+  const uint64_t h = hash (key);
+  struct bucket *b = bucket_of (p, h);
+  unsigned where = 0;
+  size_t age, most = 0;
+
+  for (unsigned i = 0; i < SLOTS; ++i) {
+    if (b->slot[i] == 0) {
+      where = i;
+      break;
+    }
+    age = slot_age (p, b->slot[i]);
+    if (age >= most) {
+      most = age;
+      where = i;
+    }
+  }
+  b->slot[where] = print_of (h) << PRINT_SHIFT | (from_main ? FROM_MAIN : 0) |
+                   (p->stamp & STAMP_MASK);
+
+  if (++p->stamp_part >= p->stamp_unit) {
+    p->stamp_part = 0;
+    p->stamp++;
+  }
+  ghost_sweep (p);
+}
+
+/* Take a key out of the ghost.  Returns its newest slot, or 0 if it is not
+ * there.  There may be several: readahead does not ask the ghost.
+ */
+static uint32_t
+ghost_recall (struct policy *p, uint64_t key)
+{
+  const uint64_t h = hash (key);
+  const uint32_t print = print_of (h);
+  struct bucket *b = bucket_of (p, h);
+  uint32_t found = 0;
+
+  for (unsigned i = 0; i < SLOTS; ++i) {
+    const uint32_t slot = b->slot[i];
+
+    if (slot >> PRINT_SHIFT != print)
+      continue;
+    b->slot[i] = 0;
+    if (!slot_expired (p, slot) &&
+        (found == 0 || slot_age (p, slot) < slot_age (p, found)))
+      found = slot;
+  }
+  return found;
+}
+
+/* ---- the share of the small queue ---- */
+
+static size_t
+small_least (const struct policy *p)
+{
+  const size_t half = share (p, SMALL_MOST);
+  const size_t least = SMALL_LEAST / p->times;
+
+  return least < half ? least : half;
+}
+
+static void
+set_small_target (struct policy *p, size_t target)
+{
+  const size_t least = small_least (p), most = share (p, SMALL_MOST);
+
+  p->small_target = target < least ? least : target > most ? most : target;
+}
+
+/* A page that had only just left came back. */
+static void
+adapt (struct policy *p, bool from_main)
+{
+  const size_t step = share (p, ADAPT_STEP);
+
+  if (from_main)
+    p->recent_main++;
+  else
+    p->recent_small++;
+  if (p->recent_small + p->recent_main < fewer (p, ADAPT_MISSES, ADAPT_LEAST))
+    return;
+
+  if (p->recent_small > ADAPT_FACTOR * p->recent_main)
+    set_small_target (p, p->small_target + step);
+  else if (p->recent_main > ADAPT_FACTOR * p->recent_small)
+    set_small_target (p, p->small_target > step ? p->small_target - step : 0);
+  p->recent_small = p->recent_main = 0;
+}
+
+/* ---- trust in the ghost ---- */
+
+/* The class of a slot, from 1. */
+static unsigned
+class_of (const struct policy *p, uint32_t slot)
+{
+  return slot & FROM_MAIN ? CLASSES
+                          : 1 + (unsigned) (slot_age (p, slot) * AGE_CLASSES /
+                                            (share (p, GHOST_SMALL) + 1));
+}
+
+static bool
+trusted (struct policy *p, unsigned class)
+{
+  return (int64_t) p->used_of_class[class - 1] * TRUST_DEN >=
+             (int64_t) p->used_of_others * TRUST_NUM ||
+         ++p->distrusted % TRUST_TRIAL == 0;
+}
+
+/* The CLOCK has come to an entry that had been used or not. */
+static void
+learn (struct policy *p, struct evict_entry *entry, bool used)
+{
+  int *estimate = entry->trust > 0 ? &p->used_of_class[entry->trust - 1]
+                                   : &p->used_of_others;
+  const int gain = (int) fewer (p, TRUST_GAIN, TRUST_LEAST);
+
+  *estimate += ((used ? CERTAIN : 0) - *estimate) / gain;
+  entry->trust = 0;
+}
+
+/* ---- admission ---- */
+
+/* Put an entry that is in no queue where a page that is asked for belongs. */
+static void
+enter (struct policy *p, struct evict_entry *entry)
+{
+  const uint32_t slot = ghost_recall (p, entry->key);
+  const unsigned class = slot != 0 ? class_of (p, slot) : 0;
+  const bool trust = class > 0 && trusted (p, class);
+
+  if (slot != 0 && slot_age (p, slot) <= share (p, RECENT))
+    adapt (p, slot & FROM_MAIN);
+
+  set_uses (entry, now (p));
+  entry->trust = trust ? (uint8_t) class : 0;
+  push (p, entry, trust ? EVICT_MAIN : EVICT_SMALL);
+}
+
+void
+evict_watch (struct evict_entry *entry, bool watched)
+{
+  assert (entry->queue == EVICT_NONE);
+  atomic_store_explicit (&entry->uses, watched ? EVICT_WATCHED : 0,
+                         memory_order_relaxed);
+}
+
+void
+evict_hit_watched (const struct evict *ev, struct evict_entry *entry)
+{
+  const struct policy *p = (const struct policy *) ev;
+  const uint32_t uses = uses_of (entry) & EVICT_TIME;
+
+  if ((uses & EVICT_USES) != EVICT_USES &&
+      ((now (p) - (uses & ~EVICT_USES)) & EVICT_TIME) >= window (p))
+    set_uses (entry, (now (p) | (uses & EVICT_USES)) + 1);
+}
+
+/* The next use counts, however soon it comes. */
+static void
+await_use (const struct policy *p, struct evict_entry *entry)
+{
+  set_uses (entry, now (p) - window (p));
+  entry->trust = 0;
+}
+
+void
+evict_admit (struct evict *ev, struct evict_entry *entry, enum admission why)
+{
+  struct policy *p = policy_of (ev);
+
+  atomic_store_explicit (&ev->now, (now (p) + EVICT_USES + 1) & EVICT_TIME,
+                         memory_order_relaxed);
+  if (why != ADMIT_AHEAD)
+    enter (p, entry);
+  else {
+    /* The ghost is asked at the first use, if there is one. */
+    await_use (p, entry);
+    push (p, entry, EVICT_AHEAD);
+  }
+}
+
+void
+evict_forget (struct evict *ev, struct evict_entry *entry)
+{
+  if (entry->queue != EVICT_NONE)
+    take (policy_of (ev), entry);
+}
+
+void
+evict_cold (struct evict *ev, struct evict_entry *entry)
+{
+  struct policy *p = policy_of (ev);
+
+  assert (entry->queue != EVICT_NONE);
+  move (p, entry, EVICT_COLD);
+  await_use (p, entry);
+}
+
+/* ---- eviction ---- */
+
+/* One call of evict_victim. */
+struct search {
+  bool (*may_go) (struct evict_entry *, void *);
+  void *opaque;
+  unsigned looks;         /* left */
+  size_t refused_by_main; /* in a row */
+  bool last_resort;       /* whatever may go, goes */
+};
+
+static bool
+may_go (struct search *s, struct evict_entry *entry)
+{
+  return s->may_go (entry, s->opaque);
+}
+
+static bool
+honour_uses (const struct search *s)
+{
+  return !s->last_resort && s->looks > LOOKS_MOST - LOOKS_USES;
+}
+
+/* The oldest of cold or ahead: it leaves and is not remembered, unless it
+ * was asked for.  Then it is as if it came in now.
+ */
+static struct evict_entry *
+look_at_unasked (struct policy *p, struct search *s, enum evict_queue queue)
+{
+  struct evict_entry *entry = oldest (p, queue);
+
+  s->looks--;
+  if (uses_of (entry) & EVICT_USES && honour_uses (s)) {
+    take (p, entry);
+    enter (p, entry);
+    return NULL;
+  }
+  if (!may_go (s, entry)) {
+    move (p, entry, EVICT_HELD);
+    return NULL;
+  }
+  take (p, entry);
+  return entry;
+}
+
+/* The oldest of small or held. */
+static struct evict_entry *
+look_at_new (struct policy *p, struct search *s, enum evict_queue queue)
+{
+  struct evict_entry *entry = oldest (p, queue);
+  const uint32_t uses = uses_of (entry);
+
+  s->looks--;
+  if (uses & EVICT_USES && honour_uses (s)) {
+    set_uses (entry, uses - 1);
+    move (p, entry, EVICT_MAIN);
+    return NULL;
+  }
+  if (!may_go (s, entry)) {
+    move (p, entry, EVICT_HELD);
+    return NULL;
+  }
+  take (p, entry);
+  ghost_remember (p, entry->key, false);
+  return entry;
+}
+
+static struct evict_entry *
+look_at_main (struct policy *p, struct search *s)
+{
+  struct evict_entry *entry = oldest (p, EVICT_MAIN);
+  const uint32_t uses = uses_of (entry);
+
+  s->looks--;
+  if (uses & EVICT_USES && honour_uses (s)) {
+    learn (p, entry, true);
+    set_uses (entry, uses - 1);
+    move (p, entry, EVICT_MAIN);
+    s->refused_by_main = 0;
+    return NULL;
+  }
+  if (!may_go (s, entry)) {
+    move (p, entry, EVICT_MAIN);
+    s->refused_by_main++;
+    return NULL;
+  }
+  learn (p, entry, false);
+  take (p, entry);
+  ghost_remember (p, entry->key, true);
+  return entry;
+}
+
+static bool
+main_may_have_some (const struct policy *p, const struct search *s)
+{
+  return s->refused_by_main < length (p, EVICT_MAIN) &&
+         s->refused_by_main < LOOKS_MOST / 4;
+}
+
+/* Readahead that waits too long, or is too much, was in vain. */
+static bool
+ahead_is_due (const struct policy *p)
+{
+  const size_t most = share (p, AHEAD_MOST);
+  uint32_t age;
+
+  if (length (p, EVICT_AHEAD) == 0)
+    return false;
+  if (length (p, EVICT_AHEAD) > most)
+    return true;
+  /* It came a window later than it says, see await_use. */
+  age = (now (p) - uses_of (oldest (p, EVICT_AHEAD)) - window (p)) & EVICT_TIME;
+  return age / (EVICT_USES + 1) > most;
+}
+
+struct evict_entry *
+evict_victim (struct evict *ev, bool (*go) (struct evict_entry *, void *),
+              void *opaque)
+{
+  struct policy *p = policy_of (ev);
+  struct search s = { .may_go = go, .opaque = opaque, .looks = LOOKS_MOST };
+  struct evict_entry *victim = NULL;
+  size_t n;
+
+  while (victim == NULL && s.looks > 0 && length (p, EVICT_COLD) > 0)
+    victim = look_at_unasked (p, &s, EVICT_COLD);
+
+  n = length (p, EVICT_HELD) < LOOKS_HELD ? length (p, EVICT_HELD) : LOOKS_HELD;
+  while (victim == NULL && s.looks > 0 && n-- > 0)
+    victim = look_at_new (p, &s, EVICT_HELD);
+
+  while (victim == NULL && s.looks > 0 && ahead_is_due (p))
+    victim = look_at_unasked (p, &s, EVICT_AHEAD);
+
+  while (victim == NULL && s.looks > 0) {
+    if (length (p, EVICT_SMALL) > p->small_target)
+      victim = look_at_new (p, &s, EVICT_SMALL);
+    else if (main_may_have_some (p, &s))
+      victim = look_at_main (p, &s);
+    else
+      break;
+  }
+
+  s.last_resort = true;
+  while (victim == NULL && s.looks > 0 && length (p, EVICT_SMALL) > 0)
+    victim = look_at_new (p, &s, EVICT_SMALL);
+  while (victim == NULL && s.looks > 0 && length (p, EVICT_AHEAD) > 0)
+    victim = look_at_unasked (p, &s, EVICT_AHEAD);
+  n = length (p, EVICT_HELD);
+  while (victim == NULL && s.looks > 0 && n-- > 0)
+    victim = look_at_new (p, &s, EVICT_HELD);
+  return victim;
+}
+
+/* ---- life ---- */
+
+void
+evict_resize (struct evict *ev, size_t capacity)
+{
+  struct policy *p = policy_of (ev);
+  const size_t before = p->capacity;
+
+  p->capacity = capacity > 0 ? capacity : 1;
+  p->stamp_unit = p->capacity / UNITS > 0 ? p->capacity / UNITS : 1;
+  p->stamp_part = 0;
+  p->small_expires = (uint32_t) (share (p, GHOST_SMALL) / p->stamp_unit);
+  p->main_expires = (uint32_t) (share (p, GHOST_MAIN) / p->stamp_unit);
+  atomic_store_explicit (&ev->window,
+                         (uint32_t) share (p, WINDOW) * (EVICT_USES + 1),
+                         memory_order_relaxed);
+  set_small_target (p, before == 0 ? share (p, SMALL_START)
+                                   : (size_t) ((double) p->small_target *
+                                               p->capacity / before));
+}
+
+void
+evict_stand_for (struct evict *ev, size_t times)
+{
+  struct policy *p = policy_of (ev);
+
+  p->times = times;
+  set_small_target (p, share (p, SMALL_START));
+}
+
+struct evict *
+evict_new (size_t capacity, size_t most, void *first_entry, size_t stride)
+{
+  struct policy *p;
+
+  assert (capacity <= most && most < NOBODY);
+  p = calloc (1, sizeof *p);
+  if (p == NULL)
+    return NULL;
+  p->first_entry = first_entry;
+  p->stride = stride;
+  p->times = 1;
+  for (unsigned i = 0; i < EVICT_QUEUES; ++i)
+    p->queues[i] = (struct queue){ NOBODY, NOBODY, 0 };
+  p->used_of_others = CERTAIN / 2;
+  for (unsigned i = 0; i < CLASSES; ++i)
+    p->used_of_class[i] = CERTAIN;
+  p->bucket_count = most / GHOST_BUCKETS + 1;
+  p->allocated = calloc (p->bucket_count + 1, sizeof *p->buckets);
+  if (p->allocated == NULL) {
+    free (p);
+    return NULL;
+  }
+  p->buckets =
+      (struct bucket *) (((uintptr_t) p->allocated + sizeof *p->buckets - 1) /
+                         sizeof *p->buckets * sizeof *p->buckets);
+  evict_resize (&p->shared, capacity);
+  return &p->shared;
+}
+
+void
+evict_free (struct evict *ev)
+{
+  if (ev != NULL) {
+    free (policy_of (ev)->allocated);
+    free (ev);
+  }
+}
+
+size_t
+evict_memory (const struct evict *ev)
+{
+  const struct policy *p = (const struct policy *) ev;
+
+  return sizeof *p + (p->bucket_count + 1) * sizeof *p->buckets;
+}
+
+size_t
+evict_count (const struct evict *ev)
+{
+  const struct policy *p = (const struct policy *) ev;
+  size_t n = 0;
+
+  for (unsigned i = 0; i < EVICT_QUEUES; ++i)
+    n += p->queues[i].length;
+  return n;
+}

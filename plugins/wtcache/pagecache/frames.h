@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Memory: the budget, large mappings, and buffers that are borrowed.  See
+ * frames.c.
+ */
+
+#ifndef WTCACHE_FRAMES_H
+#define WTCACHE_FRAMES_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/lock.h"
+
+/* Buffers of one purpose: an arena cut into units, handed out in runs. */
+struct buffers {
+  uint8_t *base;
+  size_t unit;  /* bytes */
+  size_t units; /* at most 64 * ARRAY_LEN (taken) */
+
+  /* Guarded by the memory lock: a bit for each unit that is lent. */
+  uint64_t taken[8];
+};
+
+/* Who borrows: no one export may hold more than half, so that a backend that
+ * hangs does not keep the buffers of the others.  Guarded by the memory lock.
+ */
+struct borrower {
+  size_t batch_units, scratch_units;
+};
+
+struct memory {
+  size_t batch_most; /* bytes: the largest batch */
+
+  /* Bytes, for everything.  Relaxed: written under `lock`, where it decides;
+   * who reads it without scales something by it.
+   */
+  _Atomic uint64_t limit;
+
+  /* Guarded by `lock`. */
+  struct lock lock;
+  uint64_t most; /* bytes: the largest that limit may become */
+  uint64_t used; /* bytes taken from the budget */
+  struct condition buffer_returned;
+  struct buffers batches; /* for write-back alone */
+  struct buffers scratch; /* for misses and partial blocks */
+};
+
+/* LIMIT is wtcache-size.  0, or ENOMEM. */
+extern int memory_init (struct memory *m, uint64_t limit);
+/* To be called once nbdkit has gone into the background, before there are
+ * threads: what is mapped from now on, and the buffers, are kept from children
+ * as plugins such as sh make one for each call. Until then nothing is, since
+ * the background is a child too.
+ */
+extern void memory_after_fork (struct memory *m);
+extern void memory_keep_from_children (void *p, size_t bytes);
+extern void memory_destroy (struct memory *m);
+
+static inline uint64_t
+memory_limit (const struct memory *m)
+{
+  return atomic_load_explicit (&m->limit, memory_order_relaxed);
+}
+
+/* The budget may grow up to MOST while it is used: tables that are made from
+ * now on are large enough for that.
+ */
+extern void memory_may_grow (struct memory *m, uint64_t most);
+extern uint64_t memory_most (struct memory *m);
+extern void memory_set_limit (struct memory *m, uint64_t limit);
+
+/* Takes BYTES from the budget, or takes nothing and says false. */
+extern bool memory_take (struct memory *m, uint64_t bytes);
+extern void memory_give (struct memory *m, uint64_t bytes);
+/* What is taken now, buffers included. */
+extern uint64_t memory_used (struct memory *m);
+
+/* Zeroed address space that costs no memory until it is touched, kept out of
+ * core dumps and, see above, of forked children; NULL: ENOMEM.
+ */
+extern void *memory_map (size_t bytes);
+extern void memory_unmap (void *p, size_t bytes);
+/* Gives the memory of whole pages back to the system; they read as zero. */
+extern void memory_release (void *p, size_t bytes);
+
+/* What is set aside for buffers, bytes. */
+static inline uint64_t
+memory_buffers (const struct memory *m)
+{
+  return m->batches.unit * m->batches.units +
+         m->scratch.unit * m->scratch.units;
+}
+
+/* The largest batch of write-back, bytes. */
+static inline size_t
+memory_batch_size (const struct memory *m)
+{
+  return m->batch_most;
+}
+
+/* The most that a scratch buffer may hold, bytes. */
+static inline size_t
+memory_scratch_max (const struct memory *m)
+{
+  return m->scratch.unit * (m->scratch.units / 2);
+}
+
+/* A buffer of BYTES <= memory_batch_size.  _get waits; the caller holds no
+ * lock and no other buffer.  NULL: _try would have had to wait.
+ */
+extern void *batch_buffer_get (struct memory *m, struct borrower *who,
+                               size_t bytes);
+extern void *batch_buffer_try (struct memory *m, struct borrower *who,
+                               size_t bytes);
+extern void batch_buffer_put (struct memory *m, struct borrower *who,
+                              void *buffer, size_t bytes);
+
+/* A buffer of BYTES <= memory_scratch_max.  _get waits, as above. */
+extern void *scratch_get (struct memory *m, struct borrower *who, size_t bytes);
+extern void *scratch_try (struct memory *m, struct borrower *who, size_t bytes);
+extern void scratch_put (struct memory *m, struct borrower *who, void *buffer,
+                         size_t bytes);
+
+#endif /* WTCACHE_FRAMES_H */

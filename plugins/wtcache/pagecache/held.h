@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Which pages of a cache are held: they have a block that is dirty, in
+ * writeback or unstable, and may not leave.  See held.c.
+ */
+
+#ifndef WTCACHE_HELD_H
+#define WTCACHE_HELD_H
+
+#include "pagecache/pool.h"
+
+struct held {
+  struct pool *pool;
+
+  struct lock lock; /* RANK_HELD */
+  /* Guarded by lock. */
+  page_number root;           /* the tree, by key */
+  page_number oldest, newest; /* the unstable pages, by generation */
+  uint32_t flushes;           /* flushes begun at the backend */
+  uint32_t epoch;             /* failed flushes and FUA operations */
+  uint32_t pass;              /* write-back passes begun */
+};
+
+extern void held_init (struct held *h, struct pool *pool);
+extern void held_destroy (struct held *h);
+
+/* The page is locked, and becomes held or ceases to be. */
+extern void held_add (struct held *h, struct page *p);
+extern void held_remove (struct held *h, struct page *p);
+
+/* The key of the first held page whose key is at least KEY; 0: none. */
+extern uint64_t held_next (struct held *h, uint64_t key);
+
+/* A block of a locked page was written and is unstable.  False, and nothing
+ * changes: a flush or a FUA operation failed since EPOCH.
+ */
+extern bool held_list_unstable (struct held *h, struct page *p, uint32_t epoch);
+/* A locked page has no unstable block any more. */
+extern void held_unlist_unstable (struct held *h, struct page *p);
+/* The key of the page that has been unstable longest; 0: none. */
+extern uint64_t held_oldest_unstable (struct held *h);
+
+/* How often a flush or a FUA operation has failed. */
+extern uint32_t held_epoch (struct held *h);
+extern void held_fail (struct held *h);
+
+/* Flushes begun; _begin_ counts one more and returns its number. */
+extern uint32_t held_flushes (struct held *h);
+extern uint32_t held_begin_flush (struct held *h);
+
+/* A pass begins: what is dirty by now became so in an earlier one.  Returns
+ * the number of that earlier pass.
+ */
+extern uint32_t held_begin_pass (struct held *h);
+extern uint32_t held_pass (struct held *h);
+
+#endif /* WTCACHE_HELD_H */

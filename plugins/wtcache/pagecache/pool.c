@@ -1,0 +1,766 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Pages of one size: descriptors, frames, and the index from key to page.
+ *
+ *       key ── hash ──> bucket ──> page ──> page      (chains by number)
+ *                                   │
+ *                                 frame               (same number)
+ *
+ * One pool serves all exports with this page size; a key is an export's number
+ * and a page's number in it.  The tables are as large as the budget could ever
+ * need, in address space that costs nothing until touched, so nothing is
+ * resized or freed while it runs.
+ *
+ * A hit takes no lock but the page's own: it walks the chain without one.  The
+ * walk may meet a page that is just leaving and follow it into another chain;
+ * then it finds nothing, or a page with another key, and the slow way, under
+ * the bucket's lock, decides.  Descriptors are never freed, so the walk cannot
+ * fall off.
+ *
+ * Knows which states keep a page from leaving, and nothing else about blocks.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "base/probes.h"
+#include "base/util.h"
+#include "pagecache/pool.h"
+
+/* A walk without lock gives up after so many pages: it may have been led
+ * from chain to chain.
+ */
+#define MOST_STEPS 64
+
+/* The policy is told of at least so many. */
+#define LEAST_PAGES 16
+
+/* Mappings at least this large ask for huge pages. */
+#define HUGE_FROM (64 * MiB)
+
+static unsigned
+bucket_of (const struct pool *pool, uint64_t key)
+{
+  return hash_u64 (key) & ((UINT64_C (1) << pool->bucket_bits) - 1);
+}
+
+static struct word_lock *
+bucket_lock_of (struct pool *pool, unsigned bucket)
+{
+  return &pool->bucket_locks[bucket % BUCKET_LOCKS];
+}
+
+/* What one page costs of the budget. */
+static uint64_t
+page_cost (const struct pool *pool)
+{
+  return (uint64_t) pool->page_size + pool->stride;
+}
+
+static size_t
+bucket_bytes (const struct pool *pool)
+{
+  return sizeof pool->buckets[0] << pool->bucket_bits;
+}
+
+static void
+pool_free (struct pool *pool)
+{
+  memory_unmap (pool->frames, (size_t) pool->most * pool->page_size);
+  memory_unmap (pool->pages, (size_t) pool->most * pool->stride);
+  memory_unmap (pool->buckets, bucket_bytes (pool));
+  evict_free (pool->evict);
+  curve_free (pool->curve);
+  lock_destroy (&pool->evict_lock);
+  free (pool);
+}
+
+static struct pool *
+pool_new (struct pools *ps, uint32_t page_size, uint64_t budget)
+{
+  struct memory *m = ps->memory;
+  struct pool *pool = calloc (1, sizeof *pool);
+  size_t bytes;
+
+  if (pool == NULL)
+    return NULL;
+  lock_init (&pool->evict_lock, RANK_EVICT);
+  pool->memory = m;
+  pool->counts = ps->counts;
+  pool->page_size = page_size;
+  pool->map_bytes = page_size / 512 / 8;
+  pool->stride = round_up (
+      offsetof (struct page, states) + BLOCK_STATES * pool->map_bytes, 8);
+  pool->most = min_u64 (budget / page_cost (pool), UINT32_MAX / 2);
+  pool->bucket_bits = log2_u64 (pool->most) + 1;
+
+  bytes = (size_t) pool->most * page_size;
+  pool->frames = memory_map (bytes);
+  pool->pages = memory_map ((size_t) pool->most * pool->stride);
+  pool->buckets = memory_map (bucket_bytes (pool));
+  if (pool->pages)
+    pool->evict = evict_new (pool->most, pool->most,
+                             &pool_page (pool, 1)->evict, pool->stride);
+  pool->curve =
+      curve_new (min_u64 (memory_limit (m) / page_cost (pool), pool->most));
+  if (!pool->frames || !pool->pages || !pool->buckets || !pool->evict ||
+      !pool->curve) {
+    pool_free (pool);
+    return NULL;
+  }
+  /* Advice: fewer misses of the address translation.  A kernel without huge
+   * pages goes on without.
+   */
+  if (bytes >= HUGE_FROM)
+    madvise (pool->frames, bytes, MADV_HUGEPAGE);
+  pool->table_bytes = bucket_bytes (pool) + evict_memory (pool->evict) +
+                      curve_memory (pool->curve);
+  return pool;
+}
+
+/* Address space that costs little: what one export touches of it. */
+static size_t
+counts_bytes (const struct pools *ps)
+{
+  return (MOST_CACHES + 1) * sizeof ps->counts[0];
+}
+
+int
+pools_init (struct pools *ps, struct memory *m)
+{
+  ps->memory = m;
+  ps->first = NULL;
+  atomic_init (&ps->count, 0);
+  ps->counts = memory_map (counts_bytes (ps));
+  return ps->counts ? 0 : ENOMEM;
+}
+
+void
+pools_after_fork (struct pools *ps)
+{
+  memory_keep_from_children (ps->counts, counts_bytes (ps));
+}
+
+void
+pools_destroy (struct pools *ps)
+{
+  struct pool *pool, *next;
+
+  for (pool = ps->first; pool; pool = next) {
+    next = pool->next;
+    pool_free (pool);
+  }
+  ps->first = NULL;
+  memory_unmap (ps->counts, counts_bytes (ps));
+}
+
+struct pool *
+pools_first (struct pools *ps)
+{
+  LOCK_FOR_SCOPE (&ps->memory->lock);
+
+  return ps->first;
+}
+
+static void
+set_capacity (struct pool *pool, uint64_t pages)
+{
+  assert_held (&pool->evict_lock);
+  pool->capacity = clamp_u64 (pages, LEAST_PAGES, pool->most);
+  evict_resize (pool->evict, pool->capacity);
+  curve_resize (pool->curve, pool->capacity);
+}
+
+/* What of the budget nobody has taken; it may be less than nothing while the
+ * budget shrinks.
+ */
+static uint64_t
+free_budget (struct memory *m)
+{
+  const uint64_t used = memory_used (m), limit = memory_limit (m);
+
+  return limit > used ? limit - used : 0;
+}
+
+/* The caller holds the registry lock: nobody else makes a pool. */
+struct pool *
+pools_get (struct pools *ps, uint32_t page_size)
+{
+  const uint64_t most = memory_most (ps->memory);
+  struct pool *pool;
+  uint64_t room;
+
+  for (pool = pools_first (ps); pool; pool = pool->next)
+    if (pool->page_size == page_size)
+      return pool;
+
+  pool = pool_new (ps, page_size, most);
+  if (pool == NULL && most > memory_limit (ps->memory)) {
+    /* Address space is scarce here: then the budget cannot grow. */
+    memory_may_grow (ps->memory, 0);
+    pool = pool_new (ps, page_size, memory_most (ps->memory));
+  }
+  if (pool == NULL)
+    return NULL;
+  if (!pools_make_room (ps, pool->table_bytes)) {
+    pool_free (pool);
+    return NULL;
+  }
+  lock_take (&ps->memory->lock);
+  pool->next = ps->first;
+  ps->first = pool;
+  atomic_fetch_add_explicit (&ps->count, 1, memory_order_relaxed);
+  lock_drop (&ps->memory->lock);
+
+  room = free_budget (ps->memory);
+  lock_take (&pool->evict_lock);
+  set_capacity (pool, room / page_cost (pool));
+  lock_drop (&pool->evict_lock);
+  return pool;
+}
+
+struct page *
+pool_find (struct pool *pool, uint64_t key)
+{
+  page_number n = atomic_load_explicit (&pool->buckets[bucket_of (pool, key)],
+                                        memory_order_acquire);
+  struct page *p;
+  unsigned steps;
+
+  for (steps = 0; n != 0 && steps < MOST_STEPS; ++steps) {
+    p = pool_page (pool, n);
+    if (page_key (p) == key)
+      return p;
+    n = atomic_load_explicit (&p->chain, memory_order_acquire);
+  }
+  return NULL;
+}
+
+/* The counts of the export to which a key belongs. */
+static struct page_counts *
+counts_of (struct pool *pool, uint64_t key)
+{
+  return &pool->counts[key >> KEY_INDEX_BITS];
+}
+
+/* The page with this key in a bucket whose lock is held, or NULL. */
+static struct page *
+find_in_bucket (struct pool *pool, unsigned bucket, uint64_t key)
+{
+  page_number n;
+  struct page *p;
+
+  assert_held (bucket_lock_of (pool, bucket));
+  for (n = atomic_load_explicit (&pool->buckets[bucket], memory_order_relaxed);
+       n != 0; n = atomic_load_explicit (&p->chain, memory_order_relaxed)) {
+    p = pool_page (pool, n);
+    if (page_key (p) == key)
+      return p;
+  }
+  return NULL;
+}
+
+static struct page *
+find_surely (struct pool *pool, uint64_t key)
+{
+  const unsigned bucket = bucket_of (pool, key);
+  struct word_lock *lock = bucket_lock_of (pool, bucket);
+  struct page *p;
+
+  word_lock_take (lock, RANK_BUCKET);
+  p = find_in_bucket (pool, bucket, key);
+  word_lock_drop (lock);
+  return p;
+}
+
+struct page *
+pool_lock_page (struct pool *pool, uint64_t key)
+{
+  struct page *p = pool_find (pool, key);
+
+  for (;;) {
+    if (p) {
+      word_lock_take (&p->lock, RANK_PAGE);
+      if (page_key (p) == key && (p->flags & PAGE_INDEXED))
+        return p;
+      word_lock_drop (&p->lock); /* it is leaving, or not yet there */
+    }
+    p = find_surely (pool, key);
+    if (p == NULL)
+      return NULL;
+  }
+}
+
+/* Puts a page whose key is set and which is locked into its bucket, unless
+ * that key is there already.
+ */
+static bool
+insert (struct pool *pool, struct page *p)
+{
+  const unsigned bucket = bucket_of (pool, page_key (p));
+  struct word_lock *lock = bucket_lock_of (pool, bucket);
+  bool inserted = false;
+
+  assert_held (&p->lock);
+  word_lock_take (lock, RANK_BUCKET);
+  if (find_in_bucket (pool, bucket, page_key (p)) == NULL) {
+    atomic_store_explicit (
+        &p->chain,
+        atomic_load_explicit (&pool->buckets[bucket], memory_order_relaxed),
+        memory_order_relaxed);
+    atomic_store_explicit (&pool->buckets[bucket], pool_number (pool, p),
+                           memory_order_release);
+    p->flags |= PAGE_INDEXED;
+    atomic_fetch_add_explicit (&counts_of (pool, page_key (p))->cached, 1,
+                               memory_order_relaxed);
+    inserted = true;
+  }
+  word_lock_drop (lock);
+  return inserted;
+}
+
+/* Takes a locked page out of its bucket and takes its identity away. */
+static void
+unlink_page (struct pool *pool, struct page *p)
+{
+  const unsigned bucket = bucket_of (pool, page_key (p));
+  struct word_lock *lock = bucket_lock_of (pool, bucket);
+  const page_number n = pool_number (pool, p);
+  _Atomic page_number *link = &pool->buckets[bucket];
+  page_number next;
+
+  assert_held (&p->lock);
+  word_lock_take (lock, RANK_BUCKET);
+  while ((next = atomic_load_explicit (link, memory_order_relaxed)) != n) {
+    assert (next != 0);
+    link = &pool_page (pool, next)->chain;
+  }
+  atomic_store_explicit (link,
+                         atomic_load_explicit (&p->chain, memory_order_relaxed),
+                         memory_order_release);
+  atomic_fetch_sub_explicit (&counts_of (pool, page_key (p))->cached, 1,
+                             memory_order_relaxed);
+  __atomic_store_n (&p->evict.key, 0, __ATOMIC_RELAXED);
+  p->flags &= ~PAGE_INDEXED;
+  word_lock_drop (lock);
+}
+
+/* Nothing of it is held, wanted or under way: it may go. */
+static bool
+is_idle (const struct page *p)
+{
+  assert_held (&p->lock);
+  return p->pins == 0 && !(p->flags & (PAGE_HELD | PAGE_FILLING));
+}
+
+/* For evict_victim: on true the page is locked, and *OPAQUE says whether it
+ * leaves without having been used.
+ */
+static bool
+lock_if_idle (struct evict_entry *entry, void *opaque)
+{
+  struct page *p = container_of (entry, struct page, evict);
+  bool *wasted = opaque;
+
+  if (!word_lock_try (&p->lock, RANK_PAGE))
+    return false;
+  if (is_idle (p)) {
+    *wasted = evict_is_unused (entry);
+    return true;
+  }
+  word_lock_drop (&p->lock);
+  return false;
+}
+
+static page_number
+pop (struct pool *pool, page_number *list)
+{
+  const page_number n = *list;
+
+  assert_held (&pool->evict_lock);
+  if (n != 0)
+    *list = atomic_load_explicit (&pool_page (pool, n)->chain,
+                                  memory_order_relaxed);
+  return n;
+}
+
+static void
+push (struct pool *pool, page_number *list, page_number n)
+{
+  assert_held (&pool->evict_lock);
+  atomic_store_explicit (&pool_page (pool, n)->chain, *list,
+                         memory_order_relaxed);
+  *list = n;
+}
+
+/* One call of the policy looks at some candidates only; so many calls give up
+ * on a cache where hardly a page may go.
+ */
+#define MOST_ASKED 8
+
+/* Evicts one page; its number, or 0 if none may go. */
+static page_number
+evict_one (struct pool *pool)
+{
+  struct evict_entry *entry = NULL;
+  struct page_counts *counts;
+  struct page *p;
+  bool wasted;
+  unsigned i;
+
+  assert_held (&pool->evict_lock);
+  for (i = 0; entry == NULL && i < MOST_ASKED; ++i)
+    entry = evict_victim (pool->evict, lock_if_idle, &wasted);
+  if (entry == NULL)
+    return 0;
+  p = container_of (entry, struct page, evict);
+  counts = counts_of (pool, page_key (p));
+  atomic_fetch_add_explicit (&counts->evicted, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit (&counts->wasted, wasted, memory_order_relaxed);
+  PROBE3 (eviction, page_key (p) >> KEY_INDEX_BITS,
+          page_key (p) & ((UINT64_C (1) << KEY_INDEX_BITS) - 1), wasted);
+  unlink_page (pool, p);
+  word_lock_drop (&p->lock);
+  return pool_number (pool, p);
+}
+
+/* One frame more or less has memory: the policy's shares follow. */
+static void
+change_owned (struct pool *pool, int by)
+{
+  assert_held (&pool->evict_lock);
+  pool->owned += by;
+  if (pool->owned > pool->capacity)
+    set_capacity (pool, pool->owned + (uint64_t) pool->owned / 8);
+  else if (by < 0 && pool->owned < pool->capacity / 8 * 7)
+    set_capacity (pool, pool->owned);
+}
+
+/* A frame that belongs to no page, or 0.  MAY_EVICT: at the cost of a page of
+ * this pool.
+ */
+static page_number
+take_frame (struct pool *pool, bool may_evict)
+{
+  page_number n;
+
+  assert_held (&pool->evict_lock);
+  n = pop (pool, &pool->free);
+  if (n != 0)
+    return n;
+  if ((pool->empty != 0 || pool->fresh < pool->most) &&
+      memory_take (pool->memory, page_cost (pool))) {
+    change_owned (pool, 1);
+    n = pop (pool, &pool->empty);
+    return n != 0 ? n : ++pool->fresh;
+  }
+  return may_evict ? evict_one (pool) : 0;
+}
+
+/* Gives the memory of one frame of this pool back to the budget. */
+static bool
+shed_frame (struct pool *pool)
+{
+  LOCK_FOR_SCOPE (&pool->evict_lock);
+  page_number n = pop (pool, &pool->free);
+
+  if (n == 0)
+    n = evict_one (pool);
+  if (n == 0)
+    return false;
+  memory_release (pool_frame (pool, pool_page (pool, n)), pool->page_size);
+  memory_give (pool->memory, page_cost (pool));
+  push (pool, &pool->empty, n);
+  change_owned (pool, -1);
+  return true;
+}
+
+static bool
+shed_from_others (struct pools *ps, const struct pool *than)
+{
+  struct pool *pool;
+
+  for (pool = pools_first (ps); pool; pool = pool->next)
+    if (pool != than && shed_frame (pool))
+      return true;
+  return false;
+}
+
+bool
+pools_make_room (struct pools *ps, uint64_t bytes)
+{
+  while (!memory_take (ps->memory, bytes))
+    if (!shed_from_others (ps, NULL))
+      return false;
+  return true;
+}
+
+/* How often it is tried again to shed a page where none could leave. */
+#define MOST_TRIES 100
+
+/* Sheds a frame of the pool that has most memory, or of any. */
+static bool
+shed_from_richest (struct pools *ps)
+{
+  struct pool *pool, *richest = NULL;
+  uint64_t owned, most = 0;
+
+  for (pool = pools_first (ps); pool; pool = pool->next) {
+    lock_take (&pool->evict_lock);
+    owned = pool->owned * page_cost (pool);
+    lock_drop (&pool->evict_lock);
+    if (owned > most) {
+      most = owned;
+      richest = pool;
+    }
+  }
+  return (richest && shed_frame (richest)) || shed_from_others (ps, richest);
+}
+
+/* Pages that are pinned for a moment are waited for; false: others are in the
+ * way.
+ */
+static bool
+shrink (struct pools *ps, uint64_t limit)
+{
+  const struct timespec pause = { .tv_nsec = 1000000 };
+  unsigned tries = 0;
+
+  while (memory_used (ps->memory) > limit)
+    if (shed_from_richest (ps))
+      tries = 0;
+    else if (++tries == MOST_TRIES)
+      return false;
+    else
+      nanosleep (&pause, NULL);
+  return true;
+}
+
+/* The policy learns how many pages fit now.  What left is scattered over huge
+ * pages: the kernel is not to fill these again.
+ */
+static void
+fit_to_budget (struct pool *pool, bool shrunk)
+{
+  const uint64_t room = free_budget (pool->memory) / page_cost (pool);
+
+  if (shrunk)
+    madvise (pool->frames, (size_t) pool->most * pool->page_size,
+             MADV_NOHUGEPAGE);
+  LOCK_FOR_SCOPE (&pool->evict_lock);
+  set_capacity (pool, pool->owned + room);
+}
+
+uint64_t
+pools_least (struct pools *ps)
+{
+  uint64_t least = memory_used (ps->memory), pages;
+  struct pool *pool;
+
+  for (pool = pools_first (ps); pool; pool = pool->next) {
+    lock_take (&pool->evict_lock);
+    pages = min_u64 (pool->owned * page_cost (pool), least);
+    lock_drop (&pool->evict_lock);
+    least += LEAST_PAGES * page_cost (pool) - pages;
+  }
+  return least;
+}
+
+int
+pools_resize (struct pools *ps, uint64_t limit)
+{
+  const uint64_t old = memory_limit (ps->memory);
+  struct pool *pool;
+  bool fits;
+
+  if (limit > memory_most (ps->memory))
+    return EFBIG;
+  if (limit < pools_least (ps))
+    return EBUSY;
+  /* First: from now on nobody takes what is shed. */
+  memory_set_limit (ps->memory, limit);
+  fits = shrink (ps, limit);
+  if (!fits)
+    memory_set_limit (ps->memory, old);
+  for (pool = pools_first (ps); pool; pool = pool->next)
+    fit_to_budget (pool, limit < old);
+  return fits ? 0 : EBUSY;
+}
+
+/* Gives a frame the identity KEY, pinned once, all states clear, and admits
+ * it.  It is not in the index yet.
+ */
+static struct page *
+new_page (struct pool *pool, uint64_t key, enum admission why, bool may_evict)
+{
+  LOCK_FOR_SCOPE (&pool->evict_lock);
+  const page_number n = take_frame (pool, may_evict);
+  struct page *p;
+
+  if (n == 0)
+    return NULL;
+  p = pool_page (pool, n);
+  word_lock_take (&p->lock, RANK_PAGE);
+  __atomic_store_n (&p->evict.key, key, __ATOMIC_RELAXED);
+  p->pins = 1; /* before it can be chosen as victim */
+  p->flags = 0;
+  memset (p->states, 0, BLOCK_STATES * pool->map_bytes);
+  word_lock_drop (&p->lock);
+  evict_watch (&p->evict, curve_samples (pool->curve, key));
+  evict_admit (pool->evict, &p->evict, why);
+  return p;
+}
+
+/* Puts the frame of a page that has left the index among the free ones. */
+static void
+free_page (struct pool *pool, struct page *p)
+{
+  LOCK_FOR_SCOPE (&pool->evict_lock);
+
+  evict_forget (pool->evict, &p->evict);
+  push (pool, &pool->free, pool_number (pool, p));
+}
+
+void
+pool_discard (struct pool *pool, struct page *p)
+{
+  assert (is_idle (p));
+  p->pins = 1; /* nobody evicts it before we free it */
+  unlink_page (pool, p);
+  word_lock_drop (&p->lock);
+  free_page (pool, p);
+}
+
+static struct page *
+pin_existing (struct pool *pool, uint64_t key)
+{
+  struct page *p = pool_lock_page (pool, key);
+
+  if (p) {
+    p->pins++;
+    word_lock_drop (&p->lock);
+  }
+  return p;
+}
+
+/* A pool that has less than half of an even share takes from others before it
+ * evicts a page of its own.
+ */
+static bool
+is_poor (const struct pools *ps, struct pool *pool)
+{
+  const unsigned count =
+      atomic_load_explicit (&ps->count, memory_order_relaxed);
+
+  if (count < 2)
+    return false;
+
+  LOCK_FOR_SCOPE (&pool->evict_lock);
+  return pool->owned * page_cost (pool) <
+         memory_limit (pool->memory) / count / 2;
+}
+
+struct memory_use
+pools_memory_use (struct pools *ps)
+{
+  struct memory_use u = { .buffers = memory_buffers (ps->memory) };
+  uint64_t known, used;
+  struct pool *pool;
+
+  for (pool = pools_first (ps); pool; pool = pool->next) {
+    LOCK_FOR_SCOPE (&pool->evict_lock);
+
+    u.frames += (uint64_t) pool->owned * pool->page_size;
+    u.descriptors += (uint64_t) pool->owned * pool->stride;
+    u.tables += pool->table_bytes;
+  }
+  known = u.frames + u.descriptors + u.tables + u.buffers;
+  used = memory_used (ps->memory);
+  /* Frames may have come or gone between the looks. */
+  u.other = used > known ? used - known : 0;
+  return u;
+}
+
+static struct page *
+find_new_page (struct pools *ps, struct pool *pool, uint64_t key,
+               enum admission why)
+{
+  struct page *p = new_page (pool, key, why, !is_poor (ps, pool));
+
+  while (p == NULL && shed_from_others (ps, pool))
+    p = new_page (pool, key, why, false);
+  return p ? p : new_page (pool, key, why, true);
+}
+
+struct page *
+pool_pin_page (struct pools *ps, struct pool *pool, uint64_t key,
+               enum admission why)
+{
+  struct page *p;
+  bool inserted;
+
+  for (;;) {
+    p = pin_existing (pool, key);
+    if (p)
+      return p;
+    p = find_new_page (ps, pool, key, why);
+    if (p == NULL)
+      return NULL;
+
+    word_lock_take (&p->lock, RANK_PAGE);
+    inserted = insert (pool, p);
+    if (!inserted) /* somebody was faster */
+      __atomic_store_n (&p->evict.key, 0, __ATOMIC_RELAXED);
+    word_lock_drop (&p->lock);
+    if (inserted)
+      return p;
+    free_page (pool, p);
+  }
+}
+
+static uint32_t
+frames_used (struct pool *pool)
+{
+  LOCK_FOR_SCOPE (&pool->evict_lock);
+
+  return pool->fresh;
+}
+
+void
+pool_walk_begin (struct pool *pool, struct pool_walk *w, uint64_t first,
+                 uint64_t last)
+{
+  w->first = first;
+  w->last = last;
+  w->by_key = last - first <= frames_used (pool);
+  w->next = w->by_key ? first : 1;
+}
+
+/* Frames that come into use during the walk are seen too, or their pages were
+ * made after it had passed their buckets, which is all that callers need.
+ */
+struct page *
+pool_walk_next (struct pool *pool, struct pool_walk *w)
+{
+  struct page *p;
+
+  if (w->by_key) {
+    while (w->next <= w->last)
+      if ((p = pool_lock_page (pool, w->next++)) != NULL)
+        return p;
+    return NULL;
+  }
+  while (w->next <= frames_used (pool)) {
+    p = pool_page (pool, w->next++);
+    word_lock_take (&p->lock, RANK_PAGE);
+    if ((p->flags & PAGE_INDEXED) && page_key (p) >= w->first &&
+        page_key (p) <= w->last)
+      return p;
+    word_lock_drop (&p->lock);
+  }
+  return NULL;
+}

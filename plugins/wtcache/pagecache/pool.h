@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Pages of one size: descriptors, frames, and the index.  See pool.c. */
+
+#ifndef WTCACHE_POOL_H
+#define WTCACHE_POOL_H
+
+#include "base/lock.h"
+#include "pagecache/curve.h"
+#include "pagecache/evict.h"
+#include "pagecache/frames.h"
+#include "pagecache/page.h"
+
+/* Keys hold an export's number above a page's index: pages are at least 4 KiB
+ * of at most 2^63 bytes, so 51 bits are enough.
+ */
+#define KEY_INDEX_BITS 51
+#define MOST_CACHES    ((1 << (64 - KEY_INDEX_BITS)) - 1)
+
+#define BUCKET_LOCKS 256
+
+/* Pages of one export.  Relaxed, for people alone: changed where pages come
+ * and go, under locks of different pages.
+ */
+struct page_counts {
+  _Atomic uint64_t cached;
+  _Atomic uint64_t evicted;
+  _Atomic uint64_t wasted; /* of those: read ahead, and never used */
+};
+
+struct pool {
+  struct memory *memory;
+  struct pool *next; /* of all pools; guarded by the memory lock */
+
+  /* Constant. */
+  uint32_t page_size;
+  uint32_t map_bytes; /* of one bitmap of a page */
+  uint32_t stride;    /* bytes from one descriptor to the next */
+  uint32_t most;      /* descriptors */
+  unsigned bucket_bits;
+  uint8_t *frames;
+  uint8_t *pages;
+  uint64_t table_bytes; /* of the index, the policy and the curve */
+  struct curve *curve;
+
+  /* Heads of the chains: written under a bucket lock, read without; release
+   * pairs with acquire in pool_find.
+   */
+  _Atomic page_number *buckets;
+  struct word_lock bucket_locks[BUCKET_LOCKS]; /* RANK_BUCKET */
+
+  struct page_counts *counts; /* by an export's number; the pools' */
+
+  struct lock evict_lock; /* RANK_EVICT */
+  /* Guarded by evict_lock. */
+  struct evict *evict;
+  page_number free;  /* frames with memory, of no page */
+  page_number empty; /* frames whose memory was given back */
+  page_number fresh; /* frames never used begin after this number */
+  uint32_t owned;    /* frames with memory */
+  uint32_t capacity; /* what the policy was told that fits */
+};
+
+/* All pools of a budget. */
+struct pools {
+  struct memory *memory;
+  struct page_counts *counts; /* by an export's number */
+  struct pool *first;         /* guarded by the memory lock */
+  /* Relaxed: written under the memory lock; a recent value is enough. */
+  _Atomic unsigned count;
+};
+
+/* 0, or ENOMEM. */
+extern int pools_init (struct pools *ps, struct memory *m);
+/* See memory_after_fork. */
+extern void pools_after_fork (struct pools *ps);
+extern void pools_destroy (struct pools *ps);
+/* The pool for this page size, made at the first call; NULL: ENOMEM. */
+extern struct pool *pools_get (struct pools *ps, uint32_t page_size);
+/* The budget becomes LIMIT: clean pages leave until it fits, and their memory
+ * goes back to the system.  EBUSY: so much is held or in use that it does not
+ * fit; EFBIG: the tables are too small; then it is what it was.  One caller at
+ * a time.
+ */
+extern int pools_resize (struct pools *ps, uint64_t limit);
+/* What the budget cannot be less than: all that is taken from it but pages, and
+ * a few of those.
+ */
+extern uint64_t pools_least (struct pools *ps);
+/* The first of all pools there are now; NEXT of each is constant. */
+extern struct pool *pools_first (struct pools *ps);
+/* Takes BYTES from the budget, at the cost of clean pages if need be. */
+extern bool pools_make_room (struct pools *ps, uint64_t bytes);
+
+/* What is taken of the budget, bytes. */
+struct memory_use {
+  uint64_t frames, descriptors, tables, buffers, other;
+};
+
+extern struct memory_use pools_memory_use (struct pools *ps);
+
+static inline struct page *
+pool_page (const struct pool *pool, page_number n)
+{
+  return (struct page *) (pool->pages + (uint64_t) (n - 1) * pool->stride);
+}
+
+static inline page_number
+pool_number (const struct pool *pool, const struct page *p)
+{
+  return ((const uint8_t *) p - pool->pages) / pool->stride + 1;
+}
+
+/* The bytes of a page. */
+static inline uint8_t *
+pool_frame (const struct pool *pool, const struct page *p)
+{
+  return pool->frames +
+         (uint64_t) (pool_number (pool, p) - 1) * pool->page_size;
+}
+
+static inline uint8_t *
+page_map (const struct pool *pool, struct page *p, enum block_state state)
+{
+  return p->states + state * pool->map_bytes;
+}
+
+/* The page that most likely has this key, not locked, or NULL, which means
+ * nothing certain: for hits, which take its lock and compare.
+ */
+extern struct page *pool_find (struct pool *pool, uint64_t key);
+
+/* The page with this key, locked; NULL: certainly none at that moment. */
+extern struct page *pool_lock_page (struct pool *pool, uint64_t key);
+
+/* The page with this key, pinned, unlocked; made if there is none.  NULL: no
+ * frame can be had.
+ */
+extern struct page *pool_pin_page (struct pools *ps, struct pool *pool,
+                                   uint64_t key, enum admission why);
+
+/* Nothing cached, held, pinned or under way: the page is locked, and its
+ * frame goes back to the free ones.
+ */
+extern void pool_discard (struct pool *pool, struct page *p);
+
+/* A walk over the pages with keys FIRST … LAST that exist, in no order: by key
+ * where these are few, else by descriptor.
+ */
+struct pool_walk {
+  uint64_t first, last, next;
+  bool by_key;
+};
+
+extern void pool_walk_begin (struct pool *pool, struct pool_walk *w,
+                             uint64_t first, uint64_t last);
+/* The next page, locked; NULL: no more. */
+extern struct page *pool_walk_next (struct pool *pool, struct pool_walk *w);
+
+#endif /* WTCACHE_POOL_H */

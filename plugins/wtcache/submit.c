@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* To the backend: what waits, batches, places in flight.
+ *
+ * Writes wait in a queue by offset.  There is no thread of its own: who brings
+ * a write, and finds a place in flight, submits it together with its
+ * neighbours as one batch, others' among them; who finds none sleeps until his
+ * write has ended with another's batch or a place is passed to him.  While the
+ * backend keeps up nothing ever waits and nothing is copied; when it does not,
+ * what waits grows into larger batches.
+ *
+ * A backend that serves one write at a time is better off with one large batch
+ * than with a small one and then the rest.  The clients of a merged batch tend
+ * to come back together: so the next is held back until as many have come, and
+ * what waits next to it besides, for a part of what a batch takes.
+ *
+ * What makes a batch durable is durable.c's business.  Knows nothing of nbdkit.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+
+#include "base/probes.h"
+#include "submit/durable.h"
+
+/* The most that is merged of several requests, bytes. */
+#define MERGED_MOST (256 * KiB)
+
+/* The part of a batch's latency that the next waits for company, and the most
+ * of it, ns.
+ */
+#define GATHER_PART 4
+
+#define MOST_GATHER_NS 5000000
+
+/* From this mean of writes that could be one batch, they are gathered. */
+#define MERGEABLE 1.5
+
+/* How long at least no batch may end before those that wait go on, ns. */
+#define LEAST_PATIENCE_NS 50000000
+
+void
+submit_init (struct submit *s, struct pagecache *pc, struct memory *memory,
+             const struct backend_traits *traits, bool merge, unsigned depth)
+{
+  memset (s, 0, sizeof *s);
+  s->pc = pc;
+  s->memory = memory;
+  s->traits = *traits;
+  s->merge = merge;
+  s->mergeable = 1;
+  lock_init (&s->lock, RANK_SUBMIT);
+  condition_init (&s->closed);
+  condition_init (&s->flushed);
+  condition_init (&s->written);
+  depth_init (&s->depth, depth);
+}
+
+void
+submit_destroy (struct submit *s)
+{
+  assert (s->first == NULL && s->in_flight == 0 && s->oldest == NULL);
+  condition_destroy (&s->written);
+  condition_destroy (&s->flushed);
+  condition_destroy (&s->closed);
+  lock_destroy (&s->lock);
+}
+
+int
+submit_read (struct submit *s, struct backend *b, void *buf, uint64_t offset,
+             uint64_t len)
+{
+  uint32_t n;
+  int err = 0;
+
+  lock_check_none_held ();
+  for (; len > 0 && err == 0; offset += n, len -= n) {
+    n = min_u64 (len, s->traits.maximum);
+    err = meter_read (&s->meter, b, buf, n, offset);
+    buf = (uint8_t *) buf + n;
+  }
+  return err;
+}
+
+static enum outcome
+outcome_of (int err, bool stable)
+{
+  return err != 0 ? OUTCOME_FAILED : stable ? OUTCOME_STABLE : OUTCOME_UNSTABLE;
+}
+
+static bool
+is_neighbour (const struct write *a, const struct write *b)
+{
+  return a->offset + a->len == b->offset && a->durable == b->durable;
+}
+
+static void
+dequeue (struct submit *s, struct write *w)
+{
+  assert_held (&s->lock);
+  *(w->prev ? &w->prev->next : &s->first) = w->next;
+  *(w->next ? &w->next->prev : &s->last) = w->prev;
+  w->waits = false;
+  s->waiting--;
+}
+
+static void
+enqueue (struct submit *s, struct write *w)
+{
+  struct write *after = s->last;
+
+  assert_held (&s->lock);
+  while (after && after->offset > w->offset)
+    after = after->prev;
+  w->prev = after;
+  w->next = after ? after->next : s->first;
+  *(w->prev ? &w->prev->next : &s->first) = w;
+  *(w->next ? &w->next->prev : &s->last) = w;
+  w->waits = true;
+  s->waiting++;
+  w->arrival = w->turn ? w->turn : ++s->arrivals;
+}
+
+/* One write to the backend. */
+struct batch {
+  struct write *writes; /* linked by in_batch, by offset */
+  uint64_t offset, len;
+  const uint8_t *bytes;
+  uint8_t *buffer; /* borrowed, if there may be more than one write */
+  uint64_t most;   /* the buffer's size, bytes */
+  unsigned nr;
+  bool has_place; /* counted in submit.in_flight */
+  bool written;   /* no longer counted in submit.unwritten */
+  enum way way;
+  struct operation op;
+};
+
+/* Whether more is held than may be. */
+static bool
+is_beyond_bound (const struct submit *s)
+{
+  return pagecache_amounts (s->pc).held >
+         atomic_load_explicit (&s->pc->bound, memory_order_relaxed);
+}
+
+/* Beyond the bound by a flush, whatever is faster otherwise: it makes all that
+ * is unstable stable, which is room.  By the flag, what overlapped others would
+ * only be more that is unstable, without bound.
+ */
+static enum way
+choose_way (struct submit *s)
+{
+  assert_held (&s->lock);
+  return is_beyond_bound (s) ? BY_FLUSH
+                             : choice_way (&s->choice, s->durable, now_ns ());
+}
+
+/* Takes a write, with its neighbours as far as they fit in a buffer.  Without
+ * a buffer it goes alone.
+ */
+static void
+take_batch (struct submit *s, struct batch *batch, struct write *w)
+{
+  struct write *next, **link = &batch->writes;
+  const uint64_t most = min_u64 (memory_batch_size (s->memory),
+                                 min_u64 (s->traits.maximum, MERGED_MOST));
+
+  assert_held (&s->lock);
+  memset (batch, 0, sizeof *batch);
+  if (s->merge && ((w->prev && is_neighbour (w->prev, w)) ||
+                   (w->next && is_neighbour (w, w->next))))
+    batch->buffer = batch_buffer_try (s->memory, &s->pc->borrower, most);
+  batch->most = most;
+  batch->len = w->len;
+  if (batch->buffer)
+    while (w->prev && is_neighbour (w->prev, w) &&
+           batch->len + w->prev->len <= most) {
+      w = w->prev;
+      batch->len += w->len;
+    }
+  batch->offset = w->offset;
+  batch->bytes = w->bytes;
+  batch->len = 0;
+  do {
+    next = w->next && is_neighbour (w, w->next) ? w->next : NULL;
+    dequeue (s, w);
+    if (w->has_place) { /* the batch needs one place, not one for each */
+      w->has_place = false;
+      s->in_flight--;
+    }
+    *link = w;
+    link = &w->in_batch;
+    batch->len += w->len;
+    batch->nr++;
+    w = next;
+  } while (batch->buffer && w && batch->len + w->len <= most);
+  *link = NULL;
+  s->in_flight++;
+  batch->has_place = true;
+  s->company = 0;
+  if (batch->writes->durable)
+    batch->way = choose_way (s);
+}
+
+/* Copies the writes of a batch together. */
+static void
+gather (struct batch *batch)
+{
+  uint8_t *to = batch->buffer;
+  struct write *w;
+
+  for (w = batch->writes; w; w = w->in_batch) {
+    memcpy (to, w->bytes, w->len);
+    to += w->len;
+  }
+  batch->bytes = batch->buffer;
+}
+
+/* A moving mean over batches. */
+static void
+note_speed (struct submit *s, uint64_t bytes, uint64_t latency)
+{
+  const uint64_t speed = bytes * 1e9 / max_u64 (latency, 1);
+  const uint64_t mean =
+      atomic_load_explicit (&s->write_speed, memory_order_relaxed);
+
+  assert_held (&s->lock);
+  atomic_store_explicit (&s->write_speed,
+                         mean == 0 ? speed : mean / 20 * 19 + speed / 20,
+                         memory_order_relaxed);
+}
+
+/* Whether those that wait are to become one batch with those that come. */
+static bool
+is_gathering (const struct submit *s)
+{
+  return s->mergeable >= MERGEABLE && depth_serves_one (&s->depth) &&
+         (s->in_flight > 0 ||
+          (s->waiting < s->company && now_ns () < s->gathers_until));
+}
+
+/* Who waits longest without a place. */
+static struct write *
+oldest_waiting (struct submit *s)
+{
+  struct write *w, *oldest = NULL;
+
+  assert_held (&s->lock);
+  for (w = s->first; w; w = w->next)
+    if (!w->has_place && (!oldest || w->arrival < oldest->arrival))
+      oldest = w;
+  return oldest;
+}
+
+/* Gives free places in flight to the writes that wait longest. */
+static void
+pass_places (struct submit *s)
+{
+  struct write *w;
+
+  assert_held (&s->lock);
+  while (s->in_flight < depth_limit (&s->depth) && !is_gathering (s)) {
+    w = oldest_waiting (s);
+    if (w == NULL)
+      return;
+    w->has_place = true;
+    s->in_flight++;
+    event_set (&w->wake);
+  }
+}
+
+void
+submit_set_depth (struct submit *s, unsigned depth)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+
+  depth_init (&s->depth, depth);
+  pass_places (s);
+}
+
+/* Whether something that waits lies next to a batch. */
+static bool
+is_adjoined (const struct submit *s, const struct batch *batch)
+{
+  const struct write *w = s->first;
+
+  assert_held (&s->lock);
+  while (w && w->offset + w->len < batch->offset)
+    w = w->next;
+  return w && (w->offset + w->len == batch->offset ||
+               w->offset == batch->offset + batch->len);
+}
+
+/* The clients of a batch are about to come back.  If what waits lies next to
+ * it, those are clients of one stream, who came apart by chance: they become
+ * one batch again, else two would alternate for ever.
+ */
+static void
+begin_gathering (struct submit *s, const struct batch *batch, uint64_t now)
+{
+  const uint64_t took = now - batch->writes->came;
+  const unsigned adjoined = is_adjoined (s, batch) ? s->waiting : 0;
+
+  assert_held (&s->lock);
+  s->company = max_u64 (s->company, adjoined) + batch->nr;
+  /* A mean: one who comes late must not end it for all. */
+  s->mergeable = (7 * s->mergeable + adjoined + batch->nr) / 8;
+  s->gathers_until = now + min_u64 (took / GATHER_PART, MOST_GATHER_NS);
+}
+
+static void
+give_place_up (struct submit *s, struct batch *batch)
+{
+  struct write *w;
+
+  assert_held (&s->lock);
+  if (!batch->has_place)
+    return;
+  batch->has_place = false;
+  s->in_flight--;
+  pass_places (s);
+  /* While they gather, the oldest sees to it that this ends. */
+  if (is_gathering (s) && (w = oldest_waiting (s)) != NULL)
+    event_set (&w->wake);
+}
+
+/* The write of a batch has ended.  If a flush follows, its place is free:
+ * others write meanwhile, and share that flush or the next.
+ */
+static void
+note_written (struct submit *s, const struct operation *op)
+{
+  struct batch *batch = container_of (op, struct batch, op);
+
+  assert_held (&s->lock);
+  if (!op->durable || batch->written)
+    return; /* a repeat */
+  batch->written = true;
+  s->unwritten -= batch->nr;
+  if (s->unwritten == 0)
+    condition_wake_all (&s->written);
+  if (ends_with_flush (s, op))
+    give_place_up (s, batch);
+}
+
+/* A batch has ended: its writes have, each of them once. */
+static void
+end_batch (struct submit *s, struct batch *batch, int err)
+{
+  struct write *w, *next;
+  const uint64_t now = now_ns ();
+
+  LOCK_FOR_SCOPE (&s->lock); /* who sees `ended` under it may free the write */
+  begin_gathering (s, batch, now);
+  give_place_up (s, batch);
+  for (w = batch->writes; w; w = next) {
+    next = w->in_batch;
+    completion_fail (w->completion, err);
+    if (w->durable) {
+      s->durable--;
+      choice_sample (&s->choice, batch->op.way, w->came, now);
+    }
+    w->ended = true;
+    event_set (&w->wake);
+  }
+}
+
+/* One attempt of a batch. */
+static int
+call_batch (struct submit *s, struct backend *b, const struct operation *op,
+            bool fua)
+{
+  uint64_t began, latency;
+  unsigned in_flight;
+  int err;
+
+  lock_take (&s->lock);
+  in_flight = s->in_flight;
+  lock_drop (&s->lock);
+
+  began = now_ns ();
+  err = call_write (s, b, op, fua);
+  latency = now_ns () - began;
+
+  lock_take (&s->lock);
+  s->last_ended = began + latency;
+  if (err == 0) {
+    s->latency = s->latency ? (7 * s->latency + latency) / 8 : latency;
+    depth_sample (&s->depth, op->len, fua, latency, in_flight, began + latency);
+    note_speed (s, op->len * in_flight, latency);
+  }
+  lock_drop (&s->lock);
+  return err;
+}
+
+static void
+run_batch (struct submit *s, struct backend *b, struct batch *batch)
+{
+  uint32_t epoch;
+  bool stable;
+  int err;
+
+  if (batch->nr > 1)
+    gather (batch);
+  histogram_note (&s->batch_writes, &number_scale, batch->nr);
+  batch->op = (struct operation){
+    .call = call_batch,
+    .ended = note_written,
+    .offset = batch->offset,
+    .len = batch->len,
+    .bytes = batch->bytes,
+    .durable = batch->writes->durable,
+    .way = batch->way,
+  };
+  PROBE5 (batch__submit, export_number (s->pc), batch->offset, batch->len,
+          batch->nr, batch->op.durable);
+  err = perform (s, b, &batch->op, &epoch, &stable);
+  PROBE4 (batch__end, export_number (s->pc), batch->offset, batch->len, err);
+  pagecache_end_write (s->pc, batch->offset, batch->len,
+                       outcome_of (err, stable), epoch);
+  if (batch->buffer)
+    batch_buffer_put (s->memory, &s->pc->borrower, batch->buffer, batch->most);
+  end_batch (s, batch, err);
+}
+
+/* How long no batch may end before those that wait go on without, ns. */
+static uint64_t
+patience (const struct submit *s)
+{
+  return max_u64 (LEAST_PATIENCE_NS, 4 * s->latency);
+}
+
+/* Batches hang that have all the places: a write waits for its own blocks, not
+ * for those, so it goes beyond the limit.
+ */
+static bool
+is_stalled (const struct submit *s, const struct write *w)
+{
+  const uint64_t now = now_ns ();
+
+  return w->waits && now >= w->came + patience (s) &&
+         now >= s->last_ended + patience (s);
+}
+
+uint64_t
+submit_turn (struct submit *s)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+
+  return ++s->arrivals;
+}
+
+void
+submit_write (struct submit *s, struct backend *b, struct write *w)
+{
+  struct batch batch;
+  uint64_t wait;
+  bool mine;
+
+  lock_check_none_held ();
+  w->ended = w->has_place = false;
+  w->came = now_ns ();
+  atomic_init (&w->wake.set, 0);
+
+  lock_take (&s->lock);
+  if (w->durable) {
+    s->durable++;
+    s->unwritten++;
+  }
+  enqueue (s, w);
+  for (;;) {
+    pass_places (s);
+    if (w->has_place || w->ended)
+      break;
+    if (is_stalled (s, w)) {
+      w->has_place = true;
+      s->in_flight++;
+      break;
+    }
+    wait = w->waits && s->in_flight == 0 ? s->gathers_until
+                                         : now_ns () + patience (s);
+    lock_drop (&s->lock);
+    event_wait_until (&w->wake, wait);
+    lock_take (&s->lock);
+  }
+  mine = w->has_place; /* else it went along with a neighbour */
+  if (mine) {
+    take_batch (s, &batch, w);
+    pass_places (s);
+  }
+  lock_drop (&s->lock);
+  if (mine)
+    run_batch (s, b, &batch);
+}

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* What makes an operation durable, and flushes that are shared.
+ *
+ * It depends on the backend:
+ *
+ *   FUA native        the flag on the write, or as below: whichever is faster
+ *   FUA otherwise     the write, then one flush that began after it
+ *   no flush          the flag on every write
+ *   neither           the write
+ *
+ * One flush that has not begun yet serves all who wait.  A flush number and the
+ * epoch (the count of failed flushes and FUA operations) decide what a written
+ * block becomes: see held.c.  A failed flush may have cost the backend anything
+ * that was not durable, and an error is often told once only, to whoever asked
+ * first.  So a durable write that such a failure overlapped is done again
+ * before it is acknowledged, and one that ended while another flush or FUA
+ * operation was still under way stays unstable, though it may be told as
+ * durable, until a flush has covered it.
+ *
+ * Knows nothing of nbdkit, nor of batches.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+
+#include "base/probes.h"
+#include "submit/durable.h"
+
+/* How often a durable operation is repeated when others' failures overlap. */
+#define MOST_REPEATS 8
+
+/* A flush waits for writes under way as long as this many flushes last. */
+#define COMPANY_WAIT 4
+
+void
+submit_open (struct submit *s, struct open_op *op)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+
+  atomic_init (&op->acknowledged, false);
+  op->fua = false;
+  op->ticket = s->tickets++;
+  op->next = NULL;
+  op->prev = s->newest;
+  *(s->newest ? &s->newest->next : &s->oldest) = op;
+  s->newest = op;
+}
+
+void
+submit_close (struct submit *s, struct open_op *op)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+
+  *(op->prev ? &op->prev->next : &s->oldest) = op->next;
+  *(op->next ? &op->next->prev : &s->newest) = op->prev;
+  if (s->closing_waiters > 0)
+    condition_wake_all (&s->closed);
+}
+
+/* Waits for the operations open now that are of a kind. */
+static void
+wait_open (struct submit *s, bool (*kind) (struct open_op *))
+{
+  const uint64_t before = s->tickets;
+  struct open_op *op;
+
+  assert_held (&s->lock);
+  s->closing_waiters++;
+  for (;;) {
+    for (op = s->oldest; op && op->ticket < before; op = op->next)
+      if (kind (op))
+        break;
+    if (op == NULL || op->ticket >= before)
+      break;
+    condition_wait (&s->closed, &s->lock);
+  }
+  s->closing_waiters--;
+}
+
+static bool
+is_acknowledged (struct open_op *op)
+{
+  return atomic_load_explicit (&op->acknowledged, memory_order_acquire);
+}
+
+static bool
+is_fua (struct open_op *op)
+{
+  return op->fua;
+}
+
+void
+submit_wait_acknowledged (struct submit *s)
+{
+  lock_check_none_held ();
+  LOCK_FOR_SCOPE (&s->lock);
+
+  PROBE2 (wait__begin, export_number (s->pc), WAIT_ACKNOWLEDGED);
+  wait_open (s, is_acknowledged);
+  PROBE2 (wait__end, export_number (s->pc), WAIT_ACKNOWLEDGED);
+}
+
+/* Durable writes that are under way will want a flush in a moment, and one that
+ * begins after them serves all.  That is worth waiting for: as long as a few
+ * flushes last, the backend spends most of its time on writes.
+ */
+static void
+wait_for_company (struct submit *s)
+{
+  const uint64_t deadline = now_ns () + COMPANY_WAIT * s->flush_latency;
+
+  assert_held (&s->lock);
+  while (s->unwritten > 0 &&
+         condition_wait_until (&s->written, &s->lock, deadline))
+    ;
+}
+
+/* A flush takes all who wait along. */
+static int
+lead_flush (struct submit *s, struct backend *b, bool company)
+{
+  struct flush_waiter *served, *w, *next;
+  uint32_t number, epoch;
+  uint64_t began, latency;
+  int err;
+
+  assert_held (&s->lock);
+  s->flushing = true;
+  if (company)
+    wait_for_company (s);
+  served = s->waiters;
+  s->waiters = NULL;
+  lock_drop (&s->lock);
+
+  epoch = held_epoch (&s->pc->held);
+  number = held_begin_flush (&s->pc->held);
+  began = now_ns ();
+  PROBE2 (flush__begin, export_number (s->pc), number);
+  err = s->flush ? s->flush (s->opaque, b) : meter_flush (&s->meter, b);
+  PROBE3 (flush__end, export_number (s->pc), number, err);
+  latency = now_ns () - began;
+  if (err != 0)
+    pagecache_fail (s->pc, epoch);
+  else {
+    lock_take (&s->lock);
+    s->flush_latency =
+        s->flush_latency ? (3 * s->flush_latency + latency) / 4 : latency;
+    wait_open (s, is_fua);
+    lock_drop (&s->lock);
+    if (held_epoch (&s->pc->held) != epoch)
+      err = EAGAIN;
+    else
+      pagecache_settle (s->pc, number);
+  }
+  atomic_fetch_add_explicit (&s->flushes_done, 1, memory_order_relaxed);
+
+  lock_take (&s->lock);
+  s->flushing = false;
+  s->nr_flushes++;
+  for (w = served; w; w = next) {
+    next = w->next;
+    w->error = err;
+    w->ended = true;
+  }
+  condition_wake_all (&s->flushed);
+  return err;
+}
+
+/* The call of an operation has ended; the flush that follows it is asked for.
+ */
+static void
+note_ended (struct submit *s, const struct operation *op)
+{
+  assert_held (&s->lock);
+  if (op->ended)
+    op->ended (s, op);
+}
+
+/* A flush for an operation, or for its own sake (NULL).  Under one lock the
+ * operation is no longer waited for and waits itself: else a flush could begin
+ * between the two, and it would need the next.
+ */
+static int
+share_flush (struct submit *s, struct backend *b, const struct operation *op)
+{
+  lock_check_none_held ();
+  LOCK_FOR_SCOPE (&s->lock);
+  struct flush_waiter me = { .next = s->waiters };
+
+  atomic_fetch_add_explicit (&s->flushes_asked, 1, memory_order_relaxed);
+  s->waiters = &me;
+  if (op)
+    note_ended (s, op);
+  PROBE2 (wait__begin, export_number (s->pc), WAIT_FLUSH);
+  while (!me.ended)
+    if (!s->flushing)
+      lead_flush (s, b, op != NULL);
+    else
+      condition_wait (&s->flushed, &s->lock);
+  PROBE2 (wait__end, export_number (s->pc), WAIT_FLUSH);
+  return me.error;
+}
+
+int
+submit_flush (struct submit *s, struct backend *b)
+{
+  return share_flush (s, b, NULL);
+}
+
+int
+call_write (struct submit *s, struct backend *b, const struct operation *op,
+            bool fua)
+{
+  uint64_t done;
+  uint32_t n;
+  int err = 0;
+
+  for (done = 0; done < op->len && err == 0; done += n) {
+    n = min_u64 (op->len - done, s->traits.maximum);
+    err =
+        meter_write (&s->meter, b, op->bytes + done, n, op->offset + done, fua);
+  }
+  return err;
+}
+
+/* How this backend makes a write durable. */
+static bool
+flag_on_every_write (const struct submit *s)
+{
+  return !s->traits.can_flush && s->traits.fua != FUA_NONE;
+}
+
+static bool
+durable_by_flag (const struct submit *s, enum way way)
+{
+  if (s->traits.fua == FUA_NATIVE && s->traits.can_flush)
+    return way == BY_FLAG;
+  return s->traits.fua == FUA_NATIVE || flag_on_every_write (s);
+}
+
+bool
+ends_with_flush (const struct submit *s, const struct operation *op)
+{
+  return op->durable && s->traits.can_flush && !durable_by_flag (s, op->way);
+}
+
+/* A call with the FUA flag, begun in an epoch: others see that it is under way.
+ * *OVERLAPPED: so was another, or a flush, when it ended.
+ */
+static int
+call_with_fua (struct submit *s, struct backend *b, const struct operation *op,
+               uint32_t epoch, bool *overlapped)
+{
+  struct open_op open;
+  struct open_op *other;
+  int err;
+
+  submit_open (s, &open);
+  lock_take (&s->lock);
+  open.fua = true;
+  lock_drop (&s->lock);
+
+  err = op->call (s, b, op, true);
+  /* ENOTSUP of a fast zero says that nothing was tried. */
+  if (err != 0 && !((op->flags & ZERO_FAST) && err == ENOTSUP))
+    pagecache_fail (s->pc, epoch);
+
+  lock_take (&s->lock);
+  *overlapped = s->flushing;
+  for (other = s->oldest; other && !*overlapped; other = other->next)
+    *overlapped = other != &open && other->fua;
+  lock_drop (&s->lock);
+  submit_close (s, &open);
+  return err;
+}
+
+/* What overlapped a durable write may take it back only by failing; of one that
+ * leaves nothing to be written again, its end is waited for.
+ */
+static void
+wait_overlapping (struct submit *s)
+{
+  uint64_t flushes;
+
+  LOCK_FOR_SCOPE (&s->lock);
+  flushes = s->nr_flushes;
+  while (s->flushing && s->nr_flushes == flushes)
+    condition_wait (&s->flushed, &s->lock);
+  wait_open (s, is_fua);
+}
+
+int
+perform (struct submit *s, struct backend *b, const struct operation *op,
+         uint32_t *epoch, bool *stable)
+{
+  const bool flag =
+      op->durable ? durable_by_flag (s, op->way) : flag_on_every_write (s);
+  const bool flush = ends_with_flush (s, op);
+  bool overlapped = false;
+  unsigned i;
+  int err;
+
+  for (i = 0; i < MOST_REPEATS; ++i) {
+    *epoch = held_epoch (&s->pc->held);
+    err = flag ? call_with_fua (s, b, op, *epoch, &overlapped)
+               : op->call (s, b, op, false);
+    atomic_store_explicit (&b->unflushed, true, memory_order_release);
+    if (err == 0 && flush)
+      err = share_flush (s, b, op);
+    else {
+      LOCK_FOR_SCOPE (&s->lock);
+      note_ended (s, op);
+    }
+    if (err == 0 && overlapped && op->uncached) {
+      wait_overlapping (s);
+      overlapped = false;
+    }
+    *stable = !s->traits.can_flush || flush || (flag && !overlapped);
+    if (err != 0 && err != EAGAIN)
+      return err;
+    if (!op->durable || held_epoch (&s->pc->held) == *epoch)
+      return 0;
+  }
+  return EIO; /* the backend fails all the time */
+}

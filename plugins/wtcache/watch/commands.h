@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* What clients of the control socket may ask for.  See commands.c. */
+
+#ifndef WTCACHE_COMMANDS_H
+#define WTCACHE_COMMANDS_H
+
+#include "export/options.h"
+#include "watch/control.h"
+
+/* O: the options that the server was started with.  LOG is told of what is
+ * given up for good.
+ */
+extern void commands_init (const struct options *o,
+                           void (*log) (const char *text));
+
+/* Does what one line says, and answers. */
+extern void command_run (struct conversation *c, char *line);
+
+#endif /* WTCACHE_COMMANDS_H */
