@@ -5,11 +5,22 @@
  * A cache belongs to a name, and to TLS or not.  It outlives its connections:
  * clean pages because they are worth it, dirty ones because they must.  If the
  * backend does not promise that its connections see each other's writes, each
- * connection has a cache to itself.
+ * connection has a cache to itself, unless the user says otherwise.
+ *
+ * The connections of one cache agree on the disk's size and its blocks, and on
+ * nothing else: one may be read-only, another be unable to flush.  Each call to
+ * the backend is made as the connection allows that makes it.
  *
  * Helpers have no connection of their own.  They borrow the backend of a live
- * one: lent from its first data request, so that its negotiation is over, and
- * withdrawn before it ends, which waits until every borrower has returned it.
+ * one that can do what they need: lent from its first data request, so that its
+ * negotiation is over.
+ *
+ * A flush by one connection covers what the others wrote only if the backend
+ * promises it (multi-conn) to all of them.  Otherwise a connection owes a flush
+ * from its first write until a flush by it has succeeded that began after its
+ * last write ended, and a client's flush reaches each connection that owes one.
+ * A connection ends in this order: it is no longer lent, every borrower has
+ * returned it, what it owes is flushed, flushes no longer reach it.
  *
  * Knows nothing of nbdkit.
  */
@@ -67,6 +78,38 @@ export_holds_data (struct export *e)
 {
   return pagecache_amounts (&e->pc).held > 0 ||
          zeroes_bytes (&e->pc.zeroes) > 0;
+}
+
+bool
+export_is_unstable (struct export *e)
+{
+  return pagecache_amounts (&e->pc).unstable > 0 ||
+         zeroes_bytes (&e->pc.zeroes) > 0;
+}
+
+/* Whether a connection can do what is needed. */
+static bool
+fits (const struct backend *b, enum need need)
+{
+  switch (need) {
+  case NEED_WRITE:
+    return b->traits.can_write;
+  case NEED_ZERO:
+    return b->traits.can_write && b->traits.can_zero;
+  case NEED_FLUSH:
+    return b->traits.can_write && b->traits.can_flush;
+  default:
+    return true;
+  }
+}
+
+/* Whether what is written by it can be made durable: nothing is known of the
+ * writes of one that can neither flush nor FUA.
+ */
+static bool
+can_make_durable (const struct backend *b)
+{
+  return b->traits.can_flush || b->traits.fua != FUA_NONE;
 }
 
 static void
@@ -172,7 +215,7 @@ forget_one (void)
   return true;
 }
 
-/* The next backend that wrote and that flush NUMBER did not take yet. */
+/* The next backend that owes a flush and that flush NUMBER did not take yet. */
 static struct backend *
 borrow_unflushed (struct export *e, uint64_t number)
 {
@@ -180,7 +223,7 @@ borrow_unflushed (struct export *e, uint64_t number)
   struct backend *b;
 
   for (b = e->attached; b; b = b->next_attached)
-    if (b->last_flush != number &&
+    if (b->last_flush != number && fits (b, NEED_FLUSH) &&
         atomic_exchange_explicit (&b->unflushed, false, memory_order_acq_rel)) {
       b->last_flush = number;
       b->leases++;
@@ -189,23 +232,16 @@ borrow_unflushed (struct export *e, uint64_t number)
   return NULL;
 }
 
-/* A flush of one connection need not cover what others wrote: unless the
- * backend says so, each that wrote is flushed.  A write sets `unflushed` after
- * it, so a flush that begins later finds it set.
+/* Flushes BY, and each other connection that owes a flush.  A write sets
+ * `unflushed` after it, so a flush that begins later finds it set.
  */
 static int
-flush_all (void *opaque, struct backend *own)
+flush_each (struct export *e, struct backend *by, uint64_t number)
 {
-  struct export *e = opaque;
   struct backend *b;
-  uint64_t number;
   int err, first = 0;
 
-  lock_take (&e->lease_lock);
-  number = ++e->flushes;
-  lock_drop (&e->lease_lock);
-
-  atomic_store_explicit (&own->unflushed, true, memory_order_release);
+  atomic_store_explicit (&by->unflushed, true, memory_order_release);
   while ((b = borrow_unflushed (e, number)) != NULL) {
     err = meter_flush (&e->submit.meter, b);
     if (err != 0)
@@ -214,6 +250,27 @@ flush_all (void *opaque, struct backend *own)
     export_return (e, b);
   }
   return first;
+}
+
+static int
+flush_connections (void *opaque, struct backend *own)
+{
+  struct export *e = opaque;
+  struct backend *by = export_take (e, own, NEED_FLUSH);
+  uint64_t number;
+  bool each;
+  int err;
+
+  if (by == NULL)
+    return EIO;
+  lock_take (&e->lease_lock);
+  number = ++e->flushes;
+  each = e->flushes_each;
+  lock_drop (&e->lease_lock);
+
+  err = each ? flush_each (e, by, number) : meter_flush (&e->submit.meter, by);
+  export_put (e, own, by);
+  return err;
 }
 
 static int
@@ -244,19 +301,18 @@ new_export (const char *name, bool tls, bool share,
   e->shared = share;
   atomic_init (&e->holds, share);
   e->number = free_number ();
-  e->traits = *traits;
+  e->preferred = traits->preferred;
+  e->flushes_each = !traits->can_multi_conn;
   pagecache_init (
       &e->pc, &registry.pools, pool, e->number, traits->size, traits->block,
       atomic_load_explicit (&registry.settings.mode, memory_order_relaxed) ==
           MODE_WRITEAROUND);
   submit_init (
-      &e->submit, &e->pc, &registry.memory, traits, registry.parallel,
+      &e->submit, &e->pc, &registry.memory, registry.parallel,
       atomic_load_explicit (&registry.settings.depth, memory_order_relaxed));
   stats_init (&e->stats);
-  if (!traits->can_multi_conn) {
-    e->submit.flush = flush_all;
-    e->submit.opaque = e;
-  }
+  e->submit.flush = flush_connections;
+  e->submit.opaque = e;
   lock_init (&e->lease_lock, RANK_LEASES);
   condition_init (&e->returned);
   registry.numbers[e->number / 64] |= UINT64_C (1) << e->number % 64;
@@ -283,10 +339,16 @@ find_export (const char *name, bool tls, bool share)
 }
 
 static bool
-same_traits (const struct backend_traits *a, const struct backend_traits *b)
+same_disk (struct export *e, const struct backend_traits *t)
 {
-  return a->size == b->size && a->block == b->block &&
-         a->maximum == b->maximum && a->can_flush == b->can_flush;
+  return e->pc.size == t->size && block_size (&e->pc) == t->block;
+}
+
+/* Whether its cache must not differ from the disk. */
+static bool
+is_in_use (struct export *e)
+{
+  return e->users > 0 || export_holds_data (e);
 }
 
 /* Adapts an export that nobody uses to what the backend has become. */
@@ -312,13 +374,83 @@ renew_export (struct export **e, const struct backend_traits *traits,
   /* What it holds has to fit: a last block that was not full would have to be
    * read again in part.
    */
-  if (traits->block != old->traits.block ||
-      (old->pc.size % old->traits.block != 0 && traits->size > old->pc.size))
+  if (traits->block != block_size (&old->pc) ||
+      (old->pc.size % traits->block != 0 && traits->size > old->pc.size))
     return ESTALE;
-  if (traits->size != old->pc.size)
-    *unsavable = pagecache_resize (&old->pc, traits->size);
-  old->traits = old->submit.traits = *traits;
+  *unsavable = pagecache_resize (&old->pc, traits->size);
+  old->preferred = traits->preferred;
   return 0;
+}
+
+/* Whether a flush of one connection covers the others, with one more that says
+ * MULTI_CONN.  If that changes, what is unstable may be of connections that
+ * ended without a flush: it is dirty again, and a flush that is under way does
+ * not count.
+ */
+static void
+agree_on_flushes (struct export *e, bool multi_conn)
+{
+  bool changes;
+
+  assert_held (&registry.lock);
+  lock_take (&e->lease_lock);
+  changes = e->users == 0 ? e->flushes_each == multi_conn
+                          : !e->flushes_each && !multi_conn;
+  if (changes)
+    e->flushes_each = !multi_conn;
+  lock_drop (&e->lease_lock);
+  if (changes)
+    pagecache_fail (&e->pc, held_epoch (&e->pc.held));
+}
+
+/* Whether two caches may be over one disk and one of them is kept when its
+ * connections have ended, or may hold data back.  Those that belong to one
+ * connection each do neither.
+ */
+static bool
+are_siblings (const struct export *e, const struct export *o)
+{
+  return o != e && strcmp (o->name, e->name) == 0 && (e->shared || o->shared);
+}
+
+/* Siblings hold nothing back while both are in use.  One that is not in use
+ * keeps nothing, because the other may overwrite it.
+ */
+static void
+find_siblings (struct export *e, struct open_result *result)
+{
+  struct export *o;
+
+  assert_held (&registry.lock);
+  for (o = registry.first; o; o = o->next) {
+    if (!are_siblings (e, o))
+      continue;
+    if (!is_in_use (o)) {
+      pagecache_drop (&o->pc);
+      continue;
+    }
+    atomic_store_explicit (&e->holds, false, memory_order_relaxed);
+    atomic_store_explicit (&o->holds, false, memory_order_relaxed);
+    if (o->shared) {
+      result->siblings[result->nr_siblings++] = o;
+    }
+  }
+}
+
+/* The cache for a connection.  Where one is in use that connections share, it
+ * is shared with one that does not say multi-conn too: the two would be over
+ * one disk.
+ */
+static struct export *
+find_joinable (const char *name, bool tls, bool *share)
+{
+  struct export *e;
+
+  if (!*share && registry.parallel) {
+    e = find_export (name, tls, true);
+    *share = e && is_in_use (e);
+  }
+  return find_export (name, tls, *share);
 }
 
 int
@@ -333,28 +465,18 @@ export_open (const char *name, bool tls, bool share,
   memset (result, 0, sizeof *result);
   if (registry.settings.one_cache)
     name = "";
-  e = find_export (name, tls, share);
+  e = find_joinable (name, tls, &share);
   if (e == NULL)
     err = new_export (name, tls, share, traits, &e);
-  else if (!same_traits (&e->traits, traits)) {
-    if (e->users == 0)
-      err = renew_export (&e, traits, &result->unsavable);
-    else if (e->traits.size != traits->size || e->traits.block != traits->block)
-      err = ESTALE;
-  }
+  else if (!same_disk (e, traits))
+    err =
+        e->users == 0 ? renew_export (&e, traits, &result->unsavable) : ESTALE;
   if (err != 0)
     return err;
 
   result->export = e;
-  result->sibling = find_export (name, !tls, true);
-  if (result->sibling &&
-      (result->sibling->users > 0 || export_holds_data (result->sibling))) {
-    atomic_store_explicit (&e->holds, false, memory_order_relaxed);
-    atomic_store_explicit (&result->sibling->holds, false,
-                           memory_order_relaxed);
-  }
-  else
-    result->sibling = NULL;
+  agree_on_flushes (e, traits->can_multi_conn);
+  find_siblings (e, result);
   e->users++;
   e->writers += writes;
   count_holding ();
@@ -368,6 +490,18 @@ export_end_writer (struct export *e)
 
   assert (e->writers > 0);
   return --e->writers == 0;
+}
+
+static bool
+has_sibling_in_use (const struct export *e)
+{
+  struct export *o;
+
+  assert_held (&registry.lock);
+  for (o = registry.first; o; o = o->next)
+    if (are_siblings (e, o) && is_in_use (o))
+      return true;
+  return false;
 }
 
 /* Frees the cache of one connection, if nobody uses it. */
@@ -392,7 +526,7 @@ export_close (struct export *e)
   if (free_unshared (e))
     ;
   else if (e->users == 0) {
-    if (!registry.settings.keep || !e->shared)
+    if (!registry.settings.keep || !e->shared || has_sibling_in_use (e))
       pagecache_drop (&e->pc);
     /* Alone again: a sibling that comes back lowers it again. */
     atomic_store_explicit (&e->holds, e->shared, memory_order_relaxed);
@@ -432,7 +566,7 @@ export_attach (struct export *e, struct backend *b)
   LOCK_FOR_SCOPE (&e->lease_lock);
 
   b->leases = 0;
-  b->lendable = false;
+  b->lendable = b->leaving = false;
   b->next_attached = e->attached;
   e->attached = b;
 }
@@ -445,31 +579,128 @@ export_lend (struct export *e, struct backend *b)
   b->lendable = true;
 }
 
-void
-export_withdraw (struct export *e, struct backend *b)
+/* Whether a connection that ends wrote something that only a flush by it
+ * covers.
+ */
+static bool
+owes_flush (struct export *e, struct backend *b)
 {
-  LOCK_FOR_SCOPE (&e->lease_lock);
-  struct backend **link = &e->attached;
+  struct backend *other;
 
-  while (*link != b)
-    link = &(*link)->next_attached;
-  *link = b->next_attached;
+  assert_held (&e->lease_lock);
+  if (!fits (b, NEED_FLUSH))
+    return false;
+  if (e->flushes_each)
+    return atomic_load_explicit (&b->unflushed, memory_order_acquire);
+  for (other = e->attached; other; other = other->next_attached)
+    if (!other->leaving && fits (other, NEED_FLUSH))
+      return false;
+  return export_is_unstable (e);
+}
+
+/* A flush for a connection that ends. */
+struct last_flush {
+  struct task task;
+  struct export *e;
+  struct backend *b;
+  struct completion completion;
+};
+
+static void
+run_last_flush (struct task *t)
+{
+  struct last_flush *f = container_of (t, struct last_flush, task);
+
+  completion_end (&f->completion, submit_flush (&f->e->submit, f->b));
+}
+
+/* If it fails all that was unstable is dirty again, and is written by another
+ * connection.  A helper calls, since for the connection's own thread some
+ * backends fail at once: it has no client any more.
+ */
+static void
+flush_last (struct export *e, struct backend *b)
+{
+  struct last_flush f = { .task.run = run_last_flush, .e = e, .b = b };
+
+  completion_init (&f.completion);
+  completion_begin (&f.completion);
+  if (!registry.parallel || !workers_try (&f.task))
+    run_last_flush (&f.task);
+  completion_wait (&f.completion);
+  completion_destroy (&f.completion);
+}
+
+static void
+wait_returned (struct export *e, struct backend *b)
+{
+  assert_held (&e->lease_lock);
   while (b->leases > 0)
     condition_wait (&e->returned, &e->lease_lock);
 }
 
+void
+export_withdraw (struct export *e, struct backend *b)
+{
+  struct backend **link = &e->attached;
+
+  lock_take (&e->lease_lock);
+  b->lendable = false;
+  b->leaving = true;
+  wait_returned (e, b); /* nothing is written by it any more */
+  if (owes_flush (e, b)) {
+    lock_drop (&e->lease_lock);
+    flush_last (e, b);
+    lock_take (&e->lease_lock);
+    wait_returned (e, b); /* others' flushes */
+  }
+  while (*link != b)
+    link = &(*link)->next_attached;
+  *link = b->next_attached;
+  lock_drop (&e->lease_lock);
+}
+
 struct backend *
-export_borrow (struct export *e, bool to_write)
+export_borrow (struct export *e, enum need need)
 {
   LOCK_FOR_SCOPE (&e->lease_lock);
-  struct backend *b;
+  struct backend *b, *found = NULL;
 
-  for (b = e->attached; b; b = b->next_attached)
-    if (b->lendable && (!to_write || b->traits.can_write)) {
-      b->leases++;
+  for (b = e->attached; b; b = b->next_attached) {
+    if (!b->lendable || !fits (b, need))
+      continue;
+    if (found == NULL || can_make_durable (b))
+      found = b;
+    if (need == NEED_READ || can_make_durable (b))
       break;
-    }
-  return b;
+  }
+  if (found)
+    found->leases++;
+  return found;
+}
+
+struct backend *
+export_take (struct export *e, struct backend *own, enum need need)
+{
+  const bool suits = own && fits (own, need);
+  struct backend *b = NULL;
+
+  if (suits && can_make_durable (own))
+    return own;
+  if (registry.parallel || own == NULL)
+    b = export_borrow (e, need);
+  if (suits && b && !can_make_durable (b)) {
+    export_return (e, b);
+    b = NULL;
+  }
+  return b ? b : suits ? own : NULL;
+}
+
+void
+export_put (struct export *e, struct backend *own, struct backend *b)
+{
+  if (b && b != own)
+    export_return (e, b);
 }
 
 void

@@ -68,7 +68,8 @@ struct export
   bool tls;
   bool shared; /* among connections */
   unsigned number;
-  struct backend_traits traits; /* of the first connection */
+
+  uint32_t preferred; /* bytes; changes only while it has no connection */
 
   struct pagecache pc;
   struct submit submit;
@@ -91,6 +92,8 @@ struct export
   struct backend *attached;
   struct condition returned;
   uint64_t flushes; /* of all connections */
+  /* A flush of one connection does not cover what others wrote. */
+  bool flushes_each;
 };
 
 /* All exports, and what they share. */
@@ -121,22 +124,31 @@ extern void registry_after_fork (void);
 /* Frees all; what is dirty is lost, and was logged before. */
 extern void registry_destroy (void);
 
+/* With TLS and without. */
+#define MAX_SIBLINGS 2
+
 /* What export_open has to tell beside the export. */
 struct open_result {
   struct export *export;
-  struct export *sibling; /* the same name, TLS otherwise, in use: or NULL */
-  int64_t unsavable;      /* bytes held past the end that it now has */
+  /* Shared caches over the same disk that are in use or hold data. */
+  struct export *siblings[MAX_SIBLINGS];
+  unsigned nr_siblings;
+  int64_t unsavable; /* bytes held past the end that it now has */
 };
 
 /* The cache for a connection, made if there is none.  SHARE: with the other
- * connections of that name.  ESTALE: it is in use with another size or block
- * size, or holds bytes that do not fit those; ENOMEM.
+ * connections of that name; so does one that would not, if there is such a
+ * cache in use and helpers can flush what each of its connections wrote.  It
+ * joins whatever it can do.  ESTALE: the cache is in use with another size or
+ * block size, or holds bytes that do not fit those; ENOMEM.
  */
 extern int export_open (const char *name, bool tls, bool share,
                         const struct backend_traits *traits, bool writes,
                         struct open_result *result);
 /* Whether the backend has not got all, or may yet forget some of it. */
 extern bool export_holds_data (struct export *e);
+/* Whether it may yet forget some of it. */
+extern bool export_is_unstable (struct export *e);
 
 /* For who has no connection: of the exports with this name (NULL: of all) that
  * with the least number above NUMBER; NULL: no more.  It is there until it is
@@ -151,15 +163,28 @@ extern bool export_end_writer (struct export *e);
 extern void export_close (struct export *e);
 
 /* The backend of a connection may be called by helpers from its first data
- * request on, until it is withdrawn, which waits for who borrowed it.
+ * request on, until it is withdrawn.  That stops the lending, waits for those
+ * that borrowed it, flushes it if no later flush would cover what it wrote, and
+ * only then lets flushes pass it over.
  */
 extern void export_attach (struct export *e, struct backend *b);
 extern void export_lend (struct export *e, struct backend *b);
 extern void export_withdraw (struct export *e, struct backend *b);
 
-/* A backend to call, NULL if no connection lends one. */
-extern struct backend *export_borrow (struct export *e, bool to_write);
+/* A backend to call, NULL if no connection lends one that can do what is
+ * needed.  To write, preferably one whose writes can be made durable.
+ */
+extern struct backend *export_borrow (struct export *e, enum need need);
 extern void export_return (struct export *e, struct backend *b);
+
+/* The caller's OWN backend, or if that cannot do what is needed, or the caller
+ * has none (NULL), one that is borrowed for one act: a connection that ends
+ * waits for no more than that.  NULL: there is none.
+ */
+extern struct backend *export_take (struct export *e, struct backend *own,
+                                    enum need need);
+extern void export_put (struct export *e, struct backend *own,
+                        struct backend *b);
 
 /* The held ranges of an export from byte FROM on, as text: " OFFSET+LENGTH …",
  * and " ..." where they do not fit in SIZE bytes.

@@ -446,8 +446,8 @@ request_fill (const struct export *e)
   uint64_t fill = e->settings->fill;
 
   if (fill == 0)
-    fill = clamp_u64 (e->traits.preferred,
-                      min_u64 (page_size (&e->pc), 64 * KiB), 64 * KiB);
+    fill = clamp_u64 (e->preferred, min_u64 (page_size (&e->pc), 64 * KiB),
+                      64 * KiB);
   fill = min_u64 (fill, piece_most (e));
   return max_u64 (UINT64_C (1) << log2_u64 (fill), block_size (&e->pc));
 }

@@ -42,12 +42,11 @@
 
 void
 submit_init (struct submit *s, struct pagecache *pc, struct memory *memory,
-             const struct backend_traits *traits, bool merge, unsigned depth)
+             bool merge, unsigned depth)
 {
   memset (s, 0, sizeof *s);
   s->pc = pc;
   s->memory = memory;
-  s->traits = *traits;
   s->merge = merge;
   s->mergeable = 1;
   lock_init (&s->lock, RANK_SUBMIT);
@@ -76,7 +75,7 @@ submit_read (struct submit *s, struct backend *b, void *buf, uint64_t offset,
 
   lock_check_none_held ();
   for (; len > 0 && err == 0; offset += n, len -= n) {
-    n = min_u64 (len, s->traits.maximum);
+    n = min_u64 (len, b->traits.maximum);
     err = meter_read (&s->meter, b, buf, n, offset);
     buf = (uint8_t *) buf + n;
   }
@@ -89,10 +88,17 @@ outcome_of (int err, bool stable)
   return err != 0 ? OUTCOME_FAILED : stable ? OUTCOME_STABLE : OUTCOME_UNSTABLE;
 }
 
+/* One batch goes by the connection of one of its writes.  It makes durable
+ * what it writes in its own way, so the others' connections have the same way.
+ */
 static bool
 is_neighbour (const struct write *a, const struct write *b)
 {
-  return a->offset + a->len == b->offset && a->durable == b->durable;
+  const struct backend_traits *t = &a->backend->traits,
+                              *u = &b->backend->traits;
+
+  return a->offset + a->len == b->offset && a->durable == b->durable &&
+         t->fua == u->fua && t->can_flush == u->can_flush;
 }
 
 static void
@@ -124,6 +130,7 @@ enqueue (struct submit *s, struct write *w)
 
 /* One write to the backend. */
 struct batch {
+  const struct backend *backend;
   struct write *writes; /* linked by in_batch, by offset */
   uint64_t offset, len;
   const uint8_t *bytes;
@@ -163,11 +170,13 @@ static void
 take_batch (struct submit *s, struct batch *batch, struct write *w)
 {
   struct write *next, **link = &batch->writes;
-  const uint64_t most = min_u64 (memory_batch_size (s->memory),
-                                 min_u64 (s->traits.maximum, MERGED_MOST));
+  const uint64_t most =
+      min_u64 (memory_batch_size (s->memory),
+               min_u64 (w->backend->traits.maximum, MERGED_MOST));
 
   assert_held (&s->lock);
   memset (batch, 0, sizeof *batch);
+  batch->backend = w->backend;
   if (s->merge && ((w->prev && is_neighbour (w->prev, w)) ||
                    (w->next && is_neighbour (w, w->next))))
     batch->buffer = batch_buffer_try (s->memory, &s->pc->borrower, most);
@@ -340,7 +349,7 @@ note_written (struct submit *s, const struct operation *op)
   s->unwritten -= batch->nr;
   if (s->unwritten == 0)
     condition_wake_all (&s->written);
-  if (ends_with_flush (s, op))
+  if (ends_with_flush (batch->backend, op))
     give_place_up (s, batch);
 }
 
@@ -459,6 +468,7 @@ submit_write (struct submit *s, struct backend *b, struct write *w)
   bool mine;
 
   lock_check_none_held ();
+  w->backend = b;
   w->ended = w->has_place = false;
   w->came = now_ns ();
   atomic_init (&w->wake.set, 0);

@@ -35,6 +35,7 @@ struct write {
   bool durable;
   uint64_t turn; /* from submit_turn; 0: after all that came before it */
   struct completion *completion;
+  const struct backend *backend; /* of the thread that brought it */
 
   /* Guarded by submit.lock. */
   struct write *prev, *next; /* what waits, by offset */
@@ -58,9 +59,9 @@ struct submit {
   /* Constant. */
   struct pagecache *pc;
   struct memory *memory;
-  struct backend_traits traits;
   bool merge; /* batches may carry blocks of several requests */
-  int (*flush) (void *opaque, struct backend *own); /* all that was written */
+  /* Flushes what all connections wrote; OWN may be one that cannot flush. */
+  int (*flush) (void *opaque, struct backend *own);
   void *opaque;
 
   struct lock lock; /* RANK_SUBMIT */
@@ -104,9 +105,7 @@ struct submit {
 };
 
 extern void submit_init (struct submit *s, struct pagecache *pc,
-                         struct memory *memory,
-                         const struct backend_traits *traits, bool merge,
-                         unsigned depth);
+                         struct memory *memory, bool merge, unsigned depth);
 extern void submit_destroy (struct submit *s);
 /* DEPTH batches in flight from now on, or found by measuring if that is 0. */
 extern void submit_set_depth (struct submit *s, unsigned depth);

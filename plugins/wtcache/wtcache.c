@@ -385,20 +385,41 @@ is_shared (const struct backend_traits *t)
 }
 
 static void
-tell_not_held (struct handle *h, const struct export *sibling)
+tell_not_held (struct handle *h, const struct open_result *r)
 {
+  const bool two_kinds =
+      r->nr_siblings > 0 && r->siblings[0]->tls == r->export->tls;
+
   if (registry.settings.mode != MODE_WRITEBACK || !h->backend.traits.can_write)
     return;
-  if (sibling)
-    nbdkit_error ("wtcache: export \"%s\" is open with TLS and without, "
+  if (r->nr_siblings > 0)
+    nbdkit_error ("wtcache: export \"%s\" is open %s, "
                   "in two caches: ordinary writes go through at once",
-                  h->name);
+                  h->name,
+                  two_kinds ? "with multi-conn and without"
+                            : "with TLS and without");
   else if (!h->shared && !atomic_exchange_explicit (&told_unshared, true,
                                                     memory_order_relaxed))
     nbdkit_error ("wtcache: export \"%s\": connections may be over one disk "
                   "without seeing each other's writes, so each has a cache "
                   "of its own and ordinary writes go through at once",
                   h->name);
+}
+
+/* What a sibling held back may be what this connection reads.  Over a serial
+ * stack its own connection writes it, at its next request.
+ */
+static void
+write_siblings (struct open_result *r)
+{
+  struct export *e;
+  unsigned i;
+
+  for (i = 0; i < r->nr_siblings; ++i) {
+    e = r->siblings[i];
+    if (registry.parallel && pagecache_amounts (&e->pc).dirty > 0)
+      writeback_drain (e, NULL);
+  }
 }
 
 static int
@@ -409,7 +430,7 @@ join_export (struct handle *h)
   struct open_result r;
   int err;
 
-  err = export_open (h->name, h->tls, h->shared, t, t->can_write, &r);
+  err = export_open (h->name, h->tls, is_shared (t), t, t->can_write, &r);
   if (err == ESTALE) {
     nbdkit_error ("wtcache: export \"%s\" now has %" PRIu64 " bytes in "
                   "blocks of %" PRIu32 ", but its cache is in use, or holds "
@@ -432,13 +453,9 @@ join_export (struct handle *h)
                   h->name, t->size, r.unsavable, ranges);
   }
   h->client.export = r.export;
-  tell_not_held (h, r.sibling);
-  /* What the sibling held back may be what this connection reads.  Over a
-   * serial stack its own connection writes it, at its next request.
-   */
-  if (r.sibling && registry.parallel &&
-      pagecache_amounts (&r.sibling->pc).dirty > 0)
-    writeback_drain (r.sibling, NULL);
+  h->shared = r.export->shared;
+  tell_not_held (h, &r);
+  write_siblings (&r);
   return 0;
 }
 
@@ -456,7 +473,6 @@ wtcache_prepare (nbdkit_next *next, void *handle, int readonly)
   }
   if (backend_init (&h->backend, next) == -1)
     return -1;
-  h->shared = is_shared (&h->backend.traits);
   if (join_export (h) == -1)
     return -1;
   export_attach (h->client.export, &h->backend);

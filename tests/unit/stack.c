@@ -189,6 +189,14 @@ stack_waits_for_open (struct stack *s)
   return s->export->submit.closing_waiters > 0;
 }
 
+unsigned
+stack_waiting (struct stack *s)
+{
+  LOCK_FOR_SCOPE (&s->export->submit.lock);
+
+  return s->export->submit.waiting;
+}
+
 static int
 run_write (struct request *r, struct client *c)
 {

@@ -59,6 +59,8 @@ extern bool stack_keeps (struct stack *s, uint64_t offset, uint32_t len,
 extern bool stack_page_waits (struct stack *s, uint64_t offset);
 extern bool stack_flush_waits (struct stack *s);
 extern bool stack_waits_for_open (struct stack *s);
+/* Writes that wait for a place in flight. */
+extern unsigned stack_waiting (struct stack *s);
 
 /* A request of another thread, on bytes of one value. */
 struct request {

@@ -396,7 +396,7 @@ shrink (struct guest *g)
   g->array->backend.traits.size -= 64 * KiB;
   connect_outside (g->array, &g->backend);
   enter (g);
-  must (g->client.export->traits.size == SIZE - 64 * KiB);
+  must (g->client.export->pc.size == SIZE - 64 * KiB);
   look (g, 0, REGION - 64 * KiB);
   must (INSIDE (part (g)) == 0);
 }

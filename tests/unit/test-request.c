@@ -1194,14 +1194,14 @@ test_only_what_is_lent_is_borrowed (void **state)
 
   (void) state;
   export_withdraw (s->export, &s->backends[0]);
-  assert_null (export_borrow (s->export, false));
+  assert_null (export_borrow (s->export, NEED_READ));
   array_connect (s->array, &b);
   b.traits.can_write = false;
   export_attach (s->export, &b);
-  assert_null (export_borrow (s->export, false)); /* no data request yet */
+  assert_null (export_borrow (s->export, NEED_READ)); /* no data request yet */
   export_lend (s->export, &b);
-  assert_null (export_borrow (s->export, true));
-  assert_ptr_equal (export_borrow (s->export, false), &b);
+  assert_null (export_borrow (s->export, NEED_WRITE));
+  assert_ptr_equal (export_borrow (s->export, NEED_READ), &b);
   export_return (s->export, &b);
   export_withdraw (s->export, &b);
   export_attach (s->export, &s->backends[0]);
@@ -1227,13 +1227,13 @@ test_withdrawal_waits_for_borrowers (void **state)
 {
   struct stack *s = stack ();
   struct withdrawal w = { s, false };
-  struct backend *b = export_borrow (s->export, true);
+  struct backend *b = export_borrow (s->export, NEED_WRITE);
   struct thread t;
 
   (void) state;
   assert_non_null (b);
   thread_start (&t, withdraw, &w);
-  wait_until (export_borrow (s->export, true) == NULL ||
+  wait_until (export_borrow (s->export, NEED_WRITE) == NULL ||
               (export_return (s->export, b), false));
   assert_false (w.ended);
   export_return (s->export, b);

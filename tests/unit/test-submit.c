@@ -29,8 +29,7 @@ setup_traits (const struct backend_traits *traits, bool merge, unsigned depth)
   must (s != NULL);
   s->cache = cache_new (MEMORY, 4096, traits->block, traits->size);
   s->array = array_new (traits);
-  submit_init (&s->submit, &s->cache->pc, &s->cache->memory, traits, merge,
-               depth);
+  submit_init (&s->submit, &s->cache->pc, &s->cache->memory, merge, depth);
   /* Batches last for days: none at a gate is taken to hang. */
   s->submit.latency = UINT64_C (1000000000000000);
   return s;

@@ -150,32 +150,16 @@ is_enough (struct pass *p)
   return p->deadline != 0 && now_ns () >= p->deadline;
 }
 
-/* The caller's own backend, or for who has none (NULL) one that is borrowed
- * for one act: a connection that ends waits for no more than that.
- */
-static struct backend *
-take_backend (struct export *e, struct backend *own)
-{
-  return own ? own : export_borrow (e, true);
-}
-
-static void
-return_backend (struct export *e, struct backend *own, struct backend *b)
-{
-  if (own == NULL && b != NULL)
-    export_return (e, b);
-}
-
 /* How large a buffer the next batch is worth: a small one where runs are
  * short, so that many are in flight.
  */
 static uint64_t
-buffer_size (struct pass *p)
+buffer_size (struct pass *p, const struct backend *b)
 {
   LOCK_FOR_SCOPE (&p->lock);
   const uint64_t small = max_u64 (64 * KiB, block_size (&p->e->pc));
   const uint64_t most =
-      min_u64 (memory_batch_size (p->e->memory), p->e->traits.maximum);
+      min_u64 (memory_batch_size (p->e->memory), b->traits.maximum);
 
   return p->run < small ? min_u64 (small, most) : most;
 }
@@ -224,7 +208,7 @@ static bool
 write_batch (struct pass *p, struct backend *b)
 {
   struct export *e = p->e;
-  const uint64_t size = buffer_size (p);
+  const uint64_t size = buffer_size (p, b);
   uint8_t *buffer = batch_buffer_get (e->memory, &e->pc.borrower, size);
   struct write w = { .bytes = buffer,
                      .turn = p->turn,
@@ -258,11 +242,11 @@ run_pass (struct pass *p, struct backend *own)
   bool more = true;
 
   while (more && !is_enough (p)) {
-    b = take_backend (e, own);
+    b = export_take (e, own, NEED_WRITE);
     if (b == NULL)
       completion_fail (&p->completion, ENOTCONN);
     more = b && write_batch (p, b);
-    return_backend (e, own, b);
+    export_put (e, own, b);
   }
 }
 
@@ -358,23 +342,41 @@ redo_zeroes (struct export *e, struct backend *own)
 
   if (!zeroes_next_lost (&e->pc.zeroes, &offset, &len))
     return 0;
-  b = take_backend (e, own);
+  b = export_take (e, own, NEED_ZERO);
+  if (b == NULL) /* none can: by writing */
+    b = export_take (e, own, NEED_WRITE);
   err = b ? submit_redo_zeroes (&e->submit, b) : ENOTCONN;
-  return_backend (e, own, b);
+  export_put (e, own, b);
   return err;
+}
+
+/* No connection can flush, so what those that are there wrote is stable.  If
+ * one that could has left something unstable, that is dirty again.
+ */
+static int
+flush_without_flush (struct export *e, struct backend *own)
+{
+  struct backend *b = export_take (e, own, NEED_WRITE);
+
+  export_put (e, own, b);
+  if (b == NULL)
+    return ENOTCONN;
+  if (!export_is_unstable (e))
+    return 0;
+  pagecache_fail (&e->pc, held_epoch (&e->pc.held));
+  return EAGAIN;
 }
 
 static int
 flush_backend (struct export *e, struct backend *own)
 {
-  struct backend *b;
+  struct backend *b = export_take (e, own, NEED_FLUSH);
   int err;
 
-  if (!e->traits.can_flush)
-    return 0;
-  b = take_backend (e, own);
-  err = b ? submit_flush (&e->submit, b) : ENOTCONN;
-  return_backend (e, own, b);
+  if (b == NULL)
+    return flush_without_flush (e, own);
+  err = submit_flush (&e->submit, b);
+  export_put (e, own, b);
   return err;
 }
 

@@ -145,7 +145,7 @@ run_task (struct task *task)
   lock_take (&ra->lock);
   mine = begin_task (ra, t);
   lock_drop (&ra->lock);
-  b = mine ? export_borrow (ra->e, false) : NULL;
+  b = mine ? export_borrow (ra->e, NEED_READ) : NULL;
   if (b) {
     /* An error is found again by who reads for himself. */
     request_prefetch (ra->e, b, t->offset, t->len, ADMIT_AHEAD);

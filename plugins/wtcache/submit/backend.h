@@ -23,6 +23,9 @@ struct backend_traits {
   bool can_multi_conn, is_rotational;
 };
 
+/* What a thread wants a connection for that need not be its own. */
+enum need { NEED_READ, NEED_WRITE, NEED_ZERO, NEED_FLUSH };
+
 enum zero_flag { ZERO_MAY_TRIM = 1, ZERO_FUA = 2, ZERO_FAST = 4 };
 
 /* Calls take 1 … maximum bytes inside the export, aligned to blocks but for
@@ -45,10 +48,12 @@ struct backend {
   struct backend *next_attached;
   unsigned leases;     /* helpers that are calling it */
   bool lendable;       /* its connection has sent a data request */
+  bool leaving;        /* its connection ends */
   uint64_t last_flush; /* the last flush of all connections that took it */
 
-  /* It wrote since its last flush began.  Set after a write; exchanged before
-   * a flush, release and acquire: see flush_all in export.c.
+  /* It owes a flush: it wrote since its last good flush began.  Set after a
+   * write; exchanged before a flush, release and acquire: see flush_each in
+   * export.c.
    */
   _Atomic bool unflushed;
 };

@@ -28,6 +28,27 @@ call_zero (struct submit *s, struct backend *b, const struct operation *op,
                      (op->flags & ~ZERO_FUA) | (fua ? ZERO_FUA : 0));
 }
 
+/* Instead of zeroing, by a connection that cannot. */
+static int
+call_write_zeroes (struct submit *s, struct backend *b,
+                   const struct operation *op, bool fua)
+{
+  const uint64_t most =
+      min_u64 (memory_batch_size (s->memory), b->traits.maximum);
+  uint8_t *zeroes = batch_buffer_get (s->memory, &s->pc->borrower, most);
+  uint64_t done;
+  uint32_t n;
+  int err = 0;
+
+  memset (zeroes, 0, most);
+  for (done = 0; done < op->len && err == 0; done += n) {
+    n = min_u64 (op->len - done, most);
+    err = meter_write (&s->meter, b, zeroes, n, op->offset + done, fua);
+  }
+  batch_buffer_put (s->memory, &s->pc->borrower, zeroes, most);
+  return err;
+}
+
 static int
 call_trim (struct submit *s, struct backend *b, const struct operation *op,
            bool fua)
@@ -135,7 +156,7 @@ submit_zero (struct submit *s, struct backend *b, uint64_t offset, uint64_t len,
   int err = 0;
 
   for (; len > 0 && err == 0; offset += n, len -= n) {
-    n = min_u64 (len, min_u64 (CLEAR_PART, s->traits.maximum));
+    n = min_u64 (len, min_u64 (CLEAR_PART, b->traits.maximum));
     op.offset = offset;
     op.len = n;
     op.flags = flags & ~ZERO_FUA;
@@ -155,7 +176,7 @@ submit_trim (struct submit *s, struct backend *b, uint64_t offset, uint64_t len,
   int err = 0;
 
   for (; len > 0 && err == 0; offset += n, len -= n) {
-    n = min_u64 (len, min_u64 (CLEAR_PART, s->traits.maximum));
+    n = min_u64 (len, min_u64 (CLEAR_PART, b->traits.maximum));
     op.offset = offset;
     op.len = n;
     err = clear_part (s, b, &op, CLEAR_UNKNOWN);
@@ -253,8 +274,10 @@ next_gap (struct pagecache *pc, uint64_t *offset, uint64_t end)
 static int
 zero_gaps (struct submit *s, struct backend *b, uint64_t offset, uint64_t end)
 {
-  const uint64_t most = min_u64 (CLEAR_PART, s->traits.maximum);
-  struct operation op = { .call = call_zero, .flags = ZERO_MAY_TRIM };
+  const uint64_t most = min_u64 (CLEAR_PART, b->traits.maximum);
+  struct operation op = { .call = b->traits.can_zero ? call_zero
+                                                     : call_write_zeroes,
+                          .flags = ZERO_MAY_TRIM };
   uint64_t len;
   uint32_t epoch;
   bool stable;

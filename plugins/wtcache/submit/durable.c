@@ -2,7 +2,8 @@
 
 /* What makes an operation durable, and flushes that are shared.
  *
- * It depends on the backend:
+ * It depends on the connection that makes the call, since two connections to
+ * one disk may be able to do different things:
  *
  *   FUA native        the flag on the write, or as below: whichever is faster
  *   FUA otherwise     the write, then one flush that began after it
@@ -218,7 +219,7 @@ call_write (struct submit *s, struct backend *b, const struct operation *op,
   int err = 0;
 
   for (done = 0; done < op->len && err == 0; done += n) {
-    n = min_u64 (op->len - done, s->traits.maximum);
+    n = min_u64 (op->len - done, b->traits.maximum);
     err =
         meter_write (&s->meter, b, op->bytes + done, n, op->offset + done, fua);
   }
@@ -227,23 +228,23 @@ call_write (struct submit *s, struct backend *b, const struct operation *op,
 
 /* How this backend makes a write durable. */
 static bool
-flag_on_every_write (const struct submit *s)
+flag_on_every_write (const struct backend *b)
 {
-  return !s->traits.can_flush && s->traits.fua != FUA_NONE;
+  return !b->traits.can_flush && b->traits.fua != FUA_NONE;
 }
 
 static bool
-durable_by_flag (const struct submit *s, enum way way)
+durable_by_flag (const struct backend *b, enum way way)
 {
-  if (s->traits.fua == FUA_NATIVE && s->traits.can_flush)
+  if (b->traits.fua == FUA_NATIVE && b->traits.can_flush)
     return way == BY_FLAG;
-  return s->traits.fua == FUA_NATIVE || flag_on_every_write (s);
+  return b->traits.fua == FUA_NATIVE || flag_on_every_write (b);
 }
 
 bool
-ends_with_flush (const struct submit *s, const struct operation *op)
+ends_with_flush (const struct backend *b, const struct operation *op)
 {
-  return op->durable && s->traits.can_flush && !durable_by_flag (s, op->way);
+  return op->durable && b->traits.can_flush && !durable_by_flag (b, op->way);
 }
 
 /* A call with the FUA flag, begun in an epoch: others see that it is under way.
@@ -296,8 +297,8 @@ perform (struct submit *s, struct backend *b, const struct operation *op,
          uint32_t *epoch, bool *stable)
 {
   const bool flag =
-      op->durable ? durable_by_flag (s, op->way) : flag_on_every_write (s);
-  const bool flush = ends_with_flush (s, op);
+      op->durable ? durable_by_flag (b, op->way) : flag_on_every_write (b);
+  const bool flush = ends_with_flush (b, op);
   bool overlapped = false;
   unsigned i;
   int err;
@@ -317,7 +318,7 @@ perform (struct submit *s, struct backend *b, const struct operation *op,
       wait_overlapping (s);
       overlapped = false;
     }
-    *stable = !s->traits.can_flush || flush || (flag && !overlapped);
+    *stable = !b->traits.can_flush || flush || (flag && !overlapped);
     if (err != 0 && err != EAGAIN)
       return err;
     if (!op->durable || held_epoch (&s->pc->held) == *epoch)

@@ -20,11 +20,11 @@ struct operation {
   unsigned flags;
   bool durable;
   bool uncached; /* durable, and nothing of it stays to be written again */
-  enum way way;  /* if it is durable and the backend can do both */
+  enum way way;  /* if it is durable and B can do both */
 };
 
 /* Whether its durability asks for a flush after the call. */
-extern bool ends_with_flush (const struct submit *s,
+extern bool ends_with_flush (const struct backend *b,
                              const struct operation *op);
 
 /* One operation with all that its durability asks for.  *EPOCH is the epoch

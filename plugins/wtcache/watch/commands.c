@@ -440,7 +440,7 @@ run_discard (struct command *cmd)
 static int
 prefetch_step (struct export *e, uint64_t offset, uint64_t len)
 {
-  struct backend *b = export_borrow (e, false);
+  struct backend *b = export_borrow (e, NEED_READ);
   int err;
 
   if (b == NULL)

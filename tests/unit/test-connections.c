@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Unit tests of connections that differ, and of connections that end: every
+ * call that the backend has not allowed to a connection ends the program, and a
+ * flush by one that is not multi-conn covers only what it wrote itself.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+
+#include "stack.h"
+
+#define SIZE (8 * MiB)
+
+/* One more connection to the array of a stack. */
+struct connection {
+  struct backend backend;
+  struct client client;
+};
+
+static int
+try_connect (struct connection *c, struct stack *s,
+             const struct backend_traits *traits, bool share,
+             struct open_result *result)
+{
+  const int err =
+      export_open ("export", false, share, traits, traits->can_write, result);
+
+  if (err != 0)
+    return err;
+  array_connect (s->array, &c->backend);
+  c->backend.traits = *traits;
+  c->client = (struct client){ .export = result->export, .own = &c->backend };
+  export_attach (result->export, &c->backend);
+  export_lend (result->export, &c->backend);
+  return 0;
+}
+
+/* It is expected to join the cache of the stack. */
+static void
+join (struct connection *c, struct stack *s,
+      const struct backend_traits *traits)
+{
+  struct open_result result;
+
+  must (try_connect (c, s, traits, true, &result) == 0);
+  must (result.export == s->export);
+}
+
+static void
+leave (struct connection *c)
+{
+  if (c->backend.traits.can_write)
+    export_end_writer (c->client.export);
+  export_withdraw (c->client.export, &c->backend);
+  export_close (c->client.export);
+}
+
+static int
+put (struct client *c, uint64_t offset, uint32_t len, int value, bool durable)
+{
+  uint8_t *bytes = malloc (len);
+  int err;
+
+  must (bytes != NULL);
+  memset (bytes, value, len);
+  err = request_write (c, bytes, len, offset, durable);
+  free (bytes);
+  return err;
+}
+
+/* The value of the first byte. */
+static int
+get (struct client *c, uint64_t offset)
+{
+  uint8_t byte;
+
+  must (request_read (c, &byte, 1, offset) == 0);
+  return byte;
+}
+
+static unsigned
+flushes (struct stack *s)
+{
+  return array_calls (s->array, ARRAY_FLUSH);
+}
+
+/* ---- what a connection that ends owes ---- */
+
+static void
+run_leave (void *arg)
+{
+  leave (arg);
+}
+
+/* Whether it may be borrowed. */
+static bool
+is_lent (struct connection *c)
+{
+  struct backend *b = export_borrow (c->client.export, NEED_WRITE);
+
+  if (b)
+    export_return (c->client.export, b);
+  return b == &c->backend;
+}
+
+/* Laws 2 and 20: a helper writes by a connection that ends meanwhile. */
+static void
+test_flush_covers_a_write_by_a_connection_that_ends (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct connection ends;
+  struct request flush;
+  struct thread t;
+  struct stack *s;
+  unsigned i;
+
+  (void) state;
+  o.traits.can_multi_conn = false;
+  o.memory = 64 * MiB; /* with buffers for two batches */
+  s = stack_new (&o);
+  join (&ends, s, &o.traits);
+  assert_true (is_lent (&ends));
+  for (i = 0; i < 2; ++i)
+    assert_int_equal (stack_write (s, i * MiB, 64 * KiB, 1, false), 0);
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  flush = (struct request){ .s = s, .what = DO_FLUSH };
+  request_start (&flush);
+  array_wait_gate (s->array, ARRAY_WRITE, 2); /* one by a helper */
+  thread_start (&t, run_leave, &ends);
+  wait_until (!is_lent (&ends));
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (request_join (&flush), 0);
+  for (i = 0; i < 2; ++i)
+    assert_true (stack_keeps (s, i * MiB, 64 * KiB, 1));
+  thread_join (&t);
+  stack_free (s);
+}
+
+/* A stack whose connections are not multi-conn, with one that has written. */
+static struct stack *
+stack_with_a_writer (struct connection *c)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct stack *s;
+
+  o.traits.can_multi_conn = false;
+  o.settings.mode = MODE_THROUGH;
+  s = stack_new (&o);
+  join (c, s, &o.traits);
+  assert_int_equal (put (&c->client, 0, 4096, 1, false), 0);
+  return s;
+}
+
+/* Law 2: a later flush does not reach it any more. */
+static void
+test_connection_that_ends_is_flushed (void **state)
+{
+  struct connection c;
+  struct stack *s = stack_with_a_writer (&c);
+
+  (void) state;
+  leave (&c);
+  assert_int_equal (flushes (s), 1);
+  assert_int_equal (request_flush (s->client), 0);
+  assert_int_equal (flushes (s), 2);
+  assert_true (stack_keeps (s, 0, 4096, 1));
+  stack_free (s);
+}
+
+static void
+test_connection_that_owes_nothing_is_not_flushed (void **state)
+{
+  struct connection c;
+  struct stack *s = stack_with_a_writer (&c);
+
+  (void) state;
+  assert_int_equal (request_flush (s->client), 0);
+  assert_int_equal (flushes (s), 2); /* of each one */
+  leave (&c);
+  assert_int_equal (flushes (s), 2);
+  stack_free (s);
+}
+
+/* Law 4: what it wrote is written again, by another. */
+static void
+test_connection_that_ends_and_fails (void **state)
+{
+  struct connection c;
+  struct stack *s = stack_with_a_writer (&c);
+
+  (void) state;
+  array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
+  leave (&c);
+  assert_int_equal (stack_amounts (s).dirty, 4096);
+  assert_int_equal (request_flush (s->client), 0);
+  assert_true (stack_keeps (s, 0, 4096, 1));
+  stack_free (s);
+}
+
+/* Law 22: multi-conn, but those that stay cannot flush.  Not in series, where a
+ * connection that can flush stays.
+ */
+static void
+test_last_connection_that_can_flush (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct backend_traits less = o.traits;
+  struct connection one, two;
+  struct stack *s;
+
+  (void) state;
+  o.settings.mode = MODE_THROUGH;
+  less.can_flush = false;
+  less.fua = FUA_NONE;
+  s = stack_new (&o);
+  export_withdraw (s->export, s->client->own);
+  s->client->own->traits = less;
+  export_attach (s->export, s->client->own);
+  export_lend (s->export, s->client->own);
+  join (&one, s, &o.traits);
+  join (&two, s, &o.traits);
+  assert_int_equal (put (&one.client, 0, 4096, 1, false), 0);
+  leave (&one);
+  assert_int_equal (flushes (s), 0);
+  leave (&two);
+  assert_int_equal (flushes (s), 1);
+  assert_true (stack_keeps (s, 0, 4096, 1));
+  assert_int_equal (request_flush (s->client), 0);
+  stack_free (s);
+}
+
+/* ---- connections that differ ---- */
+
+/* Law 1: nbdkit says of a read-only connection that it cannot FUA. */
+static void
+test_fua_write_after_a_read_only_connection (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct connection c;
+  struct backend_traits writes;
+  struct stack *s;
+
+  (void) state;
+  o.traits.can_flush = false;
+  writes = o.traits;
+  o.traits.can_write = o.traits.can_zero = o.traits.can_trim = false;
+  o.traits.can_fast_zero = false;
+  o.traits.fua = FUA_NONE;
+  s = stack_new (&o);
+  join (&c, s, &writes);
+  assert_int_equal (put (&c.client, 0, 4096, 1, true), 0);
+  assert_true (stack_keeps (s, 0, 4096, 1));
+  assert_int_equal (put (&c.client, 4096, 4096, 2, false), 0);
+  assert_int_equal (request_flush (&c.client), 0);
+  assert_true (stack_keeps (s, 4096, 4096, 2));
+  leave (&c);
+  stack_free (s);
+}
+
+/* All that a client may ask by a connection, beside the first. */
+static void
+use (struct stack *s, struct connection *c, bool durable)
+{
+  struct client *mine = &c->client;
+
+  assert_int_equal (put (mine, 0, 4096, 1, true), 0);
+  assert_true (!durable || stack_keeps (s, 0, 4096, 1));
+  assert_int_equal (put (mine, 8192, 4096, 2, false), 0);
+  assert_int_equal (request_flush (s->client), 0);
+  assert_true (stack_keeps (s, 8192, 4096, 2));
+  assert_int_equal (stack_write (s, 64 * KiB, 4096, 3, false), 0);
+  assert_int_equal (request_flush (mine), 0);
+  assert_true (stack_keeps (s, 64 * KiB, 4096, 3));
+  if (c->backend.traits.can_trim)
+    assert_int_equal (request_trim (mine, 4096, MiB, true), 0);
+  if (c->backend.traits.can_zero) {
+    assert_int_equal (request_zero (mine, 4096, 2 * MiB, ZERO_FUA), 0);
+    assert_true (!durable || stack_keeps (s, 2 * MiB, 4096, 0));
+  }
+}
+
+/* Laws 1, 2 and 22, multi-conn and not. */
+static void
+test_connections_that_can_do_less (void **state)
+{
+  static const struct {
+    enum fua_kind fua;
+    bool can_flush;
+  } kinds[] = { { FUA_NATIVE, true },
+                { FUA_NATIVE, false },
+                { FUA_EMULATED, true },
+                { FUA_NONE, true },
+                { FUA_NONE, false } };
+  struct stack_options o = stack_options (SIZE);
+  struct connection c;
+  struct stack *s;
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < 4 * ARRAY_LEN (kinds); ++i) {
+    struct backend_traits t = o.traits;
+
+    t.fua = kinds[i / 4].fua;
+    t.can_flush = kinds[i / 4].can_flush;
+    t.maximum = 8192;
+    t.can_zero = t.can_fast_zero = t.can_trim = i & 1;
+    t.can_multi_conn = o.traits.can_multi_conn = i & 2;
+    s = stack_new (&o);
+    join (&c, s, &t);
+    use (s, &c, t.can_flush || t.fua != FUA_NONE);
+    leave (&c);
+    stack_free (s);
+  }
+}
+
+/* Law 22: writes of two connections wait side by side.  That which goes first
+ * can neither flush nor FUA.
+ */
+static void
+test_batches_are_of_one_way (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct backend_traits less = o.traits;
+  struct request requests[3];
+  struct connection c;
+  struct stack *s;
+  unsigned i;
+
+  (void) state;
+  o.settings.depth = 1;
+  less.fua = FUA_NONE;
+  less.can_flush = false;
+  s = stack_new (&o);
+  join (&c, s, &less);
+  s->export->submit.latency = UINT64_C (100000000000000); /* so they wait */
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  for (i = 0; i < 3; ++i) {
+    requests[i] = (struct request){ .s = s,
+                                    .client = i == 1 ? &c.client : NULL,
+                                    .what = DO_FUA,
+                                    .offset = MiB + (i > 0) * i * 4096,
+                                    .len = 4096,
+                                    .value = 1 };
+    if (i == 0)
+      requests[i].offset = 0;
+    request_start (&requests[i]);
+    if (i == 0)
+      array_wait_gate (s->array, ARRAY_WRITE, 1);
+    else
+      wait_until (stack_waiting (s) == i);
+  }
+  array_open (s->array, ARRAY_WRITE);
+  for (i = 0; i < 3; ++i)
+    assert_int_equal (request_join (&requests[i]), 0);
+  assert_true (stack_keeps (s, MiB + 8192, 4096, 1));
+  leave (&c);
+  stack_free (s);
+}
+
+/* Law 22: they write what others were promised to be durable after a flush. */
+static void
+test_helpers_write_by_one_that_can_make_durable (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct backend_traits less = o.traits;
+  struct connection c;
+  struct stack *s;
+
+  (void) state;
+  less.fua = FUA_NONE;
+  less.can_flush = false;
+  s = stack_new (&o);
+  join (&c, s, &less);
+  assert_int_equal (stack_write (s, 0, 4096, 1, false), 0);
+  assert_int_equal (writeback_drain (s->export, NULL), 0);
+  assert_ptr_equal (s->array->writer[0], s->client->own);
+  assert_true (stack_keeps (s, 0, 4096, 1));
+  leave (&c);
+  stack_free (s);
+}
+
+/* Law 4: what a failed flush may have cost is zeroed again, by writing. */
+static void
+test_zeroes_are_redone_without_zero (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct backend_traits less = o.traits;
+  struct connection zeroes;
+  struct stack *s;
+
+  (void) state;
+  less.can_zero = less.can_fast_zero = false;
+  s = stack_new (&o);
+  export_withdraw (s->export, s->client->own);
+  s->client->own->traits = less;
+  export_attach (s->export, s->client->own);
+  export_lend (s->export, s->client->own);
+  s->array->forgets = true;
+  join (&zeroes, s, &o.traits);
+  assert_int_equal (request_zero (&zeroes.client, 256 * KiB, 0, 0), 0);
+  leave (&zeroes);
+  array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
+  assert_int_equal (request_flush (s->client), EIO);
+  assert_int_equal (request_flush (s->client), 0);
+  assert_true (stack_keeps (s, 0, 256 * KiB, 0));
+  stack_free (s);
+}
+
+/* ---- multi-conn that changes ---- */
+
+/* Law 17: two caches over one disk, of which one holds data back, would lose
+ * what the other made durable.
+ */
+static void
+test_one_cache_though_multi_conn_changes (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct backend_traits single = o.traits;
+  struct open_result result;
+  struct connection c;
+  struct stack *s;
+
+  (void) state;
+  single.can_multi_conn = false;
+  s = stack_new (&o);
+  assert_int_equal (stack_write (s, 0, 4096, 1, false), 0);
+  assert_int_equal (try_connect (&c, s, &single, false, &result), 0);
+  assert_int_equal (get (&c.client, 0), 1);
+  assert_int_equal (put (&c.client, 0, 4096, 2, true), 0);
+  assert_int_equal (request_flush (s->client), 0);
+  assert_true (stack_keeps (s, 0, 4096, 2));
+  assert_ptr_equal (result.export, s->export);
+  leave (&c);
+  stack_free (s);
+}
+
+/* Law 2: one that ended when others' flushes covered it. */
+static void
+test_flush_after_multi_conn_has_changed (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct backend_traits single = o.traits;
+  struct connection gone, c;
+  struct stack *s;
+
+  (void) state;
+  o.settings.mode = MODE_THROUGH;
+  single.can_multi_conn = false;
+  s = stack_new (&o);
+  join (&gone, s, &o.traits);
+  assert_int_equal (put (&gone.client, 0, 4096, 1, false), 0);
+  leave (&gone);
+  assert_int_equal (flushes (s), 0);
+  s->client->own->traits.can_multi_conn = false; /* covers its own as well */
+  join (&c, s, &single);
+  assert_int_equal (put (&c.client, 8192, 4096, 2, false), 0);
+  assert_int_equal (request_flush (s->client), 0);
+  assert_true (stack_keeps (s, 0, 4096, 1));
+  assert_true (stack_keeps (s, 8192, 4096, 2));
+  leave (&c);
+  stack_free (s);
+}
+
+/* Law 17: over a serial stack there are two caches. */
+static void
+test_two_caches_hold_nothing_back (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct backend_traits single = o.traits;
+  struct open_result result;
+  struct connection c;
+  struct stack *s;
+
+  (void) state;
+  o.serial = true;
+  single.can_multi_conn = false;
+  s = stack_new (&o);
+  assert_int_equal (try_connect (&c, s, &single, false, &result), 0);
+  assert_ptr_not_equal (result.export, s->export);
+  assert_int_equal (stack_write (s, 0, 4096, 1, false), 0);
+  assert_true (stack_sees (s, 0, 4096, 1));
+  assert_int_equal (put (&c.client, 0, 4096, 2, false), 0);
+  assert_int_equal (request_flush (&c.client), 0);
+  assert_int_equal (request_flush (s->client), 0);
+  assert_true (stack_keeps (s, 0, 4096, 2));
+  leave (&c);
+  stack_free (s);
+}
+
+/* Law 18: bytes that were overwritten past a cache that nobody used. */
+static void
+test_idle_cache_keeps_nothing_that_another_overwrites (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct backend_traits single = o.traits;
+  struct open_result result;
+  struct connection shared, c;
+  struct stack *s;
+  struct export *e;
+
+  (void) state;
+  single.can_multi_conn = false;
+  s = stack_new (&o); /* of another name than the rest */
+  e = s->export;
+  assert_int_equal (
+      export_open ("other", false, true, &o.traits, true, &result), 0);
+  shared.client.export = result.export;
+  array_connect (s->array, &shared.backend);
+  shared.client =
+      (struct client){ .export = result.export, .own = &shared.backend };
+  export_attach (result.export, &shared.backend);
+  assert_int_not_equal (get (&shared.client, 0), 9);
+  leave (&shared);
+  assert_int_equal (export_open ("other", false, false, &single, true, &result),
+                    0);
+  array_connect (s->array, &c.backend);
+  c.client = (struct client){ .export = result.export, .own = &c.backend };
+  export_attach (result.export, &c.backend);
+  assert_int_equal (put (&c.client, 0, 4096, 9, true), 0);
+  leave (&c);
+  assert_int_equal (
+      export_open ("other", false, true, &o.traits, true, &result), 0);
+  shared.client.export = result.export;
+  export_attach (result.export, &shared.backend);
+  assert_int_equal (get (&shared.client, 0), 9);
+  leave (&shared);
+  assert_ptr_equal (s->export, e);
+  stack_free (s);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (test_flush_covers_a_write_by_a_connection_that_ends),
+    cmocka_unit_test (test_connection_that_ends_is_flushed),
+    cmocka_unit_test (test_connection_that_owes_nothing_is_not_flushed),
+    cmocka_unit_test (test_connection_that_ends_and_fails),
+    cmocka_unit_test (test_last_connection_that_can_flush),
+    cmocka_unit_test (test_fua_write_after_a_read_only_connection),
+    cmocka_unit_test (test_connections_that_can_do_less),
+    cmocka_unit_test (test_batches_are_of_one_way),
+    cmocka_unit_test (test_helpers_write_by_one_that_can_make_durable),
+    cmocka_unit_test (test_zeroes_are_redone_without_zero),
+    cmocka_unit_test (test_one_cache_though_multi_conn_changes),
+    cmocka_unit_test (test_flush_after_multi_conn_has_changed),
+    cmocka_unit_test (test_two_caches_hold_nothing_back),
+    cmocka_unit_test (test_idle_cache_keeps_nothing_that_another_overwrites),
+  };
+
+  return cmocka_run_group_tests_name ("connections", tests, NULL, NULL);
+}
