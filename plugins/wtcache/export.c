@@ -432,6 +432,7 @@ find_siblings (struct export *e, struct open_result *result)
     atomic_store_explicit (&e->holds, false, memory_order_relaxed);
     atomic_store_explicit (&o->holds, false, memory_order_relaxed);
     if (o->shared) {
+      o->keepers++;
       result->siblings[result->nr_siblings++] = o;
     }
   }

@@ -130,7 +130,9 @@ extern void registry_destroy (void);
 /* What export_open has to tell beside the export. */
 struct open_result {
   struct export *export;
-  /* Shared caches over the same disk that are in use or hold data. */
+  /* Shared caches over the same disk that are in use or hold data: each is
+   * there until it is let go.
+   */
   struct export *siblings[MAX_SIBLINGS];
   unsigned nr_siblings;
   int64_t unsavable; /* bytes held past the end that it now has */

@@ -419,6 +419,7 @@ write_siblings (struct open_result *r)
     e = r->siblings[i];
     if (registry.parallel && pagecache_amounts (&e->pc).dirty > 0)
       writeback_drain (e, NULL);
+    export_let_go (e);
   }
 }
 

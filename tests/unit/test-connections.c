@@ -485,6 +485,7 @@ test_two_caches_hold_nothing_back (void **state)
   assert_int_equal (request_flush (&c.client), 0);
   assert_int_equal (request_flush (s->client), 0);
   assert_true (stack_keeps (s, 0, 4096, 2));
+  export_let_go (s->export);
   leave (&c);
   stack_free (s);
 }
@@ -530,6 +531,43 @@ test_idle_cache_keeps_nothing_that_another_overwrites (void **state)
   stack_free (s);
 }
 
+/* ---- siblings ---- */
+
+/* Law 18: what a sibling holds is written before the new connection reads; its
+ * own connections may end meanwhile, and a new one find another size.
+ */
+static void
+test_sibling_is_there_until_it_is_let_go (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct backend_traits larger = o.traits;
+  struct open_result tls, plain;
+  struct stack *s;
+
+  (void) state;
+  larger.size *= 2;
+  s = stack_new (&o);
+  s->export->flushes = 77; /* by which it is known */
+  assert_int_equal (export_open ("export", true, true, &o.traits, true, &tls),
+                    0);
+  assert_ptr_equal (tls.siblings[0], s->export);
+  assert_int_equal (tls.nr_siblings, 1);
+  export_end_writer (s->export);
+  export_withdraw (s->export, s->client->own);
+  export_close (s->export);
+  assert_int_equal (export_open ("export", false, true, &larger, true, &plain),
+                    0);
+  assert_ptr_equal (plain.export, s->export);
+  assert_int_equal (s->export->flushes, 77);
+  export_let_go (s->export);
+  export_let_go (tls.export); /* it is the sibling of the other */
+  export_end_writer (tls.export);
+  export_close (tls.export);
+  s->export = plain.export;
+  export_attach (s->export, s->client->own);
+  stack_free (s);
+}
+
 int
 main (void)
 {
@@ -548,6 +586,7 @@ main (void)
     cmocka_unit_test (test_flush_after_multi_conn_has_changed),
     cmocka_unit_test (test_two_caches_hold_nothing_back),
     cmocka_unit_test (test_idle_cache_keeps_nothing_that_another_overwrites),
+    cmocka_unit_test (test_sibling_is_there_until_it_is_let_go),
   };
 
   return cmocka_run_group_tests_name ("connections", tests, NULL, NULL);
