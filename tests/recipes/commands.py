@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The commands that the README, the manual pages and docs/operations.md
-print, run as they are printed.
+"""The commands that the README, the manual pages, docs/operations.md and other
+documents print, run as they are printed.
 
 Each section is one test: its blocks in order, in a folder and a world of its
 own (see world), ended by the first command that fails.  Where a block is a
@@ -25,9 +25,10 @@ import printed  # noqa: E402
 import world  # noqa: E402
 
 TOP = os.path.join(HERE, "..", "..")
-DOCUMENTS = ["README.md", "docs/nbdkit-wtcache-filter.pod",
-             "docs/operations.md", "docs/wtcache-top.pod",
-             "docs/wtcachectl.pod"]
+DOCUMENTS = ["HACKING.md", "README.md", "SECURITY.md", "docs/faq.md",
+             "docs/laws.md", "docs/nbdkit-wtcache-filter.pod",
+             "docs/operations.md", "docs/peers.md", "docs/testing.md",
+             "docs/wtcache-top.pod", "docs/wtcachectl.pod"]
 
 # What may be missing where the tests run.
 PROGRAMS = ["certtool", "jq", "nbdcopy", "nbdinfo", "nbdsh", "psktool", "qemu-img",
