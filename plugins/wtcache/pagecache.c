@@ -1107,6 +1107,13 @@ pagecache_amounts (struct pagecache *pc)
   };
 }
 
+bool
+pagecache_is_beyond_bound (struct pagecache *pc)
+{
+  return pagecache_amounts (pc).held >
+         atomic_load_explicit (&pc->bound, memory_order_relaxed);
+}
+
 /* Nobody uses the export. */
 int64_t
 pagecache_resize (struct pagecache *pc, uint64_t size)

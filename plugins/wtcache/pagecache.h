@@ -273,5 +273,7 @@ extern struct amounts pagecache_range_amounts (struct pagecache *pc,
                                                uint64_t offset, uint64_t len);
 
 extern struct amounts pagecache_amounts (struct pagecache *pc);
+/* Whether more is held than may be. */
+extern bool pagecache_is_beyond_bound (struct pagecache *pc);
 
 #endif /* WTCACHE_PAGECACHE_H */

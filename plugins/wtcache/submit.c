@@ -40,6 +40,12 @@
 /* How long at least no batch may end before those that wait go on, ns. */
 #define LEAST_PATIENCE_NS 50000000
 
+/* From which age on a call to the backend is taken to hang: at least this, ns,
+ * and as many times the usual.
+ */
+#define LEAST_HANG_NS UINT64_C (1000000000)
+#define HANG_TIMES    8
+
 void
 submit_init (struct submit *s, struct pagecache *pc, struct memory *memory,
              bool merge, unsigned depth)
@@ -131,6 +137,10 @@ enqueue (struct submit *s, struct write *w)
 /* One write to the backend. */
 struct batch {
   const struct backend *backend;
+  struct batch *prev, *next; /* in the list of those under way, by began */
+  uint64_t began;            /* ns */
+  bool listed;
+  bool hung; /* seen to take far longer than usual: counted nowhere */
   struct write *writes; /* linked by in_batch, by offset */
   uint64_t offset, len;
   const uint8_t *bytes;
@@ -143,12 +153,33 @@ struct batch {
   struct operation op;
 };
 
-/* Whether more is held than may be. */
-static bool
-is_beyond_bound (const struct submit *s)
+uint64_t
+submit_hang (const struct submit *s)
 {
-  return pagecache_amounts (s->pc).held >
-         atomic_load_explicit (&s->pc->bound, memory_order_relaxed);
+  return max_u64 (LEAST_HANG_NS, HANG_TIMES * s->latency);
+}
+
+static void
+list_batch (struct submit *s, struct batch *batch)
+{
+  assert_held (&s->lock);
+  batch->began = now_ns ();
+  batch->prev = s->newest_batch;
+  batch->next = NULL;
+  *(batch->prev ? &batch->prev->next : &s->oldest_batch) = batch;
+  s->newest_batch = batch;
+  batch->listed = true;
+}
+
+static void
+unlist_batch (struct submit *s, struct batch *batch)
+{
+  assert_held (&s->lock);
+  if (!batch->listed)
+    return;
+  *(batch->prev ? &batch->prev->next : &s->oldest_batch) = batch->next;
+  *(batch->next ? &batch->next->prev : &s->newest_batch) = batch->prev;
+  batch->listed = false;
 }
 
 /* Beyond the bound by a flush, whatever is faster otherwise: it makes all that
@@ -159,8 +190,9 @@ static enum way
 choose_way (struct submit *s)
 {
   assert_held (&s->lock);
-  return is_beyond_bound (s) ? BY_FLUSH
-                             : choice_way (&s->choice, s->durable, now_ns ());
+  return pagecache_is_beyond_bound (s->pc)
+             ? BY_FLUSH
+             : choice_way (&s->choice, s->durable, now_ns ());
 }
 
 /* Takes a write, with its neighbours as far as they fit in a buffer.  Without
@@ -207,6 +239,7 @@ take_batch (struct submit *s, struct batch *batch, struct write *w)
   *link = NULL;
   s->in_flight++;
   batch->has_place = true;
+  list_batch (s, batch);
   s->company = 0;
   if (batch->writes->durable)
     batch->way = choose_way (s);
@@ -334,6 +367,40 @@ give_place_up (struct submit *s, struct batch *batch)
     event_set (&w->wake);
 }
 
+/* None of its durable writes is waited for as one under way any more. */
+static void
+end_unwritten (struct submit *s, struct batch *batch)
+{
+  assert_held (&s->lock);
+  if (!batch->writes->durable || batch->written)
+    return;
+  batch->written = true;
+  s->unwritten -= batch->nr;
+  if (s->unwritten == 0)
+    condition_wake_all (&s->written);
+}
+
+/* What hangs delays its own blocks alone: it holds no place, no flush waits for
+ * its company, and it stands in no trial.
+ */
+static void
+note_hung (struct submit *s)
+{
+  const uint64_t before = now_ns () - submit_hang (s);
+  struct batch *batch;
+
+  assert_held (&s->lock);
+  while ((batch = s->oldest_batch) != NULL &&
+         (int64_t) (batch->began - before) <= 0) {
+    unlist_batch (s, batch);
+    batch->hung = true;
+    if (batch->writes->durable)
+      s->durable -= batch->nr;
+    end_unwritten (s, batch);
+    give_place_up (s, batch);
+  }
+}
+
 /* The write of a batch has ended.  If a flush follows, its place is free:
  * others write meanwhile, and share that flush or the next.
  */
@@ -343,12 +410,10 @@ note_written (struct submit *s, const struct operation *op)
   struct batch *batch = container_of (op, struct batch, op);
 
   assert_held (&s->lock);
+  unlist_batch (s, batch);
   if (!op->durable || batch->written)
-    return; /* a repeat */
-  batch->written = true;
-  s->unwritten -= batch->nr;
-  if (s->unwritten == 0)
-    condition_wake_all (&s->written);
+    return; /* a repeat, or it hung */
+  end_unwritten (s, batch);
   if (ends_with_flush (batch->backend, op))
     give_place_up (s, batch);
 }
@@ -366,13 +431,34 @@ end_batch (struct submit *s, struct batch *batch, int err)
   for (w = batch->writes; w; w = next) {
     next = w->in_batch;
     completion_fail (w->completion, err);
-    if (w->durable) {
+    if (w->durable && !batch->hung) {
       s->durable--;
       choice_sample (&s->choice, batch->op.way, w->came, now);
     }
     w->ended = true;
     event_set (&w->wake);
   }
+}
+
+/* A batch has been written.  One that hung counts in no mean but for a little:
+ * a backend that has become so slow is known as such in the end.
+ */
+static void
+note_latency (struct submit *s, const struct operation *op, bool fua,
+              uint64_t latency, unsigned in_flight)
+{
+  const struct batch *batch = container_of (op, struct batch, op);
+  const uint64_t mean =
+      s->latency ? s->latency : min_u64 (latency, LEAST_HANG_NS);
+
+  assert_held (&s->lock);
+  if (batch->hung) {
+    s->latency = (7 * mean + min_u64 (latency, 2 * mean)) / 8;
+    return;
+  }
+  s->latency = (7 * mean + latency) / 8;
+  depth_sample (&s->depth, op->len, fua, latency, in_flight, s->last_ended);
+  note_speed (s, op->len * in_flight, latency);
 }
 
 /* One attempt of a batch. */
@@ -394,11 +480,9 @@ call_batch (struct submit *s, struct backend *b, const struct operation *op,
 
   lock_take (&s->lock);
   s->last_ended = began + latency;
-  if (err == 0) {
-    s->latency = s->latency ? (7 * s->latency + latency) / 8 : latency;
-    depth_sample (&s->depth, op->len, fua, latency, in_flight, began + latency);
-    note_speed (s, op->len * in_flight, latency);
-  }
+  note_hung (s); /* perhaps this one */
+  if (err == 0)
+    note_latency (s, op, fua, latency, in_flight);
   lock_drop (&s->lock);
   return err;
 }
@@ -480,6 +564,7 @@ submit_write (struct submit *s, struct backend *b, struct write *w)
   }
   enqueue (s, w);
   for (;;) {
+    note_hung (s);
     pass_places (s);
     if (w->has_place || w->ended)
       break;

@@ -19,7 +19,9 @@
 struct open_op {
   struct open_op *prev, *next; /* guarded by submit.lock */
   uint64_t ticket;
-  bool fua; /* a call to the backend that has to make durable */
+  bool fua;       /* a call to the backend that has to make durable */
+  uint64_t began; /* of such a call, ns */
+  bool hung;      /* of such a call: flushes no longer wait for it */
 
   /* It took marks from blocks that held acknowledged bytes: a flush waits for
    * it.  Release in pagecache.c pairs with acquire in submit.c.
@@ -52,6 +54,7 @@ struct write {
 struct flush_waiter {
   struct flush_waiter *next;
   bool ended;
+  bool kept; /* it succeeded, and what it covered stays unstable */
   int error;
 };
 
@@ -69,6 +72,7 @@ struct submit {
   struct write *first, *last; /* what waits, by offset */
   unsigned waiting;           /* writes in that queue */
   unsigned in_flight;
+  struct batch *oldest_batch, *newest_batch; /* their write is under way */
   /* Writes that ended since a batch was taken last, and those that are to go
    * with them: so many may wait soon, until then (ns).
    */
@@ -97,6 +101,11 @@ struct submit {
    * lock, read without.
    */
   _Atomic uint64_t write_speed;
+
+  /* Bytes that stayed unstable though a flush has covered them, because a FUA
+   * operation beside it hangs: no further flush helps.  Relaxed: an estimate.
+   */
+  _Atomic int64_t kept;
 
   /* Statistics: relaxed, exact enough. */
   struct meter meter;
@@ -159,6 +168,7 @@ extern int submit_redo_zeroes (struct submit *s, struct backend *b);
 
 /* A flush that begins after this call, shared with who else waits.  EAGAIN:
  * it succeeded, but a FUA operation beside it failed, so it does not count.
+ * 0 beside a FUA operation that hangs: what it covered may stay unstable.
  */
 extern int submit_flush (struct submit *s, struct backend *b);
 
@@ -167,5 +177,8 @@ extern void submit_open (struct submit *s, struct open_op *op);
 extern void submit_close (struct submit *s, struct open_op *op);
 /* Waits for the operations open now that took acknowledged bytes. */
 extern void submit_wait_acknowledged (struct submit *s);
+
+/* From which age on a call is taken to hang, ns; under the lock. */
+extern uint64_t submit_hang (const struct submit *s);
 
 #endif /* WTCACHE_SUBMIT_H */

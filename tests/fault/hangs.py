@@ -200,6 +200,34 @@ def test_sigterm_while_everything_hangs():
         assert "LOST" not in server.stderr()
 
 
+def test_one_fua_write_hangs():
+    """Laws 4 and 6: a flush and FUA writes of other blocks go on beside it.  If
+    it fails, the backend may have dropped what they wrote: it is written
+    again."""
+    with cached(disk={"forget": "yes"}, size="4M",
+                dirty_age="1000") as server:
+        a, b, c = (server.connect() for _ in range(3))
+        gate(server, "write", first=2 * M, last=2 * M + 4 * K - 1)
+        hung = begin_put(c, 2 * M, 4 * K, 3, wt.FUA)
+        gated(server)
+        put(a, 0, 64 * K, 1)
+        a.flush()
+        expect(durable(server, 0, 64 * K), [1] * 128)
+        for n in range(100):
+            wt.wait_all([begin_put(h, M + i * 8 * K, 4 * K, n + 1, wt.FUA)
+                         for i, h in enumerate((a, b, a, b))])
+        for i in range(4):
+            expect(durable(server, M + i * 8 * K, 4 * K), [100] * 8)
+        assert not hung.done()
+        fault(server, "write", "EIO", first=2 * M, last=2 * M + 4 * K - 1)
+        open_gate(server)
+        expect(hung.wait(), errno.EIO)
+        a.flush()
+        expect(durable(server, 0, 64 * K), [1] * 128)
+        for i in range(4):
+            expect(durable(server, M + i * 8 * K, 4 * K), [100] * 8)
+
+
 def test_client_leaves_while_it_hangs():
     """The last writer goes, its requests hang: the next client sees all that
     was acknowledged, and the server ends in order."""

@@ -1092,6 +1092,162 @@ test_write_past_waits_for_what_overlaps (void **state)
   setup_free (s);
 }
 
+/* ---- what hangs ---- */
+
+/* The block of which a write hangs until it is let go. */
+#define HUNG_AT 4096
+
+static struct {
+  int (*write) (struct backend *b, const void *bytes, uint32_t len,
+                uint64_t offset, bool fua);
+  _Atomic bool holds, hangs;
+} hang;
+
+static int
+write_that_hangs (struct backend *b, const void *bytes, uint32_t len,
+                  uint64_t offset, bool fua)
+{
+  if (offset == HUNG_AT) {
+    hang.hangs = true;
+    wait_until (!hang.holds);
+  }
+  return hang.write (b, bytes, len, offset, fua);
+}
+
+/* A FUA write that hangs, and is soon taken to. */
+static void
+start_hung_fua (struct setup *s, struct writer *w)
+{
+  s->submit.latency = 0;
+  hang.write = s->array->backend.write;
+  hang.holds = true;
+  hang.hangs = false;
+  s->array->backend.write = write_that_hangs;
+  start_writer (w, s, HUNG_AT, 512, true);
+  wait_until (hang.hangs);
+}
+
+/* It ends; returns its error. */
+static int
+join_hung (struct writer *w)
+{
+  hang.holds = false;
+  return join_writer (w);
+}
+
+/* A flush ends beside a FUA write that hangs; if that fails, what the flush
+ * covered is still there and is written again.
+ */
+static void
+test_flush_beside_hung_fua_that_fails (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct writer w;
+
+  (void) state;
+  write_now (s, 0, 512, 1, false);
+  array_fail_range (s->array, ARRAY_WRITE, HUNG_AT, 512, EIO);
+  start_hung_fua (s, &w);
+  assert_int_equal (submit_flush (&s->submit, &s->array->backend), 0);
+  assert_true (block_is (s->cache, 0, UNSTABLE));
+  assert_int_equal (s->submit.kept, 512);
+  assert_int_equal (join_hung (&w), EIO);
+  assert_true (block_is (s->cache, 0, DIRTY));
+  assert_int_equal (s->submit.kept, 0);
+  setup_free (s);
+}
+
+/* If it ends well, the next flush makes all of it stable.  However many there
+ * were meanwhile, their numbers have not wrapped round.
+ */
+static void
+test_flush_beside_hung_fua_that_succeeds (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct writer w;
+  unsigned i;
+
+  (void) state;
+  write_now (s, 0, 512, 1, false);
+  start_hung_fua (s, &w);
+  for (i = 0; i < 40000; ++i)
+    assert_int_equal (submit_flush (&s->submit, &s->array->backend), 0);
+  assert_true (block_is (s->cache, 0, UNSTABLE));
+  assert_int_equal (join_hung (&w), 0);
+  assert_int_equal (submit_flush (&s->submit, &s->array->backend), 0);
+  assert_int_equal (amounts (s).held, 0);
+  setup_free (s);
+}
+
+/* What is kept stays within the bound: beyond it, a flush that has succeeded
+ * counts.
+ */
+static void
+test_flush_beyond_the_bound_beside_hung_fua (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct writer w;
+
+  (void) state;
+  write_now (s, 0, 512, 1, false);
+  start_hung_fua (s, &w);
+  s->cache->pc.bound = 512; /* the block that hangs is held, too */
+  assert_int_equal (submit_flush (&s->submit, &s->array->backend), 0);
+  assert_false (block_is (s->cache, 0, UNSTABLE));
+  assert_int_equal (join_hung (&w), 0);
+  setup_free (s);
+}
+
+/* Durable writes that share a flush go on beside one that hangs: it holds no
+ * place and stands in no trial.  If it fails, they are written again.
+ */
+static void
+test_durable_writes_beside_hung_fua (void **state)
+{
+  struct setup *s = setup_new (1);
+  struct writer w;
+  unsigned i;
+
+  (void) state;
+  array_fail_range (s->array, ARRAY_WRITE, HUNG_AT, 512, EIO);
+  start_hung_fua (s, &w);
+  s->submit.choice.chosen = BY_FLUSH;
+  for (i = 0; i < 8; ++i) {
+    assert_int_equal (write_now (s, MiB + i * 8192, 512, 1, true), 0);
+    assert_true (array_has (s, true, MiB + i * 8192, 512, 1));
+  }
+  assert_true (array_calls (s->array, ARRAY_FLUSH) > 0);
+  lock_take (&s->submit.lock);
+  assert_int_equal (s->submit.in_flight, 0);
+  assert_int_equal (s->submit.durable, 0);
+  assert_int_equal (s->submit.unwritten, 0);
+  lock_drop (&s->submit.lock);
+  assert_int_equal (amounts (s).unstable, 8 * 512);
+  assert_int_equal (join_hung (&w), EIO);
+  assert_int_equal (amounts (s).dirty, 8 * 512);
+  setup_free (s);
+}
+
+/* A write past the cache leaves nothing to be written again: it does not wait
+ * for what hangs either.
+ */
+static void
+test_write_past_beside_hung_fua (void **state)
+{
+  struct setup *s = setup_new (4);
+  uint8_t bytes[512] = { 7 };
+  struct writer w;
+
+  (void) state;
+  start_hung_fua (s, &w);
+  assert_int_equal (submit_write_past (&s->submit, &s->array->backend, bytes,
+                                       MiB, sizeof bytes),
+                    0);
+  assert_true (array_keeps (s->array, MiB, bytes, sizeof bytes));
+  assert_int_equal (join_hung (&w), 0);
+  setup_free (s);
+}
+
 static void
 test_repeats_are_bounded (void **state)
 {
@@ -1451,6 +1607,11 @@ main (void)
     cmocka_unit_test (test_durable_write_is_repeated),
     cmocka_unit_test (test_write_and_flush_are_repeated),
     cmocka_unit_test (test_write_past_waits_for_what_overlaps),
+    cmocka_unit_test (test_flush_beside_hung_fua_that_fails),
+    cmocka_unit_test (test_flush_beside_hung_fua_that_succeeds),
+    cmocka_unit_test (test_flush_beyond_the_bound_beside_hung_fua),
+    cmocka_unit_test (test_durable_writes_beside_hung_fua),
+    cmocka_unit_test (test_write_past_beside_hung_fua),
     cmocka_unit_test (test_repeats_are_bounded),
     cmocka_unit_test (test_zero_is_remembered_until_flushed),
     cmocka_unit_test (test_zero_goes_durable_when_too_many_are_remembered),

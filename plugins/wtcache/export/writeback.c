@@ -500,6 +500,18 @@ is_old (struct export *e, uint64_t now)
                                               memory_order_relaxed);
 }
 
+/* Whether so much is unstable that a flush is due.  Of what an earlier flush
+ * covered in vain, another makes nothing stable.
+ */
+static bool
+is_much_unstable (struct export *e, int64_t bound)
+{
+  const int64_t kept =
+      atomic_load_explicit (&e->submit.kept, memory_order_relaxed);
+
+  return pagecache_amounts (&e->pc).unstable - kept > FLUSH_AT (bound);
+}
+
 /* Whether so much is held that work has to begin. */
 static bool
 is_much (struct export *e)
@@ -508,7 +520,7 @@ is_much (struct export *e)
   const struct amounts a = pagecache_amounts (&e->pc);
 
   return (a.held > BEGIN_AT (bound) && a.dirty > 0) ||
-         a.unstable > FLUSH_AT (bound);
+         is_much_unstable (e, bound);
 }
 
 /* Whether there is something to do that is not for the amount. */
@@ -569,8 +581,7 @@ work (struct export *e, struct backend *own)
     err = clean_some (e, own);
     note_result (e, err);
   }
-  if (err == 0 && pagecache_amounts (&e->pc).unstable >
-                      (int64_t) FLUSH_AT (writeback_bound (e)))
+  if (err == 0 && is_much_unstable (e, writeback_bound (e)))
     flush_backend (e, own); /* on failure all is dirty again */
 }
 

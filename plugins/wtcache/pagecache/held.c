@@ -232,6 +232,17 @@ held_begin_flush (struct held *h)
   return ++h->flushes;
 }
 
+/* Generations are compared with numbers of 16 bits.  While flushes settle
+ * nothing the number stands still, so that they do not wrap round.
+ */
+void
+held_disregard_flush (struct held *h)
+{
+  LOCK_FOR_SCOPE (&h->lock);
+
+  h->flushes--;
+}
+
 uint32_t
 held_begin_pass (struct held *h)
 {

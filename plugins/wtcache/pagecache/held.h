@@ -47,6 +47,8 @@ extern void held_fail (struct held *h);
 /* Flushes begun; _begin_ counts one more and returns its number. */
 extern uint32_t held_flushes (struct held *h);
 extern uint32_t held_begin_flush (struct held *h);
+/* The last of them settles nothing: the next gets its number. */
+extern void held_disregard_flush (struct held *h);
 
 /* A pass begins: what is dirty by now became so in an earlier one.  Returns
  * the number of that earlier pass.

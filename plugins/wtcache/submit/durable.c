@@ -41,7 +41,7 @@ submit_open (struct submit *s, struct open_op *op)
   LOCK_FOR_SCOPE (&s->lock);
 
   atomic_init (&op->acknowledged, false);
-  op->fua = false;
+  op->fua = op->hung = false;
   op->ticket = s->tickets++;
   op->next = NULL;
   op->prev = s->newest;
@@ -60,24 +60,17 @@ submit_close (struct submit *s, struct open_op *op)
     condition_wake_all (&s->closed);
 }
 
-/* Waits for the operations open now that are of a kind. */
-static void
-wait_open (struct submit *s, bool (*kind) (struct open_op *))
+/* The first open operation with a smaller ticket that is of a kind, or NULL. */
+static struct open_op *
+find_open (struct submit *s, uint64_t before, bool (*kind) (struct open_op *))
 {
-  const uint64_t before = s->tickets;
   struct open_op *op;
 
   assert_held (&s->lock);
-  s->closing_waiters++;
-  for (;;) {
-    for (op = s->oldest; op && op->ticket < before; op = op->next)
-      if (kind (op))
-        break;
-    if (op == NULL || op->ticket >= before)
-      break;
-    condition_wait (&s->closed, &s->lock);
-  }
-  s->closing_waiters--;
+  for (op = s->oldest; op && op->ticket < before; op = op->next)
+    if (kind (op))
+      return op;
+  return NULL;
 }
 
 static bool
@@ -92,14 +85,47 @@ is_fua (struct open_op *op)
   return op->fua;
 }
 
+static bool
+is_awaited_fua (struct open_op *op)
+{
+  return op->fua && !op->hung;
+}
+
+/* Waits for the FUA operations that are open now, for each until it is seen to
+ * hang.  Returns whether one hangs.
+ */
+static bool
+wait_fua (struct submit *s)
+{
+  const uint64_t before = s->tickets;
+  struct open_op *op;
+  uint64_t deadline;
+
+  assert_held (&s->lock);
+  s->closing_waiters++;
+  while ((op = find_open (s, before, is_awaited_fua)) != NULL) {
+    deadline = op->began + submit_hang (s);
+    if (now_ns () >= deadline)
+      op->hung = true;
+    else
+      condition_wait_until (&s->closed, &s->lock, deadline);
+  }
+  s->closing_waiters--;
+  return find_open (s, before, is_fua) != NULL;
+}
+
 void
 submit_wait_acknowledged (struct submit *s)
 {
   lock_check_none_held ();
   LOCK_FOR_SCOPE (&s->lock);
+  const uint64_t before = s->tickets;
 
   PROBE2 (wait__begin, export_number (s->pc), WAIT_ACKNOWLEDGED);
-  wait_open (s, is_acknowledged);
+  s->closing_waiters++;
+  while (find_open (s, before, is_acknowledged) != NULL)
+    condition_wait (&s->closed, &s->lock);
+  s->closing_waiters--;
   PROBE2 (wait__end, export_number (s->pc), WAIT_ACKNOWLEDGED);
 }
 
@@ -118,6 +144,49 @@ wait_for_company (struct submit *s)
     ;
 }
 
+/* A flush has succeeded while a FUA operation hangs.  If that fails, the
+ * backend may have dropped what the flush covered, and told that operation
+ * alone.  So all of it stays unstable, to be written again then, as long as it
+ * stays within the bound, and leaves room for zeroed ranges; beyond, the
+ * flush's own result counts.
+ */
+static bool
+may_keep (struct submit *s)
+{
+  return !pagecache_is_beyond_bound (s->pc) &&
+         atomic_load_explicit (&s->pc->zeroes.nr_zeroed, memory_order_relaxed) <
+             ZEROES_MOST / 2;
+}
+
+/* What a flush that has succeeded covered becomes stable.  False: it stays
+ * unstable.
+ */
+static bool
+settle (struct submit *s, uint32_t number, bool hung)
+{
+  const bool keep = hung && may_keep (s);
+
+  if (keep)
+    held_disregard_flush (&s->pc->held);
+  else
+    pagecache_settle (s->pc, number);
+  atomic_store_explicit (&s->kept,
+                         keep ? pagecache_amounts (s->pc).unstable : 0,
+                         memory_order_relaxed);
+  return !keep;
+}
+
+/* A moving mean, in which one that hung weighs no more than others. */
+static uint64_t
+mean_flush (const struct submit *s, uint64_t latency)
+{
+  const uint64_t mean = s->flush_latency;
+
+  if (mean == 0)
+    return min_u64 (latency, submit_hang (s));
+  return (3 * mean + min_u64 (latency, max_u64 (4 * mean, 50000000))) / 4;
+}
+
 /* A flush takes all who wait along. */
 static int
 lead_flush (struct submit *s, struct backend *b, bool company)
@@ -125,6 +194,7 @@ lead_flush (struct submit *s, struct backend *b, bool company)
   struct flush_waiter *served, *w, *next;
   uint32_t number, epoch;
   uint64_t began, latency;
+  bool hung, kept = false;
   int err;
 
   assert_held (&s->lock);
@@ -146,14 +216,13 @@ lead_flush (struct submit *s, struct backend *b, bool company)
     pagecache_fail (s->pc, epoch);
   else {
     lock_take (&s->lock);
-    s->flush_latency =
-        s->flush_latency ? (3 * s->flush_latency + latency) / 4 : latency;
-    wait_open (s, is_fua);
+    s->flush_latency = mean_flush (s, latency);
+    hung = wait_fua (s);
     lock_drop (&s->lock);
     if (held_epoch (&s->pc->held) != epoch)
       err = EAGAIN;
     else
-      pagecache_settle (s->pc, number);
+      kept = !settle (s, number, hung);
   }
   atomic_fetch_add_explicit (&s->flushes_done, 1, memory_order_relaxed);
 
@@ -163,6 +232,7 @@ lead_flush (struct submit *s, struct backend *b, bool company)
   for (w = served; w; w = next) {
     next = w->next;
     w->error = err;
+    w->kept = kept;
     w->ended = true;
   }
   condition_wake_all (&s->flushed);
@@ -181,10 +251,12 @@ note_ended (struct submit *s, const struct operation *op)
 
 /* A flush for an operation, or for its own sake (NULL).  Under one lock the
  * operation is no longer waited for and waits itself: else a flush could begin
- * between the two, and it would need the next.
+ * between the two, and it would need the next.  *KEPT: what the flush covered
+ * stays unstable.
  */
 static int
-share_flush (struct submit *s, struct backend *b, const struct operation *op)
+share_flush (struct submit *s, struct backend *b, const struct operation *op,
+             bool *kept)
 {
   lock_check_none_held ();
   LOCK_FOR_SCOPE (&s->lock);
@@ -201,13 +273,16 @@ share_flush (struct submit *s, struct backend *b, const struct operation *op)
     else
       condition_wait (&s->flushed, &s->lock);
   PROBE2 (wait__end, export_number (s->pc), WAIT_FLUSH);
+  *kept = me.kept;
   return me.error;
 }
 
 int
 submit_flush (struct submit *s, struct backend *b)
 {
-  return share_flush (s, b, NULL);
+  bool kept;
+
+  return share_flush (s, b, NULL, &kept);
 }
 
 int
@@ -261,6 +336,7 @@ call_with_fua (struct submit *s, struct backend *b, const struct operation *op,
   submit_open (s, &open);
   lock_take (&s->lock);
   open.fua = true;
+  open.began = now_ns ();
   lock_drop (&s->lock);
 
   err = op->call (s, b, op, true);
@@ -272,24 +348,29 @@ call_with_fua (struct submit *s, struct backend *b, const struct operation *op,
   *overlapped = s->flushing;
   for (other = s->oldest; other && !*overlapped; other = other->next)
     *overlapped = other != &open && other->fua;
+  if (open.hung) /* what was kept because of it, a flush makes stable now */
+    atomic_store_explicit (&s->kept, 0, memory_order_relaxed);
   lock_drop (&s->lock);
   submit_close (s, &open);
   return err;
 }
 
 /* What overlapped a durable write may take it back only by failing; of one that
- * leaves nothing to be written again, its end is waited for.
+ * leaves nothing to be written again, its end is waited for, or until it is
+ * seen to hang.
  */
 static void
 wait_overlapping (struct submit *s)
 {
-  uint64_t flushes;
+  uint64_t flushes, deadline;
 
   LOCK_FOR_SCOPE (&s->lock);
   flushes = s->nr_flushes;
-  while (s->flushing && s->nr_flushes == flushes)
-    condition_wait (&s->flushed, &s->lock);
-  wait_open (s, is_fua);
+  deadline = now_ns () + submit_hang (s);
+  while (s->flushing && s->nr_flushes == flushes &&
+         condition_wait_until (&s->flushed, &s->lock, deadline))
+    ;
+  wait_fua (s);
 }
 
 int
@@ -299,7 +380,7 @@ perform (struct submit *s, struct backend *b, const struct operation *op,
   const bool flag =
       op->durable ? durable_by_flag (b, op->way) : flag_on_every_write (b);
   const bool flush = ends_with_flush (b, op);
-  bool overlapped = false;
+  bool overlapped = false, kept = false;
   unsigned i;
   int err;
 
@@ -309,7 +390,7 @@ perform (struct submit *s, struct backend *b, const struct operation *op,
                : op->call (s, b, op, false);
     atomic_store_explicit (&b->unflushed, true, memory_order_release);
     if (err == 0 && flush)
-      err = share_flush (s, b, op);
+      err = share_flush (s, b, op, &kept);
     else {
       LOCK_FOR_SCOPE (&s->lock);
       note_ended (s, op);
@@ -318,7 +399,7 @@ perform (struct submit *s, struct backend *b, const struct operation *op,
       wait_overlapping (s);
       overlapped = false;
     }
-    *stable = !b->traits.can_flush || flush || (flag && !overlapped);
+    *stable = !b->traits.can_flush || (flush && !kept) || (flag && !overlapped);
     if (err != 0 && err != EAGAIN)
       return err;
     if (!op->durable || held_epoch (&s->pc->held) == *epoch)
