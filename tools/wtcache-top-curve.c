@@ -17,8 +17,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/ownfile.h"
 #include "base/util.h"
 #include "wtcache-top-curve.h"
 #include "wtcache-top-say.h"
@@ -46,6 +46,12 @@
 
 static const char *const colours[] = { "#0072b2", "#d55e00", "#009e73",
                                        "#cc79a7", "#56b4e9", "#e69f00" };
+
+/* The first line: a picture is replaced, another file is not. */
+#define MARK                                                                   \
+  "<?xml version=\"1.0\" encoding=\"UTF-8\"?><!-- Drawn by wtcache-top, "      \
+  "which "                                                                     \
+  "replaces this file -->\n"
 
 struct picture {
   FILE *f;
@@ -132,7 +138,6 @@ static void
 put_head (FILE *f)
 {
   fprintf (f,
-           "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%g\""
            " height=\"%g\" viewBox=\"0 0 %g %g\" role=\"img\""
            " font-family=\"DejaVu Sans, Verdana, Helvetica, sans-serif\""
@@ -374,24 +379,20 @@ put_picture (struct picture *p)
 
 int
 curve_draw (const char *path, const struct named_curve *curves,
-            size_t nr_curves)
+            size_t nr_curves, char *why, size_t size)
 {
+  const struct ownfile file = { .path = path, .mark = MARK, .lock = -1 };
   struct picture p = { .curves = curves, .nr_curves = nr_curves };
-  char *other = must_format ("%s.new", path);
-  int err = 0;
+  char *text = NULL;
+  size_t len;
+  int r;
 
-  p.f = fopen (other, "we");
-  if (p.f == NULL)
-    err = errno;
-  else {
-    err = put_picture (&p);
-    if (fclose (p.f) != 0 && err == 0)
-      err = errno;
-    if (err == 0 && rename (other, path) != 0)
-      err = errno;
-    if (err != 0)
-      unlink (other);
-  }
-  free (other);
-  return err;
+  p.f = open_memstream (&text, &len);
+  if (p.f == NULL || put_picture (&p) != 0 || fclose (p.f) != 0)
+    say_failure ("out of memory");
+  r = ownfile_check (&file, why, size);
+  if (r == 0)
+    r = ownfile_replace (&file, text, len, why, size);
+  free (text);
+  return r;
 }

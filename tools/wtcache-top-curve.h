@@ -16,9 +16,10 @@ struct named_curve {
 };
 
 /* Draws the curves, of which there is at least one, each with at least one
- * point, to a file that is replaced at once.  0 or an errno.
+ * point, to a file that is replaced at once if it is an earlier picture.  0; or
+ * -1 and why not in WHY, one line.
  */
 extern int curve_draw (const char *path, const struct named_curve *curves,
-                       size_t nr_curves);
+                       size_t nr_curves, char *why, size_t size);
 
 #endif /* WTCACHE_TOP_CURVE_H */

@@ -55,6 +55,12 @@ follow_is_stale (const struct followed *f)
   return follow_age (f) > STALE_SECONDS;
 }
 
+bool
+follow_has_ended (const struct followed *f)
+{
+  return f->source.ended > 0;
+}
+
 /* Reads it all, as text that ends in a zero byte; NULL and *TROUBLE if that
  * fails.
  */
@@ -120,8 +126,9 @@ read_file (struct followed *f, int fd, bool *same)
   return trouble;
 }
 
-bool
-follow_again (struct followed *f)
+/* Looks at the file, and reads it if it is another. */
+static bool
+look_again (struct followed *f)
 {
   char *trouble;
   bool same = false, changed;
@@ -145,5 +152,14 @@ follow_again (struct followed *f)
             strcmp (trouble, f->trouble) != 0;
   free (f->trouble);
   f->trouble = trouble;
+  return changed;
+}
+
+bool
+follow_again (struct followed *f)
+{
+  const bool changed = look_again (f);
+
+  f->source.past = follow_has_ended (f) || follow_is_stale (f) || f->trouble;
   return changed;
 }

@@ -33,7 +33,10 @@ extern bool follow_again (struct followed *f);
 /* How long ago the file was written, seconds; 0 if it was never read. */
 extern double follow_age (const struct followed *f);
 
-/* Whether nobody writes it any more, as far as its age tells. */
+/* Whether the file is not written any more, as far as its age tells. */
 extern bool follow_is_stale (const struct followed *f);
+
+/* Whether it is the last file of a server that has ended. */
+extern bool follow_has_ended (const struct followed *f);
 
 #endif /* WTCACHE_TOP_FILE_H */

@@ -146,8 +146,8 @@ export_object (const struct source *s, const struct export *e)
   put_string (object, "export", e->name);
   put (object, "tls", json_boolean (strcmp (e->tls, "yes") == 0));
   put_string (object, "number", e->number);
-  put_string (object, "condition", condition_name (words_condition (e)));
-  put_words (object, "state", words_state (e));
+  put_string (object, "condition", condition_name (words_condition (s, e)));
+  put_words (object, "state", words_state (s, e));
   if (*e->now.error)
     put_string (object, "error", e->now.error);
   put_number (object, "hit_ratio", model_hit_ratio (e));
@@ -181,6 +181,8 @@ file_object (const struct followed *f)
   put_number (object, "written", s->written);
   put_number (object, "age_seconds", follow_age (f));
   put (object, "stale", json_boolean (follow_is_stale (f)));
+  put (object, "ended", json_boolean (follow_has_ended (f)));
+  put_number (object, "lost_bytes", s->lost);
   put_words (object, "trouble", words_stale (f));
   put_number (object, "interval_seconds", model_seconds (s));
   if (*s->version)
@@ -193,6 +195,7 @@ file_object (const struct followed *f)
   put_number (object, "dirty_max_bytes", s->dirty_max);
   put_number (object, "memory_bytes", model_memory (s));
   put (object, "memory_by_kind", memory_of (s));
+  put_number (object, "curve_sampled_reads", s->sampled_reads);
   if (s->curve.nr_points > 0)
     put (object, "curve", curve_of (&s->curve));
   put_number (object, "saved_by_doubling", curve_saving (&s->curve, 2));
@@ -203,7 +206,7 @@ file_object (const struct followed *f)
 }
 
 int
-json_print (const struct followed *files, size_t nr_files)
+json_print (const struct followed *files, size_t nr_files, bool one_line)
 {
   json_t *object = json_object (), *array = json_array ();
   size_t i;
@@ -212,7 +215,9 @@ json_print (const struct followed *files, size_t nr_files)
   for (i = 0; i < nr_files; ++i)
     json_array_append_new (array, file_object (&files[i]));
   put (object, "files", array);
-  r = json_dumpf (object, stdout, JSON_INDENT (2) | JSON_REAL_PRECISION (15));
+  r = json_dumpf (object, stdout,
+                  (one_line ? JSON_COMPACT : JSON_INDENT (2)) |
+                      JSON_REAL_PRECISION (15));
   json_decref (object);
   if (r != 0 || putchar ('\n') == EOF || fflush (stdout) != 0)
     return errno ? errno : EIO;

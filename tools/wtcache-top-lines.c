@@ -71,6 +71,12 @@ add_line (struct lines *l, enum style style, char *text)
 }
 
 void
+lines_add_text (struct lines *l, enum style style, const char *text)
+{
+  add_line (l, style, must_copy (text));
+}
+
+void
 lines_free (struct lines *l)
 {
   size_t i;
@@ -335,11 +341,11 @@ add_wrapped (struct lines *l, enum style style, const char *text)
  * below.
  */
 static void
-add_title (struct lines *l, const struct export *e)
+add_title (struct lines *l, const struct source *s, const struct export *e)
 {
-  char *name = words_name (e), *title, *state = words_state (e);
+  char *name = words_name (e), *title, *state = words_state (s, e);
   const double clients = e->now.v[CONNECTIONS];
-  const enum style style = style_of (words_condition (e));
+  const enum style style = style_of (words_condition (s, e));
   struct line *line;
 
   if (isnan (clients))
@@ -364,7 +370,7 @@ add_title (struct lines *l, const struct export *e)
 static void
 add_export (struct lines *l, const struct source *s, const struct export *e)
 {
-  add_title (l, e);
+  add_title (l, s, e);
   add_row (l, s, e, "read", READ_REQUESTS, READ_BYTES, hit_words (e),
            READ_SPEED);
   add_row (l, s, e, "write", WRITE_REQUESTS, WRITE_BYTES, fua_words (s, e),
@@ -410,8 +416,8 @@ add_brief (struct lines *l, const struct source *s, const struct export *e)
   put_until (&text, BRIEF_WRITES, counted (s, e, WRITE_REQUESTS).s);
   put_at (&text, BRIEF_STATE, "");
   line = add_line (l, PLAIN, text);
-  line->tail = words_state (e);
-  line->tail_style = style_of (words_condition (e));
+  line->tail = words_state (s, e);
+  line->tail_style = style_of (words_condition (s, e));
 }
 
 /*----------------------------------------------------------------------
@@ -461,7 +467,8 @@ add_server (struct lines *l, const struct followed *f)
   line->tail_style = FAINT;
   free (mode);
   if (stale)
-    add_wrapped (l, BAD, stale);
+    add_wrapped (l, follow_has_ended (f) && !(s->lost > 0) ? FAINT : BAD,
+                 stale);
   free (stale);
 }
 
@@ -476,7 +483,7 @@ lines_add (struct lines *l, const struct followed *f, bool brief)
   if (!isnan (s->written))
     add_memory (l, s);
   if (saving)
-    add_line (l, PLAIN, saving);
+    add_line (l, s->sampled_reads < CURVE_READS ? FAINT : PLAIN, saving);
   if (s->nr_exports == 0)
     add_line (l, FAINT, must_copy ("no export has been opened"));
   if (brief && s->nr_exports > 0)

@@ -29,6 +29,9 @@ struct lines {
  * its exports.
  */
 extern void lines_add (struct lines *l, const struct followed *f, bool brief);
+/* Adds a line that is of no server. */
+extern void lines_add_text (struct lines *l, enum style style,
+                            const char *text);
 extern void lines_free (struct lines *l);
 
 #endif /* WTCACHE_TOP_LINES_H */

@@ -279,6 +279,10 @@ take_of_process (struct source *to, const char *name, const struct sample *s)
     copy_label (to->version, sizeof to->version, s, "version");
     copy_label (to->nbdkit, sizeof to->nbdkit, s, "nbdkit");
   }
+  else if (strcmp (name, "ended") == 0)
+    to->ended = s->value;
+  else if (strcmp (name, "lost_bytes") == 0)
+    to->lost = s->value;
   else if (strcmp (name, "curve_sampled_reads_total") == 0)
     to->sampled_reads = s->value;
   else if (strcmp (name, "curve_miss_ratio") == 0)
@@ -342,7 +346,7 @@ remember_all (const struct source *s, struct export *e)
 }
 
 /* The points of a curve came with ratios; the cache's size makes sizes.  What
- * rests on nothing is no curve.
+ * rests on a few reads is no curve.
  */
 static void
 finish_curve (struct source *s)
@@ -351,7 +355,7 @@ finish_curve (struct source *s)
   size_t i;
 
   c->size = s->size;
-  if (!(s->sampled_reads > 0))
+  if (!(s->sampled_reads >= CURVE_READS))
     c->nr_points = 0;
   for (i = 0; i < c->nr_points; ++i)
     c->points[i].bytes *= s->size;
@@ -395,7 +399,7 @@ model_init (struct source *s, const char *path)
   memset (s, 0, sizeof *s);
   s->path = path;
   s->written = s->written_before = s->size = s->dirty_max = NAN;
-  s->sampled_reads = NAN;
+  s->sampled_reads = s->ended = s->lost = NAN;
 }
 
 char *

@@ -27,13 +27,41 @@
 #define LOOK_MS 250
 
 static const char keys[] =
-    " q quit   up, down, PgUp, PgDn, Home, End: move   b brief or full ";
+    " q quit   h help   b brief   up, down, PgUp, PgDn, Home, End ";
+
+/* What the lines mean, for the help screen. */
+static const char *const help[] = {
+  "Keys",
+  "  q, Esc, F10          quit",
+  "  h, ?                 this help, and back",
+  "  b                    a line for each export, or a block",
+  "  up, down, k, j       a line up or down",
+  "  PgUp, PgDn, space    a page up or down",
+  "  Home, End, g, G      the beginning, the end",
+  "",
+  "The block of an export",
+  "  read, write          what clients ask, and how many reads the cache",
+  "                       answered alone",
+  "  FUA, flush           writes that must be durable at once, and flushes",
+  "  backend ...          what is asked of the backend, and how long half",
+  "                       (p50) and 99 of 100 (p99) of its calls took",
+  "  not durable yet      acknowledged, and lost if the machine fails now",
+  "  depth, in flight     writes that may be, and are, at the backend at once",
+  "",
+  "The state behind the name of an export",
+  "  all on the backend   nothing would be lost",
+  "  dirty                the backend has not got it; on its way: it is being",
+  "                       written; not flushed: the backend may lose it yet",
+  "  backend refuses      write-back failed and is tried again",
+  "  last known at ...    the server has ended, or hangs",
+};
 
 struct view {
   struct followed *files;
   size_t nr_files;
   size_t first; /* the first line in sight */
   bool brief;
+  bool helps; /* the help is shown */
   int attributes[NR_STYLES];
 };
 
@@ -130,13 +158,25 @@ put_keys (const struct view *v, size_t nr_lines, size_t rows)
 }
 
 static void
+add_help (struct lines *l)
+{
+  size_t i;
+
+  for (i = 0; i < ARRAY_LEN (help); ++i)
+    lines_add_text (l, help[i][0] && help[i][0] != ' ' ? TITLE : PLAIN,
+                    help[i]);
+}
+
+static void
 draw (struct view *v)
 {
   struct lines l = { .width = COLS, .drawn = true };
   const size_t rows = LINES > 1 ? LINES - 1 : 1;
   size_t i;
 
-  for (i = 0; i < v->nr_files; ++i)
+  if (v->helps)
+    add_help (&l);
+  for (i = 0; i < v->nr_files && !v->helps; ++i)
     lines_add (&l, &v->files[i], v->brief);
   v->first = min_u64 (v->first, l.nr_lines > rows ? l.nr_lines - rows : 0);
   erase ();
@@ -195,6 +235,11 @@ obey (struct view *v, int key)
     break;
   case 'b':
     v->brief = !v->brief;
+    v->first = 0;
+    break;
+  case 'h':
+  case '?':
+    v->helps = !v->helps;
     v->first = 0;
     break;
   }

@@ -32,8 +32,9 @@ condition_name (enum condition c)
   return "unknown";
 }
 
-enum condition
-words_condition (const struct export *e)
+/* What the file tells, however old it is. */
+static enum condition
+told_condition (const struct export *e)
 {
   const double held = model_held (e);
 
@@ -42,6 +43,19 @@ words_condition (const struct export *e)
   if (isnan (held))
     return CONDITION_UNKNOWN;
   return held > 0 ? CONDITION_HELD : CONDITION_CLEAN;
+}
+
+/* What a file of the past tells is no condition of now, unless the server had
+ * nothing left when it ended.
+ */
+enum condition
+words_condition (const struct source *s, const struct export *e)
+{
+  const enum condition told = told_condition (e);
+
+  if (s->past && !(s->ended > 0 && told == CONDITION_CLEAN))
+    return CONDITION_UNKNOWN;
+  return told;
 }
 
 /* Adds an amount to what is said already, if it is not nothing. */
@@ -92,10 +106,10 @@ refusing_words (const struct export *e)
   return words;
 }
 
-char *
-words_state (const struct export *e)
+static char *
+told_state (const struct export *e)
 {
-  switch (words_condition (e)) {
+  switch (told_condition (e)) {
   case CONDITION_CLEAN:
     return must_copy ("all on the backend");
   case CONDITION_HELD:
@@ -109,10 +123,26 @@ words_state (const struct export *e)
 }
 
 char *
+words_state (const struct source *s, const struct export *e)
+{
+  char *told = told_state (e), *words;
+
+  if (!s->past)
+    return told;
+  words = must_format ("last known at %s: %s", time_text (s->written).s, told);
+  free (told);
+  return words;
+}
+
+char *
 words_saving (const struct source *s)
 {
   const double saved = curve_saving (&s->curve, 2);
 
+  if (s->sampled_reads < CURVE_READS)
+    return must_format ("what another size of the cache would save: not enough "
+                        "reads yet (%.0f of %d in the sample)",
+                        s->sampled_reads, CURVE_READS);
   if (isnan (saved))
     return NULL;
   return must_format ("doubling the cache would save %s of backend reads",
@@ -124,6 +154,14 @@ words_stale (const struct followed *f)
 {
   if (f->trouble)
     return text_printable (f->trouble);
+  if (follow_has_ended (f) && f->source.lost > 0)
+    return must_format ("the server ended at %s and LOST %s that it could not "
+                        "make durable",
+                        time_text (f->source.written).s,
+                        bytes_text (f->source.lost).s);
+  if (follow_has_ended (f))
+    return must_format ("the server ended at %s, with all on the backend",
+                        time_text (f->source.written).s);
   if (!follow_is_stale (f))
     return NULL;
   return must_format ("not written for %s: the server has ended, or hangs",

@@ -17,15 +17,18 @@ enum condition {
 /* The condition as a script reads it: "clean", "held", ... */
 extern const char *condition_name (enum condition c);
 
-extern enum condition words_condition (const struct export *e);
+extern enum condition words_condition (const struct source *s,
+                                       const struct export *e);
 
 /* These are to be freed. */
 
-/* "all on the backend", "12 MiB dirty, oldest 3 s", ... */
-extern char *words_state (const struct export *e);
+/* "all on the backend", "12 MiB dirty, oldest 3 s", ...; of a server that has
+ * ended or hangs, what was known last, and when.
+ */
+extern char *words_state (const struct source *s, const struct export *e);
 
-/* "doubling the cache would save 12 % of backend reads"; NULL if that is not
- * known.
+/* "doubling the cache would save 12 % of backend reads", or that it is too
+ * early to say; NULL if there is no curve.
  */
 extern char *words_saving (const struct source *s);
 

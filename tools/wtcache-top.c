@@ -6,6 +6,8 @@
 
 #include <config.h>
 
+#include <ctype.h>
+#include <errno.h>
 #include <getopt.h>
 #include <langinfo.h>
 #include <locale.h>
@@ -16,9 +18,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/nearest.h"
 #include "base/util.h"
 #include "wtcache-top-curve.h"
 #include "wtcache-top-file.h"
+#include "wtcache-top-interval.h"
 #include "wtcache-top-json.h"
 #include "wtcache-top-lines.h"
 #include "wtcache-top-say.h"
@@ -32,22 +36,23 @@
 /* How often a file is looked at that is waited for. */
 #define LOOK_NS 50000000
 
-enum what { SHOW_VIEW, SHOW_ONCE, SHOW_JSON, SHOW_CURVE };
-
 struct command {
-  enum what what;
-  bool rates;
+  bool once, json, rates;
+  unsigned interval; /* seconds; 0: none */
   const char *picture;
 };
 
-enum { OPTION_HELP = 256, OPTION_VERSION };
+enum { OPTION_VERSION = 256 };
+
+#define MOST_SECONDS 86400
 
 static const struct option options[] = {
   { "once", no_argument, NULL, '1' },
   { "json", no_argument, NULL, 'j' },
   { "rates", no_argument, NULL, 'r' },
+  { "interval", required_argument, NULL, 'i' },
   { "curve", required_argument, NULL, 'c' },
-  { "help", no_argument, NULL, OPTION_HELP },
+  { "help", no_argument, NULL, 'h' },
   { "version", no_argument, NULL, OPTION_VERSION },
   { NULL, 0, NULL, 0 },
 };
@@ -59,20 +64,49 @@ static const char help[] =
     "until q is pressed.\n"
     "\n"
     "  -1, --once            print it once, as text\n"
-    "  -j, --json            print it once, as JSON\n"
+    "  -j, --json            print it once, as JSON; with --interval, an\n"
+    "                        object in one line each time\n"
     "  -r, --rates           with those: wait until the files are written\n"
     "                        again, and tell what happened in a second;\n"
     "                        otherwise totals are told\n"
+    "  -i, --interval=SECONDS\n"
+    "                        print a line every so many seconds: what was "
+    "done\n"
+    "                        since the line before\n"
     "  -c, --curve=FILE.svg  draw the miss ratio by the size of the cache\n"
-    "      --help            print this\n"
+    "  -h, --help            print this\n"
     "      --version         print the version\n";
 
-static void
-choose (struct command *c, enum what what)
+static unsigned
+seconds_of (const char *text)
 {
-  if (c->what != SHOW_VIEW && c->what != what)
-    say_misuse ("only one of --once, --json and --curve can be done at a time");
-  c->what = what;
+  char *end;
+  unsigned long n;
+
+  errno = 0;
+  n = strtoul (text, &end, 10);
+  if (!isdigit ((unsigned char) *text) || *end || errno != 0 || n < 1 ||
+      n > MOST_SECONDS)
+    say_misuse ("--interval=%s: must be a number of seconds, 1 to %d", text,
+                MOST_SECONDS);
+  return n;
+}
+
+static void __attribute__ ((noreturn)) refuse_option (const char *word)
+{
+  const char *names[ARRAY_LEN (options) - 1], *meant;
+  char name[40];
+  size_t i;
+
+  if (strncmp (word, "--", 2) != 0)
+    say_misuse ("-%c is not an option; see --help", optopt);
+  for (i = 0; i < ARRAY_LEN (names); ++i)
+    names[i] = options[i].name;
+  snprintf (name, sizeof name, "%.*s", (int) strcspn (word + 2, "="), word + 2);
+  meant = nearest_name (name, names, ARRAY_LEN (names));
+  if (meant && strcmp (meant, name) != 0)
+    say_misuse ("%s is not an option: is --%s meant?", word, meant);
+  say_misuse ("%s is not an option; see --help", word);
 }
 
 static void
@@ -80,45 +114,51 @@ take_option (struct command *c, int option, const char *word)
 {
   switch (option) {
   case '1':
-    choose (c, SHOW_ONCE);
+    c->once = true;
     break;
   case 'j':
-    choose (c, SHOW_JSON);
+    c->json = true;
     break;
   case 'r':
     c->rates = true;
     break;
+  case 'i':
+    c->interval = seconds_of (optarg);
+    break;
   case 'c':
-    choose (c, SHOW_CURVE);
     c->picture = optarg;
     break;
-  case OPTION_HELP:
+  case 'h':
     fputs (help, stdout);
     exit (0);
   case OPTION_VERSION:
     puts ("wtcache-top " PACKAGE_VERSION);
     exit (0);
   case ':':
+    if (optopt == 'i')
+      say_misuse ("--interval needs a number of seconds; see --help");
     say_misuse ("--curve needs the name of a file to draw to; see --help");
   default:
-    if (strncmp (word, "--", 2) == 0)
-      say_misuse ("%s is not an option; see --help", word);
-    say_misuse ("-%c is not an option; see --help", optopt);
+    refuse_option (word);
   }
 }
 
 static struct command
 take_options (int argc, char *argv[])
 {
-  struct command c = { .what = SHOW_VIEW };
+  struct command c = { .once = false };
   int option;
 
   opterr = 0;
-  while ((option = getopt_long (argc, argv, ":1jrc:", options, NULL)) != -1)
+  while ((option = getopt_long (argc, argv, ":1jri:c:h", options, NULL)) != -1)
     take_option (&c, option, argv[optind - 1]);
   if (optind == argc)
     say_misuse ("no file is named; see --help");
-  if (c.rates && c.what != SHOW_ONCE && c.what != SHOW_JSON)
+  if (c.picture && (c.once || c.json || c.interval > 0))
+    say_misuse ("--curve goes with no other option");
+  if (c.interval > 0 && c.once)
+    say_misuse ("only one of --once and --interval can be done at a time");
+  if (c.rates && ((!c.once && !c.json) || c.interval > 0))
     say_misuse ("--rates goes with --once or --json");
   return c;
 }
@@ -179,7 +219,7 @@ print_once (const struct followed *files, size_t nr_files)
 static void
 print_json (const struct followed *files, size_t nr_files)
 {
-  const int err = json_print (files, nr_files);
+  const int err = json_print (files, nr_files, false);
 
   if (err != 0)
     say_failure ("cannot print: %s", strerror (err));
@@ -191,7 +231,7 @@ draw_curves (const struct followed *files, size_t nr_files, const char *picture)
 {
   struct named_curve *curves = must_resize (NULL, nr_files, sizeof *curves);
   size_t i, n = 0;
-  int err;
+  char why[512];
 
   for (i = 0; i < nr_files; ++i) {
     const struct source *s = &files[i].source;
@@ -200,12 +240,16 @@ draw_curves (const struct followed *files, size_t nr_files, const char *picture)
       curves[n++] =
           (struct named_curve){ text_printable (basename (s->path)), s->curve };
   }
+  if (n == 0 && files[0].source.sampled_reads < CURVE_READS)
+    say_failure ("%s: there is no estimate of miss ratios yet: not enough "
+                 "reads (%.0f of %d in the sample)",
+                 files[0].source.path, files[0].source.sampled_reads,
+                 CURVE_READS);
   if (n == 0)
     say_failure ("%s: there is no estimate of miss ratios yet",
                  files[0].source.path);
-  err = curve_draw (picture, curves, n);
-  if (err != 0)
-    say_failure ("%s: cannot be drawn: %s", picture, strerror (err));
+  if (curve_draw (picture, curves, n, why, sizeof why) != 0)
+    say_failure ("%s: cannot be drawn: %s", picture, why);
 }
 
 int
@@ -223,19 +267,15 @@ main (int argc, char *argv[])
   files = follow_all (argv + optind, nr_files);
   if (command.rates)
     wait_for_rates (files, nr_files);
-  switch (command.what) {
-  case SHOW_VIEW:
-    view_run (files, nr_files);
-    break;
-  case SHOW_ONCE:
-    print_once (files, nr_files);
-    break;
-  case SHOW_JSON:
-    print_json (files, nr_files);
-    break;
-  case SHOW_CURVE:
+  if (command.interval > 0)
+    interval_run (files, nr_files, command.interval, command.json);
+  if (command.picture)
     draw_curves (files, nr_files, command.picture);
-    break;
-  }
+  else if (command.json)
+    print_json (files, nr_files);
+  else if (command.once)
+    print_once (files, nr_files);
+  else
+    view_run (files, nr_files);
   return 0;
 }

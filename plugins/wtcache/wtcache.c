@@ -302,15 +302,16 @@ log_lost (const struct export *e, uint64_t bytes, const char *which,
                 e->name, e->tls ? " (TLS)" : "", bytes, which, ranges);
 }
 
-/* Logs what of an export the backend has not got. */
+/* Logs what of an export the backend has not got, and adds it up. */
 static void
 log_left (struct export *e, void *opaque)
 {
+  uint64_t *lost = opaque;
   const struct amounts a = pagecache_amounts (&e->pc);
   const uint64_t zeroed = zeroes_bytes (&e->pc.zeroes);
   char ranges[RANGES_BYTES];
 
-  (void) opaque;
+  *lost += a.dirty + a.unstable + zeroed;
   if (a.dirty + a.unstable > 0) {
     export_format_held (e, 0, ranges, sizeof ranges);
     log_lost (e, a.dirty + a.unstable, "", ranges);
@@ -324,6 +325,8 @@ log_left (struct export *e, void *opaque)
 static void
 wtcache_cleanup (nbdkit_backend *nxdata)
 {
+  uint64_t lost = 0;
+
   (void) nxdata;
   atomic_store_explicit (&serving, false, memory_order_release);
   atomic_store_explicit (&clock_ends, true, memory_order_relaxed);
@@ -332,8 +335,9 @@ wtcache_cleanup (nbdkit_backend *nxdata)
   clock_runs = false;
   control_stop (); /* its commands need the workers */
   workers_stop ();
+  exports_for_each (log_left, &lost);
+  metrics_end (lost);
   renew_stats ();
-  exports_for_each (log_left, NULL);
 }
 
 static void

@@ -526,7 +526,10 @@ def test_curve():
         assert ratio["2"] < 0.3 and ratio["8"] < 0.3, ratio
         sampled = stats.value("curve_sampled_reads_total")
         assert 0 < sampled < 12 * 1408 / 4, sampled
-        expect(stats.value("curve_dropped_total"), 0)
+        # Each page of the sample was read as often; a busy machine drops some.
+        expect((sampled + stats.value("curve_dropped_total")) % 12, 0)
+        sizes = sorted(ratio, key=float)
+        assert all(ratio[a] >= ratio[b] for a, b in zip(sizes, sizes[1:])), ratio
 
 
 if __name__ == "__main__":

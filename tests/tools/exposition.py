@@ -91,7 +91,7 @@ class Export:
 
 
 def process(size=256 << 20, mode="writeback", frames=100 << 20, curve=None,
-            sampled=1000):
+            sampled=1000, ended=0, lost=0):
     """What is of no export; curve has miss ratios by size ratio."""
     text = "# HELP wtcache_size_bytes The value of wtcache-size.\n"
     text += "# TYPE wtcache_size_bytes gauge\n"
@@ -107,6 +107,7 @@ def process(size=256 << 20, mode="writeback", frames=100 << 20, curve=None,
         text += 'wtcache_curve_miss_ratio{size_ratio="%g"} %s\n' % (
             ratio, misses)
     text += "wtcache_curve_sampled_reads_total %d\n" % sampled
+    text += "wtcache_ended %d\nwtcache_lost_bytes %d\n" % (ended, lost)
     return text + ('wtcache_build_info{version="0.1.0",nbdkit="1.32.5"} 1\n')
 
 

@@ -161,6 +161,41 @@ def test_stale():
     assert "not written" not in once(path)
 
 
+def test_stale_state():
+    """What was so when the server was last heard of is no state of now."""
+    then = time.mktime((2020, 5, 17, 14, 3, 5, 0, 0, -1))
+    path = fresh(Export("disk"), written=then)
+    found = one_export(path)
+    expect((found["condition"], found["state"]),
+           ("unknown", "last known at 2020-05-17 14:03:05: all on the backend"))
+    assert found["state"] in once(path), once(path)
+    path = fresh(Export("disk", dirty_bytes=512, oldest_dirty_seconds=2),
+                 written=then)
+    expect(one_export(path)["state"],
+           "last known at 2020-05-17 14:03:05: 512 B dirty, oldest 2 s")
+
+
+def test_server_that_has_ended():
+    """It says so in its last file, and whether it has lost anything."""
+    then = time.mktime((2020, 5, 17, 14, 3, 5, 0, 0, -1))
+    path = fresh(Export("disk"), written=then, ended=1)
+    text = once(path)
+    assert ("the server ended at 2020-05-17 14:03:05, with all on the backend"
+            in text), text
+    assert "hangs" not in text, text
+    found = as_json(path)[0]
+    expect((found["ended"], found["lost_bytes"],
+            found["exports"][0]["condition"]), (True, 0, "clean"))
+    path = fresh(Export("disk", dirty_bytes=MIB, oldest_dirty_seconds=2),
+                 written=then, ended=1, lost=MIB)
+    text = once(path)
+    assert ("the server ended at 2020-05-17 14:03:05 and LOST 1 MiB that it "
+            "could not make durable" in text), text
+    found = as_json(path)[0]
+    expect((found["lost_bytes"], found["exports"][0]["condition"]),
+           (MIB, "unknown"))
+
+
 def test_no_export():
     path = fresh()
     assert "no export has been opened" in once(path)
@@ -178,11 +213,25 @@ def test_saving():
 
 
 def test_no_saving_without_estimate():
-    for curve, sampled in (({}, 9), ({1: 0.4}, 9), ({1: 0, 2: 0}, 9),
-                           ({1: "NaN", 2: "NaN"}, 9), ({1: 0.5, 2: 0}, 0)):
+    for curve, sampled in (({}, 9999), ({1: 0.4}, 9999), ({1: 0, 2: 0}, 9999),
+                           ({1: "NaN", 2: "NaN"}, 9999),
+                           ({1: 0.5, 2: 0}, 0)):
         path = fresh(Export(), curve=curve, sampled=sampled)
         assert "doubling" not in once(path), curve
         assert "saved_by_doubling" not in as_json(path)[0], curve
+
+
+def test_too_few_reads_for_a_curve():
+    """Ten samples say nothing."""
+    path = fresh(Export(), curve={0.5: 0.9, 1: 0.4, 2: 0.2}, sampled=10)
+    text = once(path)
+    assert "not enough reads yet (10 of 1000 in the sample)" in text, text
+    assert "doubling" not in text, text
+    found = as_json(path)[0]
+    expect(found["curve_sampled_reads"], 10)
+    assert "curve" not in found and "saved_by_doubling" not in found, found
+    message = fails(1, "--curve", "/nonexistent/x.svg", path)
+    assert "not enough reads (10 of 1000 in the sample)" in message, message
 
 
 def test_warnings():
@@ -350,12 +399,78 @@ def test_rates_of_a_stale_file():
     assert "not written for" in result.stdout, result.stdout
 
 
+# A line an interval.
+
+INTERVAL = """time       read/s    hits   read B/s  write/s   FUA/s  write B/s \
+ b.read/s b.write/s b.flush/s      held"""
+
+
+def intervals(before, *more, arguments=()):
+    """The lines that are printed of a file, and of it after a second file
+    took its place."""
+    tap.require(os.path.exists(TOP), "wtcache-top is not built")
+    now = time.time()
+    path = fresh(before, written=now - 4)
+    closed = watch_closed(path)
+    process = subprocess.Popen([TOP, "--interval", "1", *arguments, path],
+                               stdout=subprocess.PIPE, text=True)
+    try:
+        assert select.select([closed], [], [], 60 * tap.SCALE)[0], (
+            "it does not read the file")
+        exposition.write(path, *more, written=now - 2)
+        if not arguments:
+            expect(process.stdout.readline().rstrip("\n"), INTERVAL)
+        # The file may have come after the first interval.
+        for _ in range(20):
+            line = process.stdout.readline()
+            if not re.match(r".{8} +- ", line):
+                return line.rstrip("\n")
+        raise AssertionError(line)
+    finally:
+        os.close(closed)
+        process.kill()
+        process.communicate()
+
+
+def test_interval():
+    """All exports together, between two files."""
+    line = intervals(
+        Export("a", number=1, read_requests=100),
+        Export("a", number=1, read_requests=300, read_hit_requests=150,
+               read_bytes=4 * MIB, write_requests=20, fua_requests=4,
+               write_bytes=2 * MIB, dirty_bytes=MIB),
+        Export("b", number=2, read_requests=100, read_hit_requests=75,
+               backend_reads=50, backend_writes=10, backend_flushes=2,
+               unstable_bytes=MIB))
+    # The exports count from the first file, or from nothing.
+    expect(line[8:], "      150    75 %      2 MiB       10       2      1 MiB"
+           "        25         5         1     2 MiB")
+
+
+def test_interval_as_json():
+    found = json.loads(intervals(
+        Export("a", read_requests=100), Export("a", read_requests=300),
+        arguments=["--json"]))
+    rates = found["files"][0]["exports"][0].get("rates")
+    if rates:       # else it was before the second file came
+        expect_near(rates["read_requests"], 100)
+
+
 def test_two_files():
     one, other = fresh(Export("one")), fresh(Export("other"))
     text = once(one, other)
     assert text.index(one) < text.index("one  0 clients") < text.index(
         other) < text.index("other  0 clients"), text
     expect([f["file"] for f in as_json(one, other)], [one, other])
+
+
+def test_once_and_json():
+    """Each says that it is once; JSON says how."""
+    path = fresh(Export("disk"))
+    for arguments in ["--once", "--json"], ["-1j"], ["-j", "--once"]:
+        result = run(*arguments, path)
+        expect((result.returncode, result.stderr), (0, ""))
+        expect(json.loads(result.stdout)["files"][0]["file"], path)
 
 
 def test_of_the_process():
@@ -459,12 +574,32 @@ def test_curve_without_estimate():
 def test_curve_that_cannot_be_drawn():
     path = fresh(curve=CURVE)
     message = fails(1, "--curve", "/nonexistent/x.svg", path)
-    assert "/nonexistent/x.svg: cannot be drawn: No such" in message, message
+    assert "/nonexistent/x.svg: cannot be drawn: " in message, message
+    assert "No such file" in message, message
     target = os.path.join(folder, "a-folder")
     os.mkdir(target)
     fails(1, "--curve", target, path)
     expect([n for n in os.listdir(folder) if n.startswith("a-folder")],
            ["a-folder"])
+
+
+def test_curve_replaces_pictures_only():
+    """A disk that is named by mistake keeps its bytes."""
+    path = fresh(curve=CURVE)
+    picture = draw(path)
+    first = os.stat(picture).st_ino
+    assert os.stat(draw(path)).st_ino != first
+    other = os.path.join(folder, "disk.img")
+    with open(other, "wb") as f:
+        f.write(bytes(4096))
+    message = fails(1, "--curve", other, path)
+    assert "disk.img: cannot be drawn: " in message, message
+    with open(other, "rb") as f:
+        expect(f.read(), bytes(4096))
+    link = os.path.join(folder, "link.svg")
+    os.symlink(other, link)
+    fails(1, "--curve", link, path)
+    assert os.path.islink(link)
 
 
 # What is wrong is told.
@@ -476,8 +611,14 @@ def test_misuse():
             (["--nonsense", path], "--nonsense is not an option"),
             (["-x", path], "-x is not an option"),
             (["--once=1", path], "--once=1 is not"),
-            (["--once", "--json", path], "only one of"),
-            (["-1j", path], "only one of"),
+            (["--interval", "0", path], "must be a number of seconds"),
+            (["--interval=x", path], "must be a number of seconds, 1 to"),
+            (["-i"], "--interval needs"),
+            (["-1i3", path], "only one of --once and --interval"),
+            (["-rji3", path], "--rates goes with"),
+            (["--json", "--curve=x.svg", path], "--curve goes with no other"),
+            (["--jsno", path], "--jsno is not an option: is --json meant?"),
+            (["--intervall=5", path], "is --interval meant?"),
             (["--rates", path], "--rates goes with"),
             (["--rates", "--curve=x.svg", path], "--rates goes with"),
             ([path, "--curve"], "--curve needs")):
@@ -541,7 +682,7 @@ def test_output_that_cannot_be_written():
 
 
 def test_help_and_version():
-    for option in "--help", "--version":
+    for option in "--help", "-h", "--version":
         result = run(option)
         expect((result.returncode, result.stderr), (0, ""))
         assert "wtcache-top" in result.stdout, result.stdout
@@ -578,8 +719,8 @@ def test_completion():
     for name in "x.svg", "x.png":
         with open(os.path.join(folder, name), "w"):
             pass
-    expect(offered("--"), ["--curve=", "--help", "--json", "--once",
-                           "--rates", "--version"])
+    expect(offered("--"), ["--curve=", "--help", "--interval=", "--json",
+                           "--once", "--rates", "--version"])
     expect(offered("--o"), ["--once"])
     expect(offered(os.path.basename(path)[:5]), [os.path.basename(path)])
     expect(offered("--curve", "x"), ["x.svg"])
@@ -715,6 +856,18 @@ def test_view_in_brief():
         t.wait_for(lambda lines: "disk14" not in "\n".join(lines), "all")
 
 
+def test_view_helps():
+    path = fresh(Export("disk"))
+    with in_terminal(path) as t:
+        t.wait_for_text("all on the backend")
+        for key in "h", "?":
+            t.press(key)
+            t.wait_for_text("a line for each export, or a block")
+            t.press(key)
+            t.wait_for(lambda lines: "a line for each" not in "\n".join(lines)
+                       and "disk  0 clients" in "\n".join(lines), "the view")
+
+
 def test_view_in_colour():
     path = fresh(Export("clean"), Export("held", dirty_bytes=MIB),
                  Export("full", refusing=1, error="ENOSPC"))
@@ -792,8 +945,25 @@ def test_of_a_server():
             server.control("unfault all")
             h.flush()
             t.wait_for_text("all on the backend")
+            server.stop()
+            t.wait_for_text("the server ended at ")
+            t.wait_for_text(", with all on the backend")
             t.press("q")
             expect(t.wait_for_end(), 0)
+
+
+def test_of_a_server_that_loses_data():
+    tap.require(os.path.exists(TOP), "wtcache-top is not built")
+    path = os.path.join(os.path.dirname(fresh()), "server.prom")
+    with wt.Server({"wtcache-size": "16M", "wtcache-stats": path,
+                    "wtcache-drain": "100ms"}) as server:
+        h = server.connect("disk")
+        h.pwrite(bytes(65536), 0)
+        server.control("fault full op=write errno=ENOSPC")
+        server.stop()
+        found = as_json(path)[0]
+        expect((found["ended"], found["lost_bytes"]), (True, 65536))
+        assert "LOST 64 KiB" in once(path), once(path)
 
 
 def clean_up(_failed):

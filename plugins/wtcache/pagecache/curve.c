@@ -708,6 +708,9 @@ curve_estimate (struct curve *c, uint64_t reads, uint64_t now,
     misses = mark.misses[i] - c->before.misses[i];
     estimate->miss_ratio[i] =
         estimate->reads > 0 ? at_most_1 (misses / estimate->reads) : 0;
+    /* A larger cache never misses more; a sample may say so, by chance. */
+    if (i > 0 && estimate->miss_ratio[i] > estimate->miss_ratio[i - 1])
+      estimate->miss_ratio[i] = estimate->miss_ratio[i - 1];
   }
   word_lock_drop (&c->lock);
 }

@@ -617,6 +617,28 @@ put_curve (FILE *f)
            (unsigned long long) counts.dropped);
 }
 
+/* Main thread, once the others have ended. */
+static bool has_ended;
+static uint64_t lost_bytes;
+
+void
+metrics_end (uint64_t lost)
+{
+  has_ended = true;
+  lost_bytes = lost;
+}
+
+static void
+put_end (FILE *f)
+{
+  put_head (f, "ended", "gauge", "1 in the last file of a server.");
+  fprintf (f, "wtcache_ended %d\n", has_ended);
+  put_head (f, "lost_bytes", "gauge",
+            "Acknowledged bytes that the server could not make durable "
+            "before its end.");
+  fprintf (f, "wtcache_lost_bytes %llu\n", (unsigned long long) lost_bytes);
+}
+
 static void
 put_settings (FILE *f)
 {
@@ -653,6 +675,7 @@ put_all (FILE *f, const struct sample *first)
   put_memory (f);
   put_curve (f);
   put_settings (f);
+  put_end (f);
   return fflush (f) == 0 && !ferror (f) ? 0 : ENOMEM;
 }
 

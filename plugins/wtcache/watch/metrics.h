@@ -6,6 +6,12 @@
 #define WTCACHE_METRICS_H
 
 #include <stddef.h>
+#include <stdint.h>
+
+/* From now on the metrics say that the server has ended; so many bytes that
+ * were acknowledged are lost.
+ */
+extern void metrics_end (uint64_t lost);
 
 /* All metrics of all exports as text, which the caller frees.  0 or ENOMEM. */
 extern int metrics_text (char **text, size_t *len);
