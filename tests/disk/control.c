@@ -13,6 +13,10 @@
  *   latency op=OP TIME
  *   serve N
  *   size [export=E] SIZE     what a new connection will find
+ *   offer KEY=VALUE...       what the next connections can do, as parameters
+ *   copy [export=E] [volatile=0|1] FILE     the image as it is now
+ *   probe op=OP              waits as a request does, unless at a gate
+ *   die keep=0|1             ends the process, having made all durable or not
  *   stats | stats-reset | sync | crash
  *
  * OP is read, write, zero, trim, flush, extents or any.  A connection has a
@@ -42,6 +46,7 @@
 #include "fault.h"
 #include "image.h"
 #include "log.h"
+#include "options.h"
 #include "parse.h"
 
 #define MAX_WORDS  32
@@ -336,6 +341,66 @@ do_sync (struct command *c)
 }
 
 static void
+do_offer (struct command *c)
+{
+  for (size_t i = 1; i < c->nr_words; i++) {
+    char *value = strchr (c->words[i], '=');
+
+    if (value)
+      *value++ = '\0';
+    if (value == NULL || offer_set (c->words[i], value) == -1) {
+      answer (c, "error bad word: %s", c->words[i]);
+      return;
+    }
+  }
+  answer (c, "ok");
+}
+
+static void
+do_copy (struct command *c)
+{
+  const struct export *export = &exports[0];
+  bool volatiles = false;
+
+  for (size_t i = 1; i + 1 < c->nr_words; i++)
+    if (strncmp (c->words[i], "export=", 7) == 0)
+      export = find_export (c->words[i] + 7);
+    else
+      volatiles = strcmp (c->words[i], "volatile=1") == 0;
+  if (export == NULL)
+    answer (c, "error no such export");
+  else
+    answer_errno (
+        c, image_copy (export->image, c->words[c->nr_words - 1], volatiles));
+}
+
+static void
+do_probe (struct command *c)
+{
+  enum op op;
+
+  if (strncmp (c->words[1], "op=", 3) != 0 ||
+      parse_op (c->words[1] + 3, &op) == -1 || op == OP_ANY) {
+    answer (c, "error probe needs op=OP");
+    return;
+  }
+  serve_as (op);
+  answer (c, "ok");
+}
+
+/* No request acts once its image is frozen, and none is answered after that:
+ * what was acknowledged is kept.
+ */
+static void
+do_die (struct command *c)
+{
+  if (strcmp (c->words[1], "keep=1") == 0)
+    for (size_t i = 0; i < nr_exports; i++)
+      image_freeze (exports[i].image);
+  _exit (EXIT_SUCCESS);
+}
+
+static void
 do_crash (struct command *c)
 {
   log_crash ();
@@ -358,6 +423,10 @@ static const struct {
   { "latency", 2, 2, do_latency },
   { "serve", 1, 1, do_serve },
   { "size", 1, 2, do_size },
+  { "offer", 1, MAX_WORDS, do_offer },
+  { "copy", 1, 3, do_copy },
+  { "probe", 1, 1, do_probe },
+  { "die", 1, 1, do_die },
   { "stats", 0, 0, do_stats },
   { "stats-reset", 0, 0, do_stats_reset },
   { "sync", 0, 0, do_sync },

@@ -28,7 +28,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <time.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -49,7 +48,8 @@ static size_t nr_exports;
 struct handle {
   struct export *export;
   unsigned connection;
-  uint64_t size; /* when it was opened */
+  uint64_t size;      /* when it was opened */
+  struct offer offer; /* likewise */
 };
 
 static int
@@ -72,7 +72,7 @@ add_export (const char *name, const char *path)
     return -1;
   }
   exports = p;
-  export.image = image_open (path, options.size, options.is_readonly);
+  export.image = image_open (path, options.size, options.offer.is_readonly);
   if (export.image == NULL) {
     nbdkit_error ("%s: %m", path ? path : "memory");
     free ((char *) export.name);
@@ -212,6 +212,7 @@ disk_open (int readonly)
   }
   h->export = export;
   h->size = image_size (export->image);
+  h->offer = offer_now ();
   h->connection =
       atomic_fetch_add_explicit (&connections, 1, memory_order_relaxed) + 1;
   log_connection (true);
@@ -255,18 +256,20 @@ disk_block_size (void *handle, uint32_t *minimum, uint32_t *preferred,
 #define ADVERTISE(callback, value)                                             \
   static int callback (void *handle)                                           \
   {                                                                            \
-    (void) handle;                                                             \
+    const struct handle *h = handle;                                           \
+                                                                               \
+    (void) h;                                                                  \
     return value;                                                              \
   }
 
-ADVERTISE (disk_can_write, !options.is_readonly)
-ADVERTISE (disk_can_flush, options.can_flush)
-ADVERTISE (disk_can_fua, options.can_fua)
-ADVERTISE (disk_can_zero, options.can_zero)
-ADVERTISE (disk_can_fast_zero, options.can_fast_zero)
-ADVERTISE (disk_can_trim, options.can_trim)
+ADVERTISE (disk_can_write, !h->offer.is_readonly)
+ADVERTISE (disk_can_flush, h->offer.can_flush)
+ADVERTISE (disk_can_fua, h->offer.can_fua)
+ADVERTISE (disk_can_zero, h->offer.can_zero)
+ADVERTISE (disk_can_fast_zero, h->offer.can_fast_zero)
+ADVERTISE (disk_can_trim, h->offer.can_trim)
 ADVERTISE (disk_can_extents, options.can_extents)
-ADVERTISE (disk_can_multi_conn, options.can_multi_conn)
+ADVERTISE (disk_can_multi_conn, h->offer.can_multi_conn)
 ADVERTISE (disk_is_rotational, options.is_rotational)
 
 /* Requests. */
@@ -277,22 +280,6 @@ union payload {
   const void *write;
   struct nbdkit_extents *extents;
 };
-
-/* Not nbdkit_nanosleep, which ends early when the server is told to stop: a
- * disk does not.
- */
-static void
-sleep_ns (uint64_t ns)
-{
-  struct timespec ts = {
-    .tv_sec = ns / 1000000000,
-    .tv_nsec = ns % 1000000000,
-  };
-
-  if (ns > 0)
-    while (clock_nanosleep (CLOCK_MONOTONIC, 0, &ts, &ts) == EINTR)
-      ;
-}
 
 static uint64_t
 latency_of (const struct request *request)
@@ -335,28 +322,40 @@ writes (const struct request *request)
          request->op == OP_TRIM;
 }
 
+static uint64_t
+extents_length (uint64_t length)
+{
+  return options.extents_max && length > options.extents_max
+             ? options.extents_max
+             : length;
+}
+
 /* Acts on the first LENGTH bytes of the request's range. */
 static int
-act (const struct request *request, union payload payload, uint64_t length,
-     bool durable, uint64_t began)
+act (const struct handle *h, const struct request *request,
+     union payload payload, uint64_t length, bool durable, uint64_t began)
 {
   struct image *image = request->export->image;
+  const unsigned writer = request->connection;
 
   switch (request->op) {
   case OP_READ:
     return image_read (image, payload.read, length, request->offset);
   case OP_WRITE:
-    return image_write (image, payload.write, length, request->offset, durable);
+    return image_write (image, payload.write, length, request->offset, writer,
+                        durable);
   case OP_ZERO:
-    return image_zero (image, length, request->offset, durable);
+    return image_zero (image, length, request->offset, writer, durable);
   case OP_TRIM:
     if (options.trim_keeps)
       return 0;
-    return image_zero (image, length, request->offset, durable);
+    return image_zero (image, length, request->offset, writer, durable);
   case OP_FLUSH:
-    return image_flush (image, began);
+    return image_flush (image, began,
+                        options.flushes_own && !h->offer.can_multi_conn ? writer
+                                                                        : 0);
   case OP_EXTENTS:
-    return image_extents (image, length, request->offset,
+    return image_extents (image, extents_length (length), request->offset,
                           options.block_min > 512 ? options.block_min : 512,
                           add_extent, payload.extents);
   case NR_OPS:
@@ -367,22 +366,22 @@ act (const struct request *request, union payload payload, uint64_t length,
 
 /* Acts or fails as the faults in force say. */
 static int
-act_or_fail (const struct request *request, union payload payload,
-             uint64_t began)
+act_or_fail (const struct handle *h, const struct request *request,
+             union payload payload, uint64_t began)
 {
   /* A disk that can do neither keeps whatever it takes. */
-  const bool keeps = options.can_fua == NBDKIT_FUA_NONE && !options.can_flush;
+  const bool keeps = h->offer.can_fua == NBDKIT_FUA_NONE && !h->offer.can_flush;
   const bool durable = request->fua || keeps;
   uint64_t partial = 0;
   int err = fault_hit (request, &partial);
 
   if (err == 0)
-    err = act (request, payload, request->length, durable, began);
+    err = act (h, request, payload, request->length, durable, began);
   else if (partial > 0 && writes (request)) {
     if (partial > request->length)
       partial = request->length;
     log_partial (request, partial);
-    act (request, payload, partial, keeps, began);
+    act (h, request, payload, partial, keeps, began);
   }
   if (err && options.forgets && (request->op == OP_FLUSH || request->fua)) {
     image_forget (request->export->image);
@@ -414,7 +413,7 @@ run (const struct handle *h, struct request *request, union payload payload)
     gate_pass (request, false);
     serve_begin ();
     sleep_ns (latency_of (request));
-    err = act_or_fail (request, payload, began);
+    err = act_or_fail (h, request, payload, began);
     serve_end ();
     gate_pass (request, true);
     if (writes (request))

@@ -22,6 +22,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "fault.h"
 
@@ -369,6 +370,30 @@ serve_end (void)
   serving--;
   pthread_cond_signal (&place);
   pthread_mutex_unlock (&lock);
+}
+
+/* Not nbdkit_nanosleep, which ends early when the server is told to stop: a
+ * disk does not.
+ */
+void
+sleep_ns (uint64_t ns)
+{
+  struct timespec ts = {
+    .tv_sec = ns / 1000000000,
+    .tv_nsec = ns % 1000000000,
+  };
+
+  if (ns > 0)
+    while (clock_nanosleep (CLOCK_MONOTONIC, 0, &ts, &ts) == EINTR)
+      ;
+}
+
+void
+serve_as (enum op op)
+{
+  serve_begin ();
+  sleep_ns (latency_get (op));
+  serve_end ();
 }
 
 unsigned

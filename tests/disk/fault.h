@@ -49,6 +49,9 @@ extern void serve_reset_max_seen (void);
 extern void gate_pass (const struct request *request, bool after);
 extern void serve_begin (void);
 extern void serve_end (void);
+extern void sleep_ns (uint64_t ns);
+/* Takes a place, waits for the latency of OP, and gives the place back. */
+extern void serve_as (enum op op);
 
 /* Returns the errno with which the request has to fail, or 0. */
 extern int fault_hit (const struct request *request, uint64_t *partial);

@@ -29,6 +29,7 @@
 #endif
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,9 +49,10 @@
 
 struct chunk {
   uint64_t number;
-  unsigned count;               /* blocks that are not DURABLE */
-  uint64_t ended[CHUNK_BLOCKS]; /* DURABLE, NOT_ENDED or a time */
-  uint8_t *data;                /* null: the blocks here are zeroes */
+  unsigned count;                /* blocks that are not DURABLE */
+  uint64_t ended[CHUNK_BLOCKS];  /* DURABLE, NOT_ENDED or a time */
+  unsigned writer[CHUNK_BLOCKS]; /* the last one */
+  uint8_t *data;                 /* null: the blocks here are zeroes */
 };
 
 struct image {
@@ -152,8 +154,9 @@ drop_if_empty (struct image *image, struct chunk *chunk)
 }
 
 static void
-mark_written (struct chunk *chunk, unsigned block)
+mark_written (struct chunk *chunk, unsigned block, unsigned writer)
 {
+  chunk->writer[block] = writer;
   if (chunk->ended[block] == DURABLE) {
     chunk->ended[block] = NOT_ENDED;
     chunk->count++;
@@ -239,7 +242,7 @@ fill_block (const struct image *image, struct chunk *chunk, unsigned block)
 
 static int
 write_piece (struct image *image, const uint8_t *buf, uint64_t length,
-             uint64_t offset)
+             uint64_t offset, unsigned writer)
 {
   const uint64_t at = offset % CHUNK_SIZE;
   const unsigned first = at / BLOCK_SIZE;
@@ -261,7 +264,7 @@ write_piece (struct image *image, const uint8_t *buf, uint64_t length,
   if (!err) {
     memcpy (chunk->data + at, buf, length);
     for (unsigned b = first; b <= last; b++)
-      mark_written (chunk, b);
+      mark_written (chunk, b, writer);
   }
   drop_if_empty (image, chunk);
   return err;
@@ -269,7 +272,8 @@ write_piece (struct image *image, const uint8_t *buf, uint64_t length,
 
 /* Whole blocks, or up to the end of the image. */
 static int
-zero_piece (struct image *image, uint64_t length, uint64_t offset)
+zero_piece (struct image *image, uint64_t length, uint64_t offset,
+            unsigned writer)
 {
   const uint64_t at = offset % CHUNK_SIZE;
   const unsigned first = at / BLOCK_SIZE;
@@ -279,7 +283,7 @@ zero_piece (struct image *image, uint64_t length, uint64_t offset)
   if (chunk == NULL)
     return ENOMEM;
   for (unsigned b = first; b <= last; b++)
-    mark_written (chunk, b);
+    mark_written (chunk, b, writer);
   if (length == CHUNK_SIZE) {
     free (chunk->data);
     chunk->data = NULL;
@@ -312,18 +316,20 @@ persist_run (const struct image *image, struct chunk *chunk, unsigned first,
 }
 
 /* Makes durable the blocks from FIRST to LAST - 1 of which a write had ended
- * before the time BEGAN.  The chunk may be empty afterwards.
+ * before the time BEGAN, and, unless that is 0, that WRITER wrote last.  The
+ * chunk may be empty afterwards.
  */
 static int
 persist_chunk (const struct image *image, struct chunk *chunk, unsigned first,
-               unsigned last, uint64_t began)
+               unsigned last, uint64_t began, unsigned writer)
 {
   for (unsigned b = first; b < last; b++) {
     unsigned end = b;
     int err;
 
     while (end < last && chunk->ended[end] != DURABLE &&
-           chunk->ended[end] <= began)
+           chunk->ended[end] <= began &&
+           (writer == 0 || chunk->writer[end] == writer))
       end++;
     if (end > b) {
       err = persist_run (image, chunk, b, end);
@@ -346,7 +352,7 @@ persist_piece (struct image *image, uint64_t length, uint64_t offset)
   if (chunk == NULL)
     return 0;
   err = persist_chunk (image, chunk, at / BLOCK_SIZE,
-                       (at + length - 1) / BLOCK_SIZE + 1, NOT_ENDED);
+                       (at + length - 1) / BLOCK_SIZE + 1, NOT_ENDED, 0);
   drop_if_empty (image, chunk);
   return err;
 }
@@ -468,7 +474,7 @@ image_read (struct image *image, void *buf, uint64_t length, uint64_t offset)
  */
 int
 image_write (struct image *image, const void *buf, uint64_t length,
-             uint64_t offset, bool durable)
+             uint64_t offset, unsigned writer, bool durable)
 {
   const uint8_t *p = buf;
   int err = 0;
@@ -477,7 +483,8 @@ image_write (struct image *image, const void *buf, uint64_t length,
     uint64_t n = piece_of (length, offset);
 
     pthread_mutex_lock (&image->lock);
-    err = offset + n > image->size ? EIO : write_piece (image, p, n, offset);
+    err = offset + n > image->size ? EIO
+                                   : write_piece (image, p, n, offset, writer);
     if (!err && durable)
       err = persist_piece (image, n, offset);
     pthread_mutex_unlock (&image->lock);
@@ -503,8 +510,8 @@ untouched (const struct image *image, uint64_t length, uint64_t offset)
 
 /* Zeroes a beginning of the range and tells how long it is. */
 static int
-zero_some (struct image *image, uint64_t length, uint64_t offset, bool durable,
-           uint64_t *done)
+zero_some (struct image *image, uint64_t length, uint64_t offset,
+           unsigned writer, bool durable, uint64_t *done)
 {
   static const uint8_t zeroes[BLOCK_SIZE];
   uint64_t n;
@@ -522,9 +529,9 @@ zero_some (struct image *image, uint64_t length, uint64_t offset, bool durable,
   else if (n >= BLOCK_SIZE && offset + n != image->size)
     n -= n % BLOCK_SIZE;
   if (offset % BLOCK_SIZE || (n < BLOCK_SIZE && offset + n != image->size))
-    err = write_piece (image, zeroes, n, offset);
+    err = write_piece (image, zeroes, n, offset, writer);
   else
-    err = zero_piece (image, n, offset);
+    err = zero_piece (image, n, offset, writer);
   if (!err && durable)
     err = persist_piece (image, n, offset);
   *done = n;
@@ -532,7 +539,8 @@ zero_some (struct image *image, uint64_t length, uint64_t offset, bool durable,
 }
 
 int
-image_zero (struct image *image, uint64_t length, uint64_t offset, bool durable)
+image_zero (struct image *image, uint64_t length, uint64_t offset,
+            unsigned writer, bool durable)
 {
   int err = 0;
 
@@ -540,7 +548,7 @@ image_zero (struct image *image, uint64_t length, uint64_t offset, bool durable)
     uint64_t n = 0;
 
     pthread_mutex_lock (&image->lock);
-    err = zero_some (image, length, offset, durable, &n);
+    err = zero_some (image, length, offset, writer, durable, &n);
     pthread_mutex_unlock (&image->lock);
     offset += n;
     length -= n;
@@ -589,25 +597,76 @@ image_flush_begin (struct image *image)
   return began;
 }
 
-int
-image_flush (struct image *image, uint64_t began)
+/* Called with the lock held. */
+static int
+persist (struct image *image, uint64_t began, unsigned writer)
 {
   size_t i, kept = 0;
   int err = 0;
 
-  pthread_mutex_lock (&image->lock);
   for (i = 0; i < image->nr_chunks; i++) {
     struct chunk *chunk = image->chunks[i];
 
     if (!err)
-      err = persist_chunk (image, chunk, 0, CHUNK_BLOCKS, began);
+      err = persist_chunk (image, chunk, 0, CHUNK_BLOCKS, began, writer);
     if (chunk->count > 0)
       image->chunks[kept++] = chunk;
     else
       free_chunk (chunk);
   }
   image->nr_chunks = kept;
+  return err;
+}
+
+int
+image_flush (struct image *image, uint64_t began, unsigned writer)
+{
+  int err;
+
+  pthread_mutex_lock (&image->lock);
+  err = persist (image, began, writer);
   pthread_mutex_unlock (&image->lock);
+  return err;
+}
+
+int
+image_freeze (struct image *image)
+{
+  pthread_mutex_lock (&image->lock); /* for good */
+  return persist (image, NOT_ENDED, 0);
+}
+
+/* Called with the lock held. */
+static int
+copy_to (struct image *image, int fd, bool volatiles)
+{
+  uint8_t *buf = malloc (CHUNK_SIZE);
+  uint64_t offset, n;
+  int err = buf ? 0 : ENOMEM;
+
+  for (offset = 0; offset < image->size && !err; offset += n) {
+    n = piece_of (image->size - offset, offset);
+    err = volatiles ? read_piece (image, buf, n, offset)
+                    : durable_read (image->fd, buf, n, offset);
+    if (!err)
+      err = durable_write (fd, buf, n, offset);
+  }
+  free (buf);
+  return err;
+}
+
+int
+image_copy (struct image *image, const char *path, bool volatiles)
+{
+  const int fd = open (path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  int err;
+
+  if (fd == -1)
+    return errno;
+  pthread_mutex_lock (&image->lock);
+  err = copy_to (image, fd, volatiles);
+  pthread_mutex_unlock (&image->lock);
+  close (fd);
   return err;
 }
 

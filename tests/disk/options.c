@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #endif
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,16 +21,21 @@
 #include "parse.h"
 
 struct options options = {
+  .offer = {
+    .can_fua = NBDKIT_FUA_NATIVE,
+    .can_flush = true,
+    .can_zero = true,
+    .can_fast_zero = true,
+    .can_trim = true,
+    .can_multi_conn = true,
+  },
   .size = -1,
-  .can_fua = NBDKIT_FUA_NATIVE,
   .model = NBDKIT_THREAD_MODEL_PARALLEL,
-  .can_flush = true,
-  .can_zero = true,
-  .can_fast_zero = true,
-  .can_trim = true,
   .can_extents = true,
-  .can_multi_conn = true,
 };
+
+/* Guards options.offer, which changes while the disk runs. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 struct choice {
   const char *name;
@@ -54,15 +60,22 @@ static const struct choice model_choices[] = {
 static const struct {
   const char *key;
   bool *value;
+} offers[] = {
+  { "flush", &options.offer.can_flush },
+  { "zero", &options.offer.can_zero },
+  { "fast-zero", &options.offer.can_fast_zero },
+  { "trim", &options.offer.can_trim },
+  { "multi-conn", &options.offer.can_multi_conn },
+  { "readonly", &options.offer.is_readonly },
+};
+
+static const struct {
+  const char *key;
+  bool *value;
 } bools[] = {
-  { "flush", &options.can_flush },
-  { "zero", &options.can_zero },
-  { "fast-zero", &options.can_fast_zero },
-  { "trim", &options.can_trim },
   { "extents", &options.can_extents },
-  { "multi-conn", &options.can_multi_conn },
   { "rotational", &options.is_rotational },
-  { "readonly", &options.is_readonly },
+  { "flush-own", &options.flushes_own },
   { "forget", &options.forgets },
   { "trim-keeps", &options.trim_keeps },
   { "log-data", &options.log_data },
@@ -84,6 +97,7 @@ static const struct {
   { "block-min", &options.block_min },
   { "block-preferred", &options.block_preferred },
   { "block-max", &options.block_max },
+  { "extents-max", &options.extents_max },
 };
 
 static const struct {
@@ -118,17 +132,56 @@ set_string (char **result, char *value)
   return value ? 0 : -1;
 }
 
+static int
+set_bool (bool *result, const char *value)
+{
+  const int r = nbdkit_parse_bool (value);
+
+  *result = r == 1;
+  return r == -1 ? -1 : 0;
+}
+
+/* Called with the lock held.  1: it is none of the keys of an offer. */
+static int
+set_offer (const char *key, const char *value)
+{
+  for (size_t i = 0; i < NR (offers); i++)
+    if (strcmp (key, offers[i].key) == 0)
+      return set_bool (offers[i].value, value);
+  if (strcmp (key, "fua") == 0)
+    return set_choice (key, value, fua_choices, &options.offer.can_fua);
+  return 1;
+}
+
+int
+offer_set (const char *key, const char *value)
+{
+  int r;
+
+  pthread_mutex_lock (&lock);
+  r = set_offer (key, value);
+  pthread_mutex_unlock (&lock);
+  return r == 0 ? 0 : -1;
+}
+
+struct offer
+offer_now (void)
+{
+  struct offer offer;
+
+  pthread_mutex_lock (&lock);
+  offer = options.offer;
+  pthread_mutex_unlock (&lock);
+  return offer;
+}
+
 /* Looks KEY up in the tables.  Returns 1 if it is in none. */
 static int
 config_from_tables (const char *key, const char *value)
 {
   for (size_t i = 0; i < NR (bools); i++)
-    if (strcmp (key, bools[i].key) == 0) {
-      int r = nbdkit_parse_bool (value);
-
-      *bools[i].value = r == 1;
-      return r == -1 ? -1 : 0;
-    }
+    if (strcmp (key, bools[i].key) == 0)
+      return set_bool (bools[i].value, value);
   for (size_t i = 0; i < NR (paths); i++)
     if (strcmp (key, paths[i].key) == 0)
       return set_string (paths[i].value, nbdkit_absolute_path (value));
@@ -165,6 +218,8 @@ options_config (const char *key, const char *value)
   unsigned n;
   int r = config_from_tables (key, value);
 
+  if (r == 1)
+    r = set_offer (key, value);
   if (r != 1)
     return r;
   if (strcmp (key, "size") == 0) {
@@ -173,8 +228,6 @@ options_config (const char *key, const char *value)
   }
   if (strcmp (key, "exports") == 0)
     return set_string (&options.export_list, strdup (value));
-  if (strcmp (key, "fua") == 0)
-    return set_choice (key, value, fua_choices, &options.can_fua);
   if (strcmp (key, "thread-model") == 0)
     return set_choice (key, value, model_choices, &options.model);
   if (strcmp (key, "serve") == 0) {

@@ -8,17 +8,31 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What a connection can do. */
+struct offer {
+  int can_fua; /* as nbdkit's constant */
+  bool can_flush, can_zero, can_fast_zero, can_trim, can_multi_conn;
+  bool is_readonly;
+};
+
 struct options {
-  int64_t size; /* -1: that of the durable image */
+  struct offer offer; /* at the start, see offer_now */
+  int64_t size;       /* -1: that of the durable image */
   char *durable_path, *log_path, *control_path, *export_list; /* or null */
-  int can_fua, model; /* as nbdkit's constants */
-  bool can_flush, can_zero, can_fast_zero, can_trim, can_extents;
-  bool can_multi_conn, is_rotational, is_readonly;
-  bool forgets, trim_keeps, log_data;
+  int model;                                                  /* nbdkit's */
+  bool can_extents, is_rotational;
+  bool forgets, trim_keeps, log_data, flushes_own;
+  uint64_t extents_max; /* bytes that an answer covers; 0: all */
   uint64_t block_min, block_preferred, block_max; /* 0: not given */
 };
 
 extern struct options options;
+
+/* What the next connections get, and how it changes while the disk runs: KEY
+ * and VALUE are those of the parameters.  -1: there is no such word.
+ */
+extern struct offer offer_now (void);
+extern int offer_set (const char *key, const char *value);
 
 extern int options_config (const char *key, const char *value);
 extern int options_complete (void);
@@ -37,6 +51,10 @@ extern void options_free (void);
   "thread-model=MODEL  parallel, serialize-requests, ...\n"                    \
   "flush, zero, fast-zero, trim, extents, multi-conn=yes|no (yes)\n"           \
   "rotational, readonly, trim-keeps=yes|no (no)\n"                             \
+  "flush-own=yes|no    Without multi-conn a flush covers what was written "    \
+  "by\n"                                                                       \
+  "                    its own connection only (no).\n"                        \
+  "extents-max=SIZE    Bytes that one answer to block status covers.\n"        \
   "forget=yes|no       Failed flush or FUA loses what is not durable (no).\n"  \
   "block-min, block-preferred, block-max=SIZE"
 

@@ -686,6 +686,106 @@ def test_client_cut_off():
         wt.wait_until(lambda: volatile(h, 0, 512) == [1], "it is written")
 
 
+# Connections that differ, and a disk that dies.
+
+def test_offer_is_for_the_next_connection():
+    with disk() as server:
+        a = server.connect()
+        server.control("offer fua=none flush=no zero=no trim=no "
+                       "multi-conn=no readonly=yes")
+        b = server.connect()
+        server.control("offer readonly=no")
+        c = server.connect()
+        expect([h.can_fua() for h in (a, b, c)], [True, False, False])
+        expect([h.can_flush() for h in (a, b, c)], [True, False, False])
+        expect([h.can_zero() for h in (a, b, c)], [True, False, True])
+        expect([h.can_trim() for h in (a, b, c)], [True, False, False])
+        expect([h.can_multi_conn() for h in (a, b, c)], [True, False, False])
+        expect([h.is_read_only() for h in (a, b, c)], [False, True, False])
+        # Without FUA and flush what is written is durable.
+        put(c, 0, 512, 1)
+        put(a, 512, 512, 2)
+        expect(durable(server, 0, 1024), [1, 0])
+
+
+def test_offer_of_nothing_known():
+    with disk() as server:
+        for words in ("size=1M", "flush", "fua=sometimes"):
+            try:
+                server.control("offer " + words)
+            except AssertionError as e:
+                assert "bad word" in str(e), e
+            else:
+                raise AssertionError("offer %s was taken" % words)
+
+
+def test_flush_of_its_own():
+    with disk(flush_own="yes", multi_conn="no") as server:
+        a, b = server.connect(), server.connect()
+        put(a, 0, 1024, 1)
+        put(b, 512, 1024, 2)
+        b.flush()
+        expect(durable(server, 0, 2048), [0, 2, 2, 0])
+        a.flush()
+        expect(durable(server, 0, 2048), [1, 2, 2, 0])
+
+
+def test_flush_of_its_own_with_multi_conn():
+    with disk(flush_own="yes") as server:
+        a, b = server.connect(), server.connect()
+        put(a, 0, 512, 1)
+        b.flush()
+        expect(durable(server, 0, 512), [1])
+
+
+def test_extents_max():
+    with disk(extents_max=700) as server:
+        found = []
+        server.connect().block_status(
+            4096, 100, lambda _context, offset, entries, _err:
+            found.append((offset, entries[0::2])) or 0)
+        expect(found, [(100, [700])])
+
+
+def test_copy():
+    with disk(exports="a,b", size=1 * M + 512) as server:
+        h = server.connect("b")
+        put(h, 512, 1024, 1, wt.FUA)
+        put(h, 512, 512, 2)
+        for words, wanted in (("", [0, 1, 1]), ("volatile=1", [0, 2, 1])):
+            server.control("copy export=b %s %s" % (words, server.path("c")))
+            with open(server.path("c"), "rb") as f:
+                data = f.read()
+            expect(len(data), M + 512)
+            expect(wt.versions(data[:1536], 0), wanted)
+
+
+def test_probe_takes_a_place():
+    with disk() as server:
+        h = server.connect()
+        server.control("gate g op=write")
+        write = wt.background(h.pwrite, bytes(512), 0)
+        server.control("gated g")
+        server.control("stats-reset")
+        server.control("probe op=write")    # not at the gate
+        expect(server.stats()["max_serving"], 1)
+        server.control("open g")
+        write.result()
+
+
+def test_die():
+    for keep, wanted in ((0, [1, 0]), (1, [1, 2])):
+        with disk() as server:
+            h = server.connect()
+            put(h, 0, 512, 1, wt.FUA)
+            put(h, 512, 512, 2)
+            server.control("die keep=%d" % keep, ends=True)
+            server.wait()
+            expect(durable(server, 0, 1024), wanted)
+            server.start()
+            expect(volatile(server.connect(), 0, 1024), wanted)
+
+
 def test_server_killed():
     with disk() as server:
         h = server.connect()
