@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "client.h"
 
@@ -98,6 +100,23 @@ client_cut_off (struct connection *c)
   return client_dial (c);
 }
 
+bool
+client_knock (struct run *run, const char *words, size_t length)
+{
+  struct sockaddr_un address = { .sun_family = AF_UNIX };
+  const int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  char greeting[18];
+  bool good;
+
+  strcpy (address.sun_path, run->server.socket);
+  good = fd != -1 &&
+         connect (fd, (struct sockaddr *) &address, sizeof address) == 0 &&
+         recv (fd, greeting, sizeof greeting, MSG_WAITALL) == sizeof greeting &&
+         send (fd, words, length, MSG_NOSIGNAL) == (ssize_t) length;
+  close (fd);
+  return good || run_fail (run, "knocking: %s", strerror (errno));
+}
+
 /* Operations. */
 
 struct request {
@@ -117,26 +136,29 @@ ended (struct request *request, int error)
 {
   struct run *run = request->connection->run;
   struct op *op = request->op;
+  struct history *h = request->connection->history;
   const bool fast = op->flags & LIBNBD_CMD_FLAG_FAST_ZERO;
 
   if (error && run->killed)
     return;
   run->progress = now ();
   if (error == 0) {
-    history_end (&run->history, op, DONE, 0);
-    if (op->kind == READ && !history_values (&run->history, op, request->buf))
-      run_fail (
-          run, "read %" PRIu64 "+%" PRIu64 " [%" PRIu64 "..%" PRIu64 "]: %s",
-          op->offset, op->length, op->start, op->end, run->history.complaint);
+    history_end (h, op, DONE, 0);
+    if (op->kind == READ && !history_values (h, op, request->buf))
+      run_fail (run,
+                "read %" PRIu64 "+%" PRIu64 " [%" PRIu64 "..%" PRIu64 "]: %s",
+                op->offset, op->length, op->start, op->end, h->complaint);
   }
   else if (fast && (error == ENOTSUP || error == EOPNOTSUPP))
-    history_end (&run->history, op, REFUSED, error);
+    history_end (h, op, REFUSED, error);
   else {
-    history_end (&run->history, op, FAILED, error);
-    if (!may_fail (run, error))
+    history_end (h, op, FAILED, error);
+    if (run->judge == NULL && !may_fail (run, error))
       run_fail (run, "%s %" PRIu64 "+%" PRIu64 ": %s", kind_names[op->kind],
                 op->offset, op->length, strerror (error));
   }
+  if (run->judge)
+    run->judge (request->connection, op, error);
 }
 
 static int
@@ -164,7 +186,7 @@ extents (void *opaque, const char *context, uint64_t offset, uint32_t *entries,
          size_t nr_entries, int *error)
 {
   struct request *request = opaque;
-  struct history *h = &request->connection->run->history;
+  struct history *h = request->connection->history;
 
   (void) error;
   if (strcmp (context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0)
@@ -223,7 +245,7 @@ client_start (struct connection *c, enum kind kind, uint64_t offset,
       abort ();
     memset (request->buf, 0x5a, length);
   }
-  request->op = history_start (&run->history, kind, c->number, offset, length);
+  request->op = history_start (c->history, kind, c->number, offset, length);
   request->op->flags = flags;
   request->op->fua = flags & LIBNBD_CMD_FLAG_FUA;
   ++c->in_flight;

@@ -17,6 +17,7 @@
 
 struct connection {
   struct run *run;
+  struct history *history;
   unsigned number;
   struct nbd_handle *nbd;
   struct rng rng;
@@ -29,7 +30,9 @@ struct run {
   struct history history;
   struct connection *connections;
   unsigned nr_connections;
-  bool faults;     /* requests may fail */
+  bool faults; /* requests may fail */
+  /* If not null: called for each request that ends, and judges its error. */
+  void (*judge) (struct connection *c, struct op *op, int error);
   double progress; /* when something ended last */
   bool killed;     /* what is in flight ends no more */
   bool failed;
@@ -46,6 +49,8 @@ extern bool client_dial (struct connection *c);
 extern bool client_hang_up (struct connection *c);
 /* Without a word, and without looking at the replies; dials again. */
 extern bool client_cut_off (struct connection *c);
+/* Connects and says LENGTH bytes, too few or wrong ones, then goes away. */
+extern bool client_knock (struct run *run, const char *words, size_t length);
 extern bool client_start (struct connection *c, enum kind kind, uint64_t offset,
                           uint64_t length, uint32_t flags);
 /* A kind by its weight; what the server cannot do becomes a read. */

@@ -147,6 +147,7 @@ history_free (struct history *h)
   free (h->writes);
   free (h->cells);
   free (h->first_cell);
+  free (h->suspects);
 }
 
 size_t
@@ -727,75 +728,188 @@ history_check (struct history *h)
   return good;
 }
 
-/* After a crash. */
+/* What a disk has to have. */
 
-/* The latest start of a write over the cell that has to be durable, and that
- * no trim may have taken away; 0 if there is none.
+/* For each connection, and at the end for all, when the last flush began that
+ * has succeeded.
  */
-static const struct op *
-last_durable (const struct history *h, size_t cell, uint64_t flushed)
+struct flushes {
+  uint64_t *began;
+  unsigned nr_connections;
+};
+
+static struct flushes
+find_flushes (const struct history *h)
 {
-  const struct op *last = NULL;
+  struct flushes f = { NULL, 0 };
+
+  for (size_t i = 0; i < h->nr_ops; ++i)
+    if (h->ops[i]->connection >= f.nr_connections)
+      f.nr_connections = h->ops[i]->connection + 1;
+  f.began = zeroed (f.nr_connections + 1, sizeof *f.began);
+  for (size_t i = 0; i < h->nr_ops; ++i) {
+    const struct op *op = h->ops[i];
+    const unsigned at = h->flushes_own ? op->connection : f.nr_connections;
+
+    if (op->kind == FLUSH && op->outcome == DONE && op->start > f.began[at])
+      f.began[at] = op->start;
+  }
+  return f;
+}
+
+/* By cell, the latest of the writes and zeroes that the disk has to have; null
+ * where there is none.  Those that ended before TIME, or, if that is 0, those
+ * that are durable.
+ */
+static const struct op **
+find_required (const struct history *h, uint64_t time)
+{
+  const struct op **last = zeroed (h->nr_cells + 1, sizeof *last);
+  struct flushes f = find_flushes (h);
 
   for (size_t i = 0; i < h->nr_ops; ++i) {
     const struct op *op = h->ops[i];
+    const unsigned at = h->flushes_own ? op->connection : f.nr_connections;
 
-    if ((op->kind != WRITE && op->kind != ZERO) || op->outcome != DONE ||
-        !covers (h, op, cell) || !(op->fua || op->end < flushed))
+    if ((op->kind != WRITE && op->kind != ZERO) || op->outcome != DONE)
       continue;
-    if (last == NULL || op->start > last->start)
-      last = op;
+    if (time ? op->end >= time : !op->fua && op->end >= f.began[at])
+      continue;
+    for (size_t c = first_cell_of (h, op); c < end_cell_of (h, op); ++c)
+      if (last[c] == NULL || op->start > last[c]->start)
+        last[c] = op;
   }
+  free (f.began);
   return last;
 }
 
-/* Whether VALUE may be durable though LAST has to be: some request that put
- * it there did not end before LAST began.
+static bool
+leaves (const struct op *op, uint32_t value)
+{
+  return op->kind == TRIM || (op->kind == WRITE && op->version == value) ||
+         (op->kind == ZERO && value == VALUE_ZERO);
+}
+
+/* Whether a read after a failure saw what LAST had put there before it: then
+ * what failed has not happened, and the flush had to see to it.
  */
 static bool
-may_follow (const struct history *h, size_t cell, uint32_t value,
-            const struct op *last)
+is_disproved (const struct history *h, size_t cell, const struct op *failed,
+              const struct op *last)
 {
+  if (last->kind != WRITE || failed->start < last->end)
+    return false;
   for (size_t i = 0; i < h->nr_ops; ++i) {
     const struct op *op = h->ops[i];
 
-    if (op->outcome == REFUSED || op->end < last->start ||
-        !covers (h, op, cell))
-      continue;
-    if (op->kind == TRIM || (op->kind == WRITE && op->version == value) ||
-        (op->kind == ZERO && value == VALUE_ZERO))
+    if (op->kind == READ && op->outcome == DONE && op->values &&
+        op->start > failed->end && covers (h, op, cell) &&
+        op->values[cell - first_cell_of (h, op)] == last->version)
       return true;
   }
   return false;
 }
 
+/* Whether VALUE may be there though LAST has to be: some request that put
+ * it there did not end before LAST began.  After a flush that succeeded, one
+ * that failed before its end and is seen not to have happened does not count;
+ * *SUSPECT: there was such a one, and it is not seen yet.
+ */
+static bool
+may_follow (const struct history *h, size_t cell, uint32_t value,
+            const struct op *last, const struct op *flush, bool *suspect)
+{
+  *suspect = false;
+  if (value == (last->kind == ZERO ? VALUE_ZERO : last->version))
+    return true;
+  for (size_t i = 0; i < h->nr_ops; ++i) {
+    const struct op *op = h->ops[i];
+
+    if (op->outcome == REFUSED || op->end < last->start ||
+        !covers (h, op, cell) || !leaves (op, value))
+      continue;
+    if (flush == NULL || op->outcome != FAILED || last->end >= flush->start ||
+        op->end >= flush->end) {
+      *suspect = false;
+      return true;
+    }
+    *suspect |= !is_disproved (h, cell, op, last);
+  }
+  return *suspect;
+}
+
+static void
+suspect (struct history *h, size_t cell, uint32_t value, const struct op *last,
+         const struct op *flush)
+{
+  if ((h->nr_suspects & (h->nr_suspects - 1)) == 0)
+    h->suspects =
+        grow (h->suspects, 2 * h->nr_suspects + 1, sizeof *h->suspects);
+  h->suspects[h->nr_suspects++] = (struct suspect){ cell, value, last, flush };
+}
+
+static bool
+complain_of_disk (struct history *h, size_t cell, uint32_t value,
+                  const struct op *last)
+{
+  snprintf (h->complaint, sizeof h->complaint,
+            "at %" PRIu64 " is version %" PRIu32
+            ", not the %s of version %" PRIu32 ", %" PRIu64 "+%" PRIu64
+            " [%" PRIu64 "..%" PRIu64 "] of connection %u, fua=%d, nor a "
+            "later one",
+            h->cells[cell], value, kind_names[last->kind], last->version,
+            last->offset, last->length, last->start, last->end,
+            last->connection, last->fua);
+  return false;
+}
+
 bool
-history_check_durable (struct history *h, const uint8_t *image)
+history_check_suspects (struct history *h)
+{
+  bool again;
+
+  for (size_t i = 0; i < h->nr_suspects; ++i) {
+    const struct suspect *s = &h->suspects[i];
+
+    if (!may_follow (h, s->cell, s->value, s->last, s->flush, &again))
+      return complain_of_disk (h, s->cell, s->value, s->last);
+  }
+  return true;
+}
+
+static bool
+check_required (struct history *h, const uint8_t *image, uint64_t time,
+                const struct op *flush)
 {
   uint32_t *values = grow (NULL, h->nr_cells, sizeof *values);
-  uint64_t flushed = 0;
+  const struct op **required = find_required (h, time);
   bool good = values_of (h, 0, h->nr_cells, image, values);
 
-  for (size_t i = 0; i < h->nr_ops; ++i)
-    if (h->ops[i]->kind == FLUSH && h->ops[i]->outcome == DONE &&
-        h->ops[i]->start > flushed)
-      flushed = h->ops[i]->start;
-
   for (size_t cell = 0; cell < h->nr_cells && good; ++cell) {
-    const struct op *last = last_durable (h, cell, flushed);
+    const struct op *last = required[cell];
+    bool again = false;
 
-    if (last == NULL || may_follow (h, cell, values[cell], last))
+    if (last == NULL)
       continue;
-    good = false;
-    snprintf (h->complaint, sizeof h->complaint,
-              "durable at %" PRIu64 " is version %" PRIu32
-              ", older than the %s of version %" PRIu32 ", %" PRIu64 "+%" PRIu64
-              " [%" PRIu64 "..%" PRIu64 "] fua=%d, last flush at "
-              "%" PRIu64,
-              h->cells[cell], values[cell], kind_names[last->kind],
-              last->version, last->offset, last->length, last->start, last->end,
-              last->fua, flushed);
+    good = may_follow (h, cell, values[cell], last, flush, &again) ||
+           complain_of_disk (h, cell, values[cell], last);
+    if (good && again)
+      suspect (h, cell, values[cell], last, flush);
   }
+  free (required);
   free (values);
   return good;
+}
+
+bool
+history_check_durable (struct history *h, const uint8_t *image,
+                       const struct op *flush)
+{
+  return check_required (h, image, 0, flush);
+}
+
+bool
+history_check_since (struct history *h, const uint8_t *image, uint64_t time)
+{
+  return time == 0 || check_required (h, image, time, NULL);
 }

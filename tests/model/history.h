@@ -62,6 +62,15 @@ struct op {
   uint32_t *values; /* of a read, for each of its cells */
 };
 
+/* What was found on the disk after a flush and is explained only by a request
+ * that failed: a later read may tell that it did not happen.
+ */
+struct suspect {
+  size_t cell;
+  uint32_t value;
+  const struct op *last, *flush;
+};
+
 struct history {
   uint64_t size;
 
@@ -79,6 +88,12 @@ struct history {
    * from a trimmed range may then change.
    */
   bool forgets;
+
+  /* A flush covers the requests of its own connection only. */
+  bool flushes_own;
+
+  struct suspect *suspects;
+  size_t nr_suspects;
 
   char complaint[4096]; /* what a check found */
 };
@@ -127,9 +142,19 @@ extern void history_is_zero (struct history *h, struct op *op, uint64_t offset,
  */
 extern bool history_check (struct history *h);
 
-/* Whether IMAGE, found after the server died, has every durable write or one
- * that is not older.
+/* Whether IMAGE, found after the server died, or after FLUSH has succeeded if
+ * that is not null, has every durable write or one that is not older.
  */
-extern bool history_check_durable (struct history *h, const uint8_t *image);
+extern bool history_check_durable (struct history *h, const uint8_t *image,
+                                   const struct op *flush);
+
+/* Whether what was found after flushes still is explained. */
+extern bool history_check_suspects (struct history *h);
+
+/* Whether IMAGE has every write that ended before TIME, or one that is not
+ * older.
+ */
+extern bool history_check_since (struct history *h, const uint8_t *image,
+                                 uint64_t time);
 
 #endif /* MODEL_HISTORY_H */

@@ -33,7 +33,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -384,24 +383,6 @@ leave_all (struct load *l)
 
 /* Opens and closes. */
 
-/* One that says nothing, or not enough. */
-static bool
-knock (struct load *l, const char *words, size_t length)
-{
-  struct sockaddr_un address = { .sun_family = AF_UNIX };
-  const int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  char greeting[18];
-  bool good;
-
-  strcpy (address.sun_path, l->run.server.socket);
-  good = fd != -1 &&
-         connect (fd, (struct sockaddr *) &address, sizeof address) == 0 &&
-         recv (fd, greeting, sizeof greeting, MSG_WAITALL) == sizeof greeting &&
-         send (fd, words, length, MSG_NOSIGNAL) == (ssize_t) length;
-  close (fd);
-  return good || run_fail (&l->run, "knocking: %s", strerror (errno));
-}
-
 static bool
 open_and_close (struct load *l, uint64_t n)
 {
@@ -411,7 +392,7 @@ open_and_close (struct load *l, uint64_t n)
 
   switch (n % 4) {
   case 0:
-    return knock (l, flags, n % 8 ? sizeof flags : 0);
+    return client_knock (&l->run, flags, n % 8 ? sizeof flags : 0);
   case 1:
     return client_dial (c) && client_hang_up (c);
   case 2:
@@ -537,6 +518,7 @@ prepare (struct load *l, uint64_t seed)
   l->size = SHARED + connections * OWN_RANGE;
   for (unsigned i = 0; i < connections; ++i) {
     l->connections[i].run = &l->run;
+    l->connections[i].history = &l->run.history;
     l->connections[i].number = i;
     l->connections[i].rng.state = rng_next (&rng);
   }
@@ -546,6 +528,8 @@ prepare (struct load *l, uint64_t seed)
    */
   setenv ("MALLOC_ARENA_MAX", "2", 1);
   server_init (s, IN_FLIGHT);
+  server_filter (s);
+  server_disk (s);
   count_allocations (l);
   server_word (s, "size=%" PRIu64, l->size);
   server_word (s, "write-latency=100us");

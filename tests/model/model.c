@@ -226,6 +226,7 @@ choose (struct model *m)
     struct connection *c = &m->connections[i];
 
     c->run = &m->run;
+    c->history = &m->run.history;
     c->number = i;
     c->rng.state = rng_next (rng);
     c->depth = 1 + rng_below (rng, 8);
@@ -461,7 +462,7 @@ end_killed (struct model *m)
     c->nbd = NULL;
   }
   good = run_step (&m->run, server_durable (&m->run.server, image, m->size)) &&
-         (history_check_durable (&m->run.history, image) ||
+         (history_check_durable (&m->run.history, image, NULL) ||
           run_fail (&m->run, "after kill -9: %s", m->run.history.complaint));
   free (image);
   return good;
@@ -543,6 +544,8 @@ run_seed (unsigned test, uint64_t seed)
   m->run.connections = m->connections;
   m->seed = m->rng.state = seed;
   server_init (&m->run.server, 0);
+  server_filter (&m->run.server);
+  server_disk (&m->run.server);
   choose (m);
   {
     bool forgets = m->run.history.forgets;

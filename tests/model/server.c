@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #endif
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -120,9 +121,19 @@ server_init (struct server *s, unsigned threads)
     server_word (s, "-t");
     server_word (s, "%u", threads);
   }
+}
+
+void
+server_filter (struct server *s)
+{
   server_word (s, "--filter=%s",
                module ("WTCACHE_FILTER",
                        "plugins/wtcache/.libs/nbdkit-wtcache-filter.so"));
+}
+
+void
+server_disk (struct server *s)
+{
   server_word (
       s, "%s",
       module ("WTDISK_PLUGIN", "tests/disk/.libs/nbdkit-wtdisk-plugin.so"));
@@ -228,8 +239,8 @@ server_ends (struct server *s)
   return true;
 }
 
-static void
-hang_up (struct server *s)
+void
+server_forget_channel (struct server *s)
 {
   if (s->channel != -1)
     close (s->channel);
@@ -242,7 +253,7 @@ server_stop (struct server *s)
   const double began = now ();
   int status;
 
-  hang_up (s);
+  server_forget_channel (s);
   kill (s->pid, SIGTERM);
   while (waitpid (s->pid, &status, WNOHANG) == 0)
     if (!still_time (began, 60)) {
@@ -257,7 +268,7 @@ server_stop (struct server *s)
 void
 server_kill (struct server *s)
 {
-  hang_up (s);
+  server_forget_channel (s);
   if (s->pid == 0)
     return;
   kill (s->pid, SIGKILL);
@@ -267,21 +278,30 @@ server_kill (struct server *s)
 
 /* The disk. */
 
+int
+server_dial_control (struct server *s)
+{
+  struct sockaddr_un address = { .sun_family = AF_UNIX };
+  const int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+  strcpy (address.sun_path, s->control);
+  if (connect (fd, (struct sockaddr *) &address, sizeof address) == 0)
+    return fd;
+  close (fd);
+  return -1;
+}
+
 /* Sends a command; the answer is in ANSWER, of LENGTH. */
 static bool
 ask (struct server *s, const char *command, char *answer, size_t length)
 {
-  struct sockaddr_un address = { .sun_family = AF_UNIX };
   size_t n = 0;
   ssize_t r;
 
-  if (s->channel == -1) {
-    strcpy (address.sun_path, s->control);
-    s->channel = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (connect (s->channel, (struct sockaddr *) &address, sizeof address) ==
-        -1)
-      return wrong (s, "%s: %s", s->control, strerror (errno));
-  }
+  if (s->channel == -1)
+    s->channel = server_dial_control (s);
+  if (s->channel == -1)
+    return wrong (s, "%s: %s", s->control, strerror (errno));
   if (dprintf (s->channel, "%s\n", command) < 0)
     return wrong (s, "%s: not sent", command);
   do {
@@ -461,20 +481,26 @@ server_stacks (const struct server *s)
     printf ("# no gdb to look into process %d\n", (int) s->pid);
 }
 
+/* Removes what a run has left there; a folder in it is none of ours. */
+static void
+remove_folder (const struct server *s)
+{
+  DIR *dir = opendir (s->folder);
+  const struct dirent *entry;
+
+  while (dir && (entry = readdir (dir)) != NULL)
+    unlinkat (dirfd (dir), entry->d_name, 0);
+  if (dir)
+    closedir (dir);
+  rmdir (s->folder);
+}
+
 void
 server_free (struct server *s, bool keep)
 {
-  static const char *const files[] = { "nbd", "control", "durable", "log",
-                                       "pid", "stderr",  "page" };
-  char path[128];
-
   server_kill (s);
-  for (size_t i = 0; i < sizeof files / sizeof files[0] && !keep; ++i) {
-    snprintf (path, sizeof path, "%s/%s", s->folder, files[i]);
-    unlink (path);
-  }
   if (!keep)
-    rmdir (s->folder);
+    remove_folder (s);
   for (unsigned i = 0; i < s->nr_words; ++i)
     free (s->words[i]);
 }

@@ -24,9 +24,12 @@ struct server {
 };
 
 /* Makes the folder.  THREADS of each connection; 0: as many as nbdkit has by
- * itself.  Words are added to the command before it starts.
+ * itself.  Words are added to the command before it starts: first those for
+ * the filter, if it is to have it, and for the disk, if that is its plugin.
  */
 extern void server_init (struct server *s, unsigned threads);
+extern void server_filter (struct server *s);
+extern void server_disk (struct server *s);
 extern void server_word (struct server *s, const char *format, ...)
     __attribute__ ((format (printf, 2, 3)));
 
@@ -38,6 +41,9 @@ extern bool
 server_stop (struct server *s); /* asks it, and checks how it ends */
 extern void server_kill (struct server *s);
 extern bool server_control (struct server *s, const char *command);
+/* A connection to the disk's control socket; -1: there is none. */
+extern int server_dial_control (struct server *s);
+extern void server_forget_channel (struct server *s);
 /* One of the disk's counters. */
 extern bool server_counter (struct server *s, const char *name,
                             uint64_t *value);
