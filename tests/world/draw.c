@@ -157,6 +157,8 @@ draw_filter (struct world *w)
     size = 16 * w->page_size;
   if (w->places[0].size > 8 * MiB && rng_chance (rng, 70))
     size = 64 * MiB;
+  if (w->sharing != SHARED && size < 32 * MiB)
+    size = 32 * MiB; /* for a cache each, else they may not join */
   w->writes_back = strcmp (mode, "writeback") == 0;
   w->dirty_age = ages[age].seconds;
   server_word (s, "wtcache-control=%s/limits", s->folder);
@@ -345,6 +347,8 @@ draw_world (struct world *w)
   /* What one of them has to write again may be older than the other's. */
   if (w->sharing == MIXED)
     w->deaths = w->faults = false;
+  if (w->sharing != SHARED) /* each cache has to have its memory */
+    w->limits = false;
   if (w->has_remote) {
     server_word (s, "nbd");
     server_word (s, "socket=%s", w->remote.socket);
