@@ -339,6 +339,28 @@ page_is_uptodate (struct pagecache *pc, const struct part *part)
   return all;
 }
 
+void
+page_read_past (struct pagecache *pc, const struct part *part, void *bytes)
+{
+  struct page *p = pool_lock_page (pc->pool, key_of (pc, part->index));
+  const struct span s = part_span (pc, part);
+  const uint32_t end = part->offset + part->len;
+  uint32_t b, from, to;
+
+  if (p == NULL)
+    return; /* a fill has its page pinned: there is none */
+  for (b = s.first; b < s.first + s.count; ++b) {
+    from = max_u64 (b << pc->block_shift, part->offset);
+    to = min_u64 ((b + 1) << pc->block_shift, end);
+    if (bit_get (map_of (pc, p, UPTODATE), b))
+      memcpy ((uint8_t *) bytes + (from - part->offset),
+              pool_frame (pc->pool, p) + from, to - from);
+    else
+      bits_clear (map_of (pc, p, FILLING), one_block (b));
+  }
+  word_lock_drop (&p->lock);
+}
+
 struct page *
 page_pin (struct pagecache *pc, uint64_t index, enum admission why)
 {

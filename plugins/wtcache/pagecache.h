@@ -135,6 +135,13 @@ extern void page_note_miss (struct pagecache *pc, uint64_t index);
 /* Whether all of a part is uptodate; unlike page_read it is no use. */
 extern bool page_is_uptodate (struct pagecache *pc, const struct part *part);
 
+/* What of a part BYTES got from the backend, past the cache.  Blocks that are
+ * uptodate by now are copied from the page; a fill of any other that is under
+ * way loses its mark, since it may have read older bytes than these.
+ */
+extern void page_read_past (struct pagecache *pc, const struct part *part,
+                            void *bytes);
+
 /* Pins the page so that it stays; NULL: no frame can be had now. */
 extern struct page *page_pin (struct pagecache *pc, uint64_t index,
                               enum admission why);

@@ -159,6 +159,21 @@ read_missing (struct export *e, struct backend *b, uint8_t *buf,
   return err;
 }
 
+/* Bytes of blocks that were not cached have come from the backend, or were
+ * known to be zero.  A later read must not find older ones: a zero that is in
+ * flight may have reached the backend after a fill has read there.
+ */
+static void
+overtake_fills (struct export *e, uint8_t *buf, uint64_t offset, uint64_t len)
+{
+  struct part part;
+
+  while (next_part (&e->pc, &offset, &len, &part)) {
+    page_read_past (&e->pc, &part, buf);
+    buf += part.len;
+  }
+}
+
 /* Reads a range block by block from the cache, and what is not there from the
  * backend.
  */
@@ -186,6 +201,8 @@ read_past (struct export *e, struct backend *b, uint8_t *buf, uint64_t offset,
     if (offset + n != e->pc.size && whole_blocks > offset)
       n = whole_blocks - offset; /* a part of a block comes by itself */
     err = read_missing (e, b, buf, offset, n, &done);
+    if (err == 0)
+      overtake_fills (e, buf, offset, done);
   }
   return err;
 }

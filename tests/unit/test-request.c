@@ -928,6 +928,38 @@ test_trim_in_zeroes_that_stay_lost (void **state)
   stack_free (s);
 }
 
+/* Law 10: a zero has reached the backend after a fill has read there.  A read
+ * that goes past the fill sees the zero, so all later ones do.
+ */
+static void
+test_fill_that_is_read_past (void **state)
+{
+  struct stack *s = stack ();
+  struct pagecache *pc = &s->export->pc;
+  struct request zero = { .s = s, .what = DO_ZERO, .offset = 0, .len = 4096 };
+  const struct part part = { .len = 512 };
+  uint8_t old[512];
+  struct span ours;
+  struct page *p;
+
+  (void) state;
+  set_backend (s, 0, 4096, 5);
+  memset (old, 5, sizeof old);
+  p = page_pin (pc, 0, ADMIT_READ);
+  assert_non_null (p);
+  assert_int_equal (page_fill_begin (pc, p, &part, &ours), FILL_OURS);
+  array_shut (s->array, ARRAY_ZERO, GATE_AFTER);
+  request_start (&zero);
+  array_wait_gate (s->array, ARRAY_ZERO, 1);
+  assert_int_equal (stack_read (s, 0, 4096), 0);
+  page_fill_end (pc, p, ours, old, 0);
+  page_unpin (pc, p);
+  assert_int_equal (stack_read (s, 0, 512), 0);
+  array_open (s->array, ARRAY_ZERO);
+  assert_int_equal (request_join (&zero), 0);
+  stack_free (s);
+}
+
 static void
 test_write_waits_for_zero_in_flight (void **state)
 {
@@ -1780,6 +1812,7 @@ main (void)
     cmocka_unit_test (test_zero_waits_for_writes_in_flight),
     cmocka_unit_test (test_trim_in_too_many_lost_zeroes),
     cmocka_unit_test (test_trim_in_zeroes_that_stay_lost),
+    cmocka_unit_test (test_fill_that_is_read_past),
     cmocka_unit_test (test_write_waits_for_zero_in_flight),
     cmocka_unit_test (test_discard),
     cmocka_unit_test (test_discard_waits_for_writes_in_flight),
