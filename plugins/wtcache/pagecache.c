@@ -27,6 +27,7 @@
 
 #include "base/probes.h"
 #include "pagecache.h"
+#include "pagecache/states.h"
 
 /* Threads that wait for a page sleep in one of these queues. */
 #define WAIT_QUEUES 64
@@ -123,52 +124,6 @@ pagecache_destroy (struct pagecache *pc)
   lock_destroy (&pc->settle_lock);
 }
 
-static uint64_t
-key_of (const struct pagecache *pc, uint64_t index)
-{
-  return pc->key_base | index;
-}
-
-static uint64_t
-index_of (const struct pagecache *pc, const struct page *p)
-{
-  return page_key (p) & ~pc->key_base;
-}
-
-static uint8_t *
-map_of (const struct pagecache *pc, struct page *p, enum block_state state)
-{
-  return page_map (pc->pool, p, state);
-}
-
-/* All blocks of a page. */
-static struct span
-whole (const struct pagecache *pc)
-{
-  return (struct span){ .count = page_size (pc) >> pc->block_shift };
-}
-
-static struct span
-one_block (uint32_t block)
-{
-  return (struct span){ .first = block, .count = 1 };
-}
-
-/* The blocks of the export's byte range in the page with this index. */
-static struct span
-range_span (const struct pagecache *pc, uint64_t index, uint64_t offset,
-            uint64_t len)
-{
-  const uint64_t start = index << pc->page_shift;
-  const uint64_t first = max_u64 (offset, start) - start;
-  const uint64_t end = min_u64 (offset + len, start + page_size (pc)) - start;
-
-  return (struct span){
-    .first = first >> pc->block_shift,
-    .count = ((end - 1) >> pc->block_shift) - (first >> pc->block_shift) + 1,
-  };
-}
-
 /* Over the pages of a range that are there. */
 static void
 walk_range (struct pagecache *pc, struct pool_walk *w, uint64_t offset,
@@ -176,97 +131,6 @@ walk_range (struct pagecache *pc, struct pool_walk *w, uint64_t offset,
 {
   pool_walk_begin (pc->pool, w, key_of (pc, offset >> pc->page_shift),
                    key_of (pc, (offset + len - 1) >> pc->page_shift));
-}
-
-/* How many blocks of a page begin inside the export: fewer than all in its
- * last page, none in those that a smaller size has left unsavable.
- */
-static uint32_t
-blocks_inside (const struct pagecache *pc, uint64_t index)
-{
-  const uint64_t start = index << pc->page_shift;
-
-  if (start >= pc->size)
-    return 0;
-  return min_u64 (whole (pc).count,
-                  (pc->size - start + block_size (pc) - 1) >> pc->block_shift);
-}
-
-/* The number of bits in each byte of a word, in that byte (Warren, "Hacker's
- * Delight", 5-1).
- */
-static uint32_t
-count_in_bytes (uint32_t x)
-{
-  x -= (x >> 1) & 0x55555555;
-  x = (x & 0x33333333) + ((x >> 2) & 0x33333333);
-  return (x + (x >> 4)) & 0x0f0f0f0f;
-}
-
-/* Blocks of a span in each state. */
-static struct amounts
-tally (const struct pagecache *pc, struct page *p, struct span s)
-{
-  const uint8_t *dirty = map_of (pc, p, DIRTY);
-  const uint8_t *writeback = map_of (pc, p, WRITEBACK);
-  const uint8_t *unstable = map_of (pc, p, UNSTABLE);
-  struct amounts n = { 0 };
-  uint32_t counts;
-
-  FOR_EACH_BYTE (i, mask, s)
-  {
-    counts = (dirty[i] & mask) | (writeback[i] & mask) << 8 |
-             (unstable[i] & mask) << 16 |
-             ((dirty[i] | writeback[i] | unstable[i]) & mask) << 24;
-    if (counts == 0)
-      continue;
-    counts = count_in_bytes (counts);
-    n.dirty += counts & 0xff;
-    n.writeback += counts >> 8 & 0xff;
-    n.unstable += counts >> 16 & 0xff;
-    n.held += counts >> 24;
-  }
-  return n;
-}
-
-static void
-add (const struct pagecache *pc, _Atomic int64_t *to, int64_t blocks)
-{
-  if (blocks != 0)
-    atomic_fetch_add_explicit (to, blocks * (int64_t) block_size (pc),
-                               memory_order_relaxed);
-}
-
-/* What a page was before a change: call at its beginning, under its lock. */
-static struct amounts
-begin_change (const struct pagecache *pc, struct page *p)
-{
-  assert_held (&p->lock);
-  return tally (pc, p, whole (pc));
-}
-
-/* The states of a page have changed: its amounts, and where it is listed. */
-static void
-end_change (struct pagecache *pc, struct page *p, struct amounts before)
-{
-  const struct amounts now = tally (pc, p, whole (pc));
-
-  add (pc, &pc->dirty, now.dirty - before.dirty);
-  add (pc, &pc->writeback, now.writeback - before.writeback);
-  add (pc, &pc->unstable, now.unstable - before.unstable);
-  add (pc, &pc->held_bytes, now.held - before.held);
-
-  if (now.dirty != 0 && before.dirty == 0) {
-    p->dirtied = held_pass (&pc->held);
-    if (atomic_load_explicit (&pc->dirty_since, memory_order_relaxed) == 0)
-      atomic_store_explicit (&pc->dirty_since, now_ns (), memory_order_relaxed);
-  }
-  if (now.unstable == 0 && (p->flags & PAGE_LISTED))
-    held_unlist_unstable (&pc->held, p);
-  if (now.held != 0 && !(p->flags & PAGE_HELD))
-    held_add (&pc->held, p);
-  if (now.held == 0 && (p->flags & PAGE_HELD))
-    held_remove (&pc->held, p);
 }
 
 /* Nothing but bytes that nobody will ask for again: gone.  Else unlocked. */
@@ -356,7 +220,7 @@ page_read_past (struct pagecache *pc, const struct part *part, void *bytes)
       memcpy ((uint8_t *) bytes + (from - part->offset),
               pool_frame (pc->pool, p) + from, to - from);
     else
-      bits_clear (map_of (pc, p, FILLING), one_block (b));
+      states_change (pc, p, one_block (b), EVENT_OVERTAKEN);
   }
   word_lock_drop (&p->lock);
 }
@@ -382,7 +246,7 @@ page_unpin (struct pagecache *pc, struct page *p)
 static void
 fill_with_zeroes (struct pagecache *pc, struct page *p, struct span s)
 {
-  uint8_t *uptodate = map_of (pc, p, UPTODATE);
+  const uint8_t *uptodate = map_of (pc, p, UPTODATE);
   struct part part;
   bool zeroed;
   uint32_t b;
@@ -393,8 +257,7 @@ fill_with_zeroes (struct pagecache *pc, struct page *p, struct span s)
                    part.len, &zeroed);
     if (zeroed && !bit_get (uptodate, b)) {
       memset (pool_frame (pc->pool, p) + part.offset, 0, part.len);
-      bits_set (uptodate, one_block (b));
-      bits_clear (map_of (pc, p, FILLING), one_block (b));
+      states_change (pc, p, one_block (b), EVENT_FOUND_ZERO);
     }
   }
 }
@@ -419,7 +282,6 @@ page_fill_begin (struct pagecache *pc, struct page *p, const struct part *part,
   const struct span s = part_span (pc, part);
   const uint32_t end = s.first + s.count;
   const uint8_t *uptodate = map_of (pc, p, UPTODATE);
-  uint8_t *filling = map_of (pc, p, FILLING);
   enum fill fill = FILL_NOTHING;
   uint32_t b;
 
@@ -437,7 +299,7 @@ page_fill_begin (struct pagecache *pc, struct page *p, const struct part *part,
       ours->count = b - ours->first;
       for (b = ours->first; b < ours->first + ours->count; ++b)
         if (!bit_get (uptodate, b))
-          bits_set (filling, one_block (b));
+          states_change (pc, p, one_block (b), EVENT_FILL_BEGINS);
       p->flags |= PAGE_FILLING;
       fill = FILL_OURS;
     }
@@ -450,8 +312,6 @@ void
 page_fill_end (struct pagecache *pc, struct page *p, struct span span,
                void *bytes, int error)
 {
-  uint8_t *uptodate = map_of (pc, p, UPTODATE);
-  uint8_t *filling = map_of (pc, p, FILLING);
   uint8_t *frame = pool_frame (pc->pool, p), *to;
   struct part part;
   uint32_t b;
@@ -460,14 +320,14 @@ page_fill_end (struct pagecache *pc, struct page *p, struct span span,
   for (b = span.first; error == 0 && b < span.first + span.count; ++b) {
     part = span_part (pc, index_of (pc, p), one_block (b));
     to = (uint8_t *) bytes + ((b - span.first) << pc->block_shift);
-    if (bit_get (filling, b)) {
+    if (bit_get (map_of (pc, p, FILLING), b)) {
       memcpy (frame + part.offset, to, part.len);
-      bits_set (uptodate, one_block (b));
+      states_change (pc, p, one_block (b), EVENT_FILL_ENDS);
     }
-    else if (bit_get (uptodate, b))
+    else if (bit_get (map_of (pc, p, UPTODATE), b))
       memcpy (to, frame + part.offset, part.len);
   }
-  bits_clear (filling, span);
+  states_change (pc, p, span, EVENT_OVERTAKEN);
   p->flags &= ~PAGE_FILLING;
   wake (p);
   word_lock_drop (&p->lock);
@@ -530,7 +390,6 @@ static void
 copy_in (struct pagecache *pc, struct page *p, const struct part *part,
          const void *from)
 {
-  const struct span s = part_span (pc, part);
   uint8_t *to = pool_frame (pc->pool, p) + part->offset;
 
   assert_held (&p->lock);
@@ -538,8 +397,6 @@ copy_in (struct pagecache *pc, struct page *p, const struct part *part,
     memcpy (to, from, part->len);
   else
     memset (to, 0, part->len);
-  bits_set (map_of (pc, p, UPTODATE), s);
-  bits_clear (map_of (pc, p, FILLING), s);
   if (evict_hit (pc->pool->evict, &p->evict))
     note_watched_write (pc, p);
 }
@@ -548,16 +405,12 @@ static int
 write_locked (struct pagecache *pc, struct page *p, const struct part *part,
               const void *from)
 {
-  struct amounts before;
-
   if (is_excluded (pc, part))
     return WRITE_EXCLUDED;
   if (edge_is_missing (pc, p, part))
     return WRITE_EDGE;
-  before = begin_change (pc, p);
   copy_in (pc, p, part, from);
-  bits_set (map_of (pc, p, DIRTY), part_span (pc, part));
-  end_change (pc, p, before);
+  states_change (pc, p, part_span (pc, part), EVENT_WRITTEN);
   return 0;
 }
 
@@ -593,22 +446,17 @@ int
 page_claim (struct pagecache *pc, struct page *p, const struct part *part)
 {
   const struct span s = part_span (pc, part);
-  uint8_t *writeback = map_of (pc, p, WRITEBACK);
-  struct amounts before;
   int why = 0;
 
   word_lock_take (&p->lock, RANK_PAGE);
   if (is_excluded (pc, part))
     why = WRITE_EXCLUDED;
-  else if (bits_any (writeback, s))
+  else if (bits_any (map_of (pc, p, WRITEBACK), s))
     why = WRITE_BUSY;
   else if (edge_is_missing (pc, p, part))
     why = WRITE_EDGE;
-  else {
-    before = begin_change (pc, p);
-    bits_set (writeback, s);
-    end_change (pc, p, before);
-  }
+  else
+    states_change (pc, p, s, EVENT_CLAIMED);
   word_lock_drop (&p->lock);
   return why;
 }
@@ -616,12 +464,8 @@ page_claim (struct pagecache *pc, struct page *p, const struct part *part)
 void
 page_unclaim (struct pagecache *pc, struct page *p, const struct part *part)
 {
-  struct amounts before;
-
   word_lock_take (&p->lock, RANK_PAGE);
-  before = begin_change (pc, p);
-  bits_clear (map_of (pc, p, WRITEBACK), part_span (pc, part));
-  end_change (pc, p, before);
+  states_change (pc, p, part_span (pc, part), EVENT_UNCLAIMED);
   wake (p);
   word_lock_drop (&p->lock);
 }
@@ -644,24 +488,23 @@ page_write_claimed (struct pagecache *pc, struct page *p,
                     _Atomic bool *acknowledged)
 {
   const struct span s = part_span (pc, part);
-  struct amounts before;
+  struct change c = { 0 };
   uint32_t b;
 
   word_lock_take (&p->lock, RANK_PAGE);
-  assert (bits_all (map_of (pc, p, WRITEBACK), s));
-  before = begin_change (pc, p);
+  copy_in (pc, p, part, from);
   for (b = s.first; b < s.first + s.count; ++b)
-    if (is_acknowledged (pc, p, b))
-      /* Release pairs with acquire in submit.c: who no longer finds the mark
-       * under this page's lock finds this.
+    if (is_acknowledged (pc, p, b)) {
+      /* Release pairs with acquire in durable.c: a thread that no longer finds
+       * the mark under this page's lock finds this.
        */
       atomic_store_explicit (acknowledged, true, memory_order_release);
+      states_apply_span (pc, p, &c, one_block (b),
+                         EVENT_COPIED_OVER_ACKNOWLEDGED);
+    }
     else
-      bits_set (map_of (pc, p, PENDING), one_block (b));
-  bits_clear (map_of (pc, p, DIRTY), s);
-  bits_clear (map_of (pc, p, UNSTABLE), s);
-  copy_in (pc, p, part, from);
-  end_change (pc, p, before);
+      states_apply_span (pc, p, &c, one_block (b), EVENT_COPIED_OVER_OTHERS);
+  states_end (pc, p, &c);
   word_lock_drop (&p->lock);
 }
 
@@ -714,7 +557,6 @@ page_gather (struct pagecache *pc, uint64_t index, uint32_t from,
 {
   struct page *p = pool_lock_page (pc->pool, key_of (pc, index));
   struct span s = { 0 };
-  struct amounts was;
   struct part part;
   bool ignored;
 
@@ -726,50 +568,52 @@ page_gather (struct pagecache *pc, uint64_t index, uint32_t from,
     s = find_dirty (pc, p, from, before, most, &ignored);
   if (s.count > 0) {
     part = span_part (pc, index, s);
-    was = begin_change (pc, p);
     memcpy (to, pool_frame (pc->pool, p) + part.offset, part.len);
-    bits_clear (map_of (pc, p, DIRTY), s);
-    bits_clear (map_of (pc, p, UNSTABLE), s);
-    bits_set (map_of (pc, p, WRITEBACK), s);
-    end_change (pc, p, was);
+    states_change (pc, p, s, EVENT_GATHERED);
   }
   word_lock_drop (&p->lock);
   return s;
 }
 
-/* A write that took marks away has failed: what was acknowledged is dirty, the
- * rest is what the backend says.  True: something is dirty again.
+/* A write that took marks away has failed: acknowledged bytes are dirty again,
+ * and for all others the backend has to be asked.  True: some are dirty again.
  */
 static bool
-restore (struct pagecache *pc, struct page *p, struct span s)
+fail_blocks (struct pagecache *pc, struct page *p, struct span s,
+             struct change *c)
 {
-  const uint8_t *pending = map_of (pc, p, PENDING);
-  uint8_t *dirty = map_of (pc, p, DIRTY);
-  uint8_t *uptodate = map_of (pc, p, UPTODATE);
-  uint32_t b;
+  const bool again = !bits_all (map_of (pc, p, PENDING), s);
+  uint8_t pending, dirty;
 
-  for (b = s.first; b < s.first + s.count; ++b)
-    if (!bit_get (pending, b))
-      bits_set (dirty, one_block (b));
-    else if (!bit_get (dirty, b))
-      bits_clear (uptodate, one_block (b));
-  return !bits_all (pending, s);
+  FOR_EACH_BYTE (i, mask, s)
+  {
+    pending = map_of (pc, p, PENDING)[i] & mask;
+    dirty = map_of (pc, p, DIRTY)[i] & mask;
+    states_apply (pc, p, c, i, mask & ~pending, EVENT_FAILED);
+    states_apply (pc, p, c, i, pending & dirty, EVENT_FAILED_REWRITTEN);
+    states_apply (pc, p, c, i, pending & ~dirty, EVENT_FAILED_PENDING);
+  }
+  return again;
+}
+
+/* Blocks of a span in byte I of the maps that are held in no way. */
+static uint8_t
+clean_blocks (const struct pagecache *pc, struct page *p, uint32_t i,
+              uint8_t mask)
+{
+  return mask & ~(map_of (pc, p, DIRTY)[i] | map_of (pc, p, WRITEBACK)[i] |
+                  map_of (pc, p, UNSTABLE)[i]);
 }
 
 /* In mode writearound a block leaves once it is stable. */
 static void
-leave_if_around (struct pagecache *pc, struct page *p, struct span s)
+leave_if_around (struct pagecache *pc, struct page *p, struct span s,
+                 struct change *c)
 {
-  uint8_t *uptodate = map_of (pc, p, UPTODATE);
-  uint32_t b;
-
   if (!atomic_load_explicit (&pc->around, memory_order_relaxed))
     return;
-  for (b = s.first; b < s.first + s.count; ++b)
-    if (!bit_get (map_of (pc, p, DIRTY), b) &&
-        !bit_get (map_of (pc, p, WRITEBACK), b) &&
-        !bit_get (map_of (pc, p, UNSTABLE), b))
-      bits_clear (uptodate, one_block (b));
+  FOR_EACH_BYTE (i, mask, s)
+  states_apply (pc, p, c, i, clean_blocks (pc, p, i, mask), EVENT_DROPPED);
 }
 
 /* Blocks that the backend took become unstable; if a flush or FUA operation
@@ -778,13 +622,13 @@ leave_if_around (struct pagecache *pc, struct page *p, struct span s)
  */
 static bool
 become_unstable (struct pagecache *pc, struct page *p, struct span s,
-                 uint32_t epoch)
+                 uint32_t epoch, struct change *c)
 {
   if (held_list_unstable (&pc->held, p, epoch)) {
-    bits_set (map_of (pc, p, UNSTABLE), s);
+    states_apply_span (pc, p, c, s, EVENT_ENDED_UNSTABLE);
     return false;
   }
-  bits_set (map_of (pc, p, DIRTY), s);
+  states_apply_span (pc, p, c, s, EVENT_ENDED_UNDONE);
   return true;
 }
 
@@ -804,22 +648,21 @@ end_write (struct pagecache *pc, struct page *p, const struct part *part,
            enum outcome outcome, uint32_t epoch)
 {
   const struct span s = part_span (pc, part);
-  const struct amounts before = begin_change (pc, p);
+  struct change c = { 0 };
   bool again = false;
 
-  assert (bits_all (map_of (pc, p, WRITEBACK), s));
-  bits_clear (map_of (pc, p, WRITEBACK), s);
   if (outcome == OUTCOME_FAILED)
-    again = restore (pc, p, s);
+    again = fail_blocks (pc, p, s, &c);
   else if (outcome == OUTCOME_UNSTABLE ||
            zeroes_any (&pc->zeroes,
                        (part->index << pc->page_shift) + part->offset,
                        part->len))
-    again = become_unstable (pc, p, s, epoch);
-  else
-    leave_if_around (pc, p, s);
-  bits_clear (map_of (pc, p, PENDING), s);
-  end_change (pc, p, before);
+    again = become_unstable (pc, p, s, epoch, &c);
+  else {
+    states_apply_span (pc, p, &c, s, EVENT_ENDED_STABLE);
+    leave_if_around (pc, p, s, &c);
+  }
+  states_end (pc, p, &c);
   if (again)
     count_failure (pc);
   wake (p);
@@ -876,36 +719,42 @@ pagecache_wait_writeback (struct pagecache *pc, uint64_t offset, uint64_t len)
   }
 }
 
-/* True: something is dirty again. */
+/* An operation left anything in a span: unstable blocks are dirty again, clean
+ * ones leave.  True: some are dirty again.
+ */
+static bool
+fail_clear (struct pagecache *pc, struct page *p, struct span s)
+{
+  const bool again = bits_any (map_of (pc, p, UNSTABLE), s);
+  struct change c = { 0 };
+
+  FOR_EACH_BYTE (i, mask, s)
+  {
+    states_apply (pc, p, &c, i, mask & map_of (pc, p, UNSTABLE)[i],
+                  EVENT_FLUSH_FAILED);
+    states_apply (pc, p, &c, i, clean_blocks (pc, p, i, mask), EVENT_DROPPED);
+  }
+  states_end (pc, p, &c);
+  return again;
+}
+
 static bool
 clear_blocks (struct pagecache *pc, struct page *p, struct span s,
               enum clear how)
 {
-  uint8_t *uptodate = map_of (pc, p, UPTODATE);
-  uint8_t *dirty = map_of (pc, p, DIRTY);
-  uint8_t *unstable = map_of (pc, p, UNSTABLE);
   const struct part part = span_part (pc, index_of (pc, p), s);
-  bool again;
 
   switch (how) {
   case CLEAR_ZEROED:
     memset (pool_frame (pc->pool, p) + part.offset, 0, part.len);
-    break;
+    states_change (pc, p, s, EVENT_ZEROED);
+    return false;
   case CLEAR_UNKNOWN:
-    bits_clear (uptodate, s);
-    break;
+    states_change (pc, p, s, EVENT_FORGOTTEN);
+    return false;
   case CLEAR_FAILED:
-    again = bits_any (unstable, s);
-    FOR_EACH_BYTE (i, mask, s)
-    {
-      dirty[i] |= unstable[i] & mask;
-      uptodate[i] &= dirty[i] | ~mask;
-    }
-    bits_clear (unstable, s);
-    return again;
+    return fail_clear (pc, p, s);
   }
-  bits_clear (dirty, s);
-  bits_clear (unstable, s);
   return false;
 }
 
@@ -913,23 +762,16 @@ void
 pagecache_clear (struct pagecache *pc, uint64_t offset, uint64_t len,
                  enum clear how)
 {
-  struct amounts before;
   struct pool_walk w;
   struct page *p;
   struct span s;
-  bool again;
 
   if (how != CLEAR_ZEROED)
     doubt (pc, offset, len);
   walk_range (pc, &w, offset, len);
   while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
     s = range_span (pc, index_of (pc, p), offset, len);
-    assert (!bits_any (map_of (pc, p, WRITEBACK), s));
-    before = begin_change (pc, p);
-    again = clear_blocks (pc, p, s, how);
-    bits_clear (map_of (pc, p, FILLING), s); /* what is read is too old */
-    end_change (pc, p, before);
-    if (again)
+    if (clear_blocks (pc, p, s, how))
       count_failure (pc);
     drop_lock_or_page (pc, p);
   }
@@ -953,7 +795,7 @@ page_held_run (struct pagecache *pc, uint64_t index, uint32_t from)
   if (p == NULL)
     return s;
   for (b = from; b < end; ++b)
-    if (tally (pc, p, one_block (b)).held > 0) {
+    if (states_amounts (pc, p, one_block (b)).held > 0) {
       if (s.count++ == 0)
         s.first = b;
     }
@@ -995,6 +837,31 @@ lock_oldest_unstable (struct pagecache *pc)
   return NULL;
 }
 
+/* All unstable blocks of a page are stable. */
+static void
+settle_page (struct pagecache *pc, struct page *p)
+{
+  struct change c = { 0 };
+
+  FOR_EACH_BYTE (i, mask, whole (pc))
+  states_apply (pc, p, &c, i, mask & map_of (pc, p, UNSTABLE)[i],
+                EVENT_SETTLED);
+  leave_if_around (pc, p, whole (pc), &c);
+  states_end (pc, p, &c);
+}
+
+/* All unstable blocks of a page are dirty again. */
+static void
+unsettle_page (struct pagecache *pc, struct page *p)
+{
+  struct change c = { 0 };
+
+  FOR_EACH_BYTE (i, mask, whole (pc))
+  states_apply (pc, p, &c, i, mask & map_of (pc, p, UNSTABLE)[i],
+                EVENT_FLUSH_FAILED);
+  states_end (pc, p, &c);
+}
+
 /* What was zeroed is forgotten first: a page over a range that is still
  * remembered goes on being unstable, so that it does not leave before.
  */
@@ -1002,7 +869,6 @@ void
 pagecache_settle (struct pagecache *pc, uint32_t flush)
 {
   LOCK_FOR_SCOPE (&pc->settle_lock);
-  struct amounts before;
   struct page *p;
 
   zeroes_settle (&pc->zeroes, flush);
@@ -1018,10 +884,7 @@ pagecache_settle (struct pagecache *pc, uint32_t flush)
       word_lock_drop (&p->lock);
       continue;
     }
-    before = begin_change (pc, p);
-    bits_clear (map_of (pc, p, UNSTABLE), whole (pc));
-    leave_if_around (pc, p, whole (pc));
-    end_change (pc, p, before);
+    settle_page (pc, p);
     drop_lock_or_page (pc, p);
   }
 }
@@ -1031,7 +894,8 @@ static uint64_t
 drop_clean (struct pagecache *pc, uint64_t offset, uint64_t len)
 {
   uint64_t blocks = 0;
-  uint8_t *uptodate, keeps;
+  uint8_t clean;
+  struct change c = { 0 }; /* of no counted state */
   struct pool_walk w;
   struct page *p;
   struct span s;
@@ -1039,15 +903,13 @@ drop_clean (struct pagecache *pc, uint64_t offset, uint64_t len)
   walk_range (pc, &w, offset, len);
   while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
     s = range_span (pc, index_of (pc, p), offset, len);
-    uptodate = map_of (pc, p, UPTODATE);
     FOR_EACH_BYTE (i, mask, s)
     {
-      keeps = ~mask | map_of (pc, p, DIRTY)[i] | map_of (pc, p, WRITEBACK)[i] |
-              map_of (pc, p, UNSTABLE)[i];
-      blocks += count_in_bytes (uptodate[i] & ~keeps & 0xff);
-      uptodate[i] &= keeps;
+      clean = clean_blocks (pc, p, i, mask);
+      blocks += __builtin_popcount (map_of (pc, p, UPTODATE)[i] & clean);
+      states_apply (pc, p, &c, i, clean, EVENT_DROPPED);
+      states_apply (pc, p, &c, i, mask & ~clean, EVENT_OVERTAKEN);
     }
-    bits_clear (map_of (pc, p, FILLING), s);
     drop_lock_or_page (pc, p);
   }
   return blocks << pc->block_shift;
@@ -1069,8 +931,6 @@ void
 pagecache_fail (struct pagecache *pc, uint32_t epoch)
 {
   LOCK_FOR_SCOPE (&pc->settle_lock);
-  uint8_t *dirty, *unstable;
-  struct amounts before;
   struct page *p;
 
   /* From here on nothing that began before becomes unstable. */
@@ -1078,15 +938,7 @@ pagecache_fail (struct pagecache *pc, uint32_t epoch)
   PROBE2 (epoch, export_number (pc), held_epoch (&pc->held));
   zeroes_lose (&pc->zeroes, held_epoch (&pc->held));
   while ((p = lock_oldest_unstable (pc)) != NULL) {
-    before = begin_change (pc, p);
-    dirty = map_of (pc, p, DIRTY);
-    unstable = map_of (pc, p, UNSTABLE);
-    FOR_EACH_BYTE (i, mask, whole (pc))
-    {
-      dirty[i] |= unstable[i] & mask;
-      unstable[i] &= ~mask;
-    }
-    end_change (pc, p, before);
+    unsettle_page (pc, p);
     word_lock_drop (&p->lock);
   }
   drop_doubtful (pc, epoch);
@@ -1108,12 +960,12 @@ pagecache_range_amounts (struct pagecache *pc, uint64_t offset, uint64_t len)
 
   walk_range (pc, &w, offset, len);
   while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
-    n = tally (pc, p, range_span (pc, index_of (pc, p), offset, len));
+    n = states_amounts (pc, p, range_span (pc, index_of (pc, p), offset, len));
     word_lock_drop (&p->lock);
-    sum.dirty += n.dirty << pc->block_shift;
-    sum.writeback += n.writeback << pc->block_shift;
-    sum.unstable += n.unstable << pc->block_shift;
-    sum.held += n.held << pc->block_shift;
+    sum.dirty += n.dirty;
+    sum.writeback += n.writeback;
+    sum.unstable += n.unstable;
+    sum.held += n.held;
   }
   return sum;
 }
@@ -1155,7 +1007,7 @@ pagecache_resize (struct pagecache *pc, uint64_t size)
     if (p) {
       past.first = blocks_inside (pc, index);
       past.count = whole (pc).count - past.first;
-      unsavable += tally (pc, p, past).held << pc->block_shift;
+      unsavable += states_amounts (pc, p, past).held;
       word_lock_drop (&p->lock);
     }
     index++;

@@ -5,50 +5,7 @@
 #ifndef WTCACHE_PAGECACHE_H
 #define WTCACHE_PAGECACHE_H
 
-#include "base/util.h"
-#include "pagecache/doubts.h"
-#include "pagecache/held.h"
-#include "pagecache/pool.h"
-#include "pagecache/zeroes.h"
-
-/* How much is in a state; bytes. */
-struct amounts {
-  int64_t dirty, writeback, unstable, held;
-};
-
-struct pagecache {
-  /* Constant while the export is in use. */
-  struct pools *pools;
-  struct pool *pool;
-  uint64_t key_base;
-  uint64_t size; /* of the export, bytes */
-  uint32_t block_shift, page_shift;
-  struct page_counts *counts;
-
-  /* A block leaves the cache once it is stable.  Relaxed: it can change at any
-   * time, and either is right.
-   */
-  _Atomic bool around;
-
-  /* Relaxed: each is changed under the lock of the page concerned, and a
-   * reader without needs a recent value only.
-   */
-  _Atomic int64_t dirty, writeback, unstable, held_bytes;
-  _Atomic int64_t reserved;     /* bytes writers are about to make dirty */
-  _Atomic uint64_t dirty_since; /* ns; when the oldest became dirty; 0: none */
-  /* How often something that was acknowledged and on its way to be durable
-   * was undone: blocks became dirty again, zeroes were lost.  Release pairs
-   * with acquire in flush_once.
-   */
-  _Atomic uint64_t failures;
-  _Atomic int64_t bound; /* bytes that may be held; see writeback.c */
-
-  struct held held;
-  struct zeroes zeroes;
-  struct doubts doubts;
-  struct lock settle_lock; /* RANK_SETTLE: one settling at a time */
-  struct borrower borrower;
-};
+#include "pagecache/types.h"
 
 /* NUMBER is 1 … MOST_CACHES and no other cache's; BLOCK and the pool's page
  * size are powers of two, in bytes.
@@ -58,73 +15,6 @@ extern void pagecache_init (struct pagecache *pc, struct pools *ps,
                             uint32_t block, bool around);
 /* Every page is dropped before, nothing is held. */
 extern void pagecache_destroy (struct pagecache *pc);
-
-/* The export's number, which no other has now. */
-static inline unsigned
-export_number (const struct pagecache *pc)
-{
-  return pc->key_base >> KEY_INDEX_BITS;
-}
-
-static inline uint32_t
-block_size (const struct pagecache *pc)
-{
-  return UINT32_C (1) << pc->block_shift;
-}
-
-static inline uint32_t
-page_size (const struct pagecache *pc)
-{
-  return UINT32_C (1) << pc->page_shift;
-}
-
-/* The part of a byte range that lies in one page. */
-struct part {
-  uint64_t index;  /* of the page */
-  uint32_t offset; /* bytes in the page */
-  uint32_t len;
-};
-
-/* THE walk over a range: takes its first part away from it; false: empty. */
-static inline bool
-next_part (const struct pagecache *pc, uint64_t *offset, uint64_t *len,
-           struct part *part)
-{
-  if (*len == 0)
-    return false;
-  part->index = *offset >> pc->page_shift;
-  part->offset = *offset & (page_size (pc) - 1);
-  part->len = min_u64 (*len, page_size (pc) - part->offset);
-  *offset += part->len;
-  *len -= part->len;
-  return true;
-}
-
-/* The blocks that a part touches. */
-static inline struct span
-part_span (const struct pagecache *pc, const struct part *part)
-{
-  const uint32_t first = part->offset >> pc->block_shift;
-
-  return (struct span){
-    .first = first,
-    .count = ((part->offset + part->len - 1) >> pc->block_shift) - first + 1,
-  };
-}
-
-/* The bytes of a page's span, without those past the end of the export. */
-static inline struct part
-span_part (const struct pagecache *pc, uint64_t index, struct span s)
-{
-  const uint32_t offset = s.first << pc->block_shift;
-  const uint64_t at = (index << pc->page_shift) + offset;
-
-  return (struct part){
-    .index = index,
-    .offset = offset,
-    .len = min_u64 ((uint64_t) s.count << pc->block_shift, pc->size - at),
-  };
-}
 
 /* Copies a part out if all of it is uptodate; else nothing, and false. */
 extern bool page_read (struct pagecache *pc, const struct part *part, void *to);

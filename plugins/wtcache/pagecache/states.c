@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* What follows from a change of a page's states: amounts and lists.
+ *
+ * A page that has a block in a held state stands in the tree of held pages, so
+ * that write-back and flushes find it; one that has an unstable block in the
+ * list by which a flush settles.  Only a change that took a mark away can take
+ * the last one, so only then the whole page is looked at.
+ */
+
+#include <config.h>
+
+#include "pagecache/states.h"
+
+static void
+add_blocks (const struct pagecache *pc, _Atomic int64_t *to, int32_t blocks)
+{
+  if (blocks != 0)
+    atomic_fetch_add_explicit (to, blocks * (int64_t) block_size (pc),
+                               memory_order_relaxed);
+}
+
+static bool
+has_any (const struct pagecache *pc, struct page *p, enum block_state state)
+{
+  return bits_any (map_of (pc, p, state), whole (pc));
+}
+
+/* The page's first dirty block: from now on it has an age. */
+static void
+note_dirtied (struct pagecache *pc, struct page *p)
+{
+  p->dirtied = held_pass (&pc->held);
+  if (atomic_load_explicit (&pc->dirty_since, memory_order_relaxed) == 0)
+    atomic_store_explicit (&pc->dirty_since, now_ns (), memory_order_relaxed);
+}
+
+void
+states_end (struct pagecache *pc, struct page *p, const struct change *c)
+{
+  assert_held (&p->lock);
+  add_blocks (pc, &pc->dirty, c->dirty);
+  add_blocks (pc, &pc->writeback, c->writeback);
+  add_blocks (pc, &pc->unstable, c->unstable);
+  add_blocks (pc, &pc->held_bytes, c->held);
+
+  if (c->dirty > 0 && !c->was_dirty)
+    note_dirtied (pc, p);
+  if (c->unstable < 0 && (p->flags & PAGE_LISTED) && !has_any (pc, p, UNSTABLE))
+    held_unlist_unstable (&pc->held, p);
+  if (c->held > 0 && !(p->flags & PAGE_HELD))
+    held_add (&pc->held, p);
+  if (c->held < 0 && !has_any (pc, p, DIRTY) && !has_any (pc, p, WRITEBACK) &&
+      !has_any (pc, p, UNSTABLE))
+    held_remove (&pc->held, p);
+}
+
+struct amounts
+states_amounts (const struct pagecache *pc, struct page *p, struct span s)
+{
+  struct amounts n = { 0 };
+  uint32_t counts;
+
+  FOR_EACH_BYTE (i, mask, s)
+  {
+    counts = states_count_byte (pc, p, i, mask);
+    n.dirty += counts & 0xff;
+    n.writeback += counts >> 8 & 0xff;
+    n.unstable += counts >> 16 & 0xff;
+    n.held += counts >> 24;
+  }
+  n.dirty <<= pc->block_shift;
+  n.writeback <<= pc->block_shift;
+  n.unstable <<= pc->block_shift;
+  n.held <<= pc->block_shift;
+  return n;
+}

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* The table of states: all that can happen to a block, and what it becomes.
+ *
+ * A block's state is a set of six bits (enum block_state).  Each event is one
+ * row: the bits that the block must have, those that it must not have, those
+ * that it gets and those that it loses.  For example, a block that is
+ * uptodate and dirty is gathered by write-back: it loses dirty and is in
+ * writeback.  If the backend takes it, it is unstable; if not, it is dirty
+ * again.
+ *
+ *                written                gathered
+ *     uptodate ──────────> dirty ─────────────────> writeback
+ *         ^                  ^                       │     │
+ *         │                  ├───────────────────────┘     │
+ *         │                  │  failed, ended undone       │ ended unstable
+ *         │                  │                             v
+ *         │                  └───────────────────────── unstable
+ *         │                        flush failed            │
+ *         └────────────────────────────────────────────────┘
+ *                               settled
+ *
+ * docs/design.md has the whole picture, made from this table by
+ * docs/states.py.
+ */
+
+#ifndef WTCACHE_STATES_H
+#define WTCACHE_STATES_H
+
+#include "pagecache/types.h"
+
+enum block_event {
+  EVENT_FILL_BEGINS, /* a read of the missing block is about to begin */
+  EVENT_FILL_ENDS,   /* it ended, and nothing touched the block meanwhile */
+  EVENT_OVERTAKEN,   /* what a fill brings is no use: it failed, or is older */
+  EVENT_FOUND_ZERO,  /* missing, but known to be zero without the backend */
+  EVENT_WRITTEN,     /* by an ordinary write */
+  EVENT_GATHERED,    /* by write-back: its bytes are in a batch */
+  EVENT_CLAIMED,     /* by a writethrough, which will copy its bytes in */
+  EVENT_UNCLAIMED,   /* … and did not */
+  EVENT_COPIED_OVER_ACKNOWLEDGED, /* … and did; a client had been promised */
+  EVENT_COPIED_OVER_OTHERS,       /* … the bytes before; or had not been */
+  EVENT_ENDED_STABLE,             /* its write ended well, and is durable */
+  EVENT_ENDED_UNSTABLE,           /* …, and a flush has to make it durable */
+  EVENT_ENDED_UNDONE,             /* …, but a flush failed since it began */
+  EVENT_FAILED,                   /* its write failed */
+  EVENT_FAILED_PENDING,   /* … and held nothing that was acknowledged */
+  EVENT_FAILED_REWRITTEN, /* …, but an ordinary write came meanwhile */
+  EVENT_SETTLED,          /* a flush that began after its write succeeded */
+  EVENT_FLUSH_FAILED,     /* the backend may have dropped it */
+  EVENT_ZEROED,           /* by a zero that succeeded */
+  EVENT_FORGOTTEN, /* the backend has other bytes: trimmed, written past */
+  EVENT_DROPPED,   /* it is clean, and leaves the cache */
+  BLOCK_EVENTS
+};
+
+#define STATE_BIT(state) (1u << (state))
+
+/* Sets of states, bits by STATE_BIT. */
+struct transition {
+  uint8_t needs, forbids, sets, clears;
+};
+
+/* A column a state: U uptodate, D dirty, W writeback, S unstable, P pending,
+ * F filling.
+ */
+#define U STATE_BIT (UPTODATE)
+#define D STATE_BIT (DIRTY)
+#define W STATE_BIT (WRITEBACK)
+#define S STATE_BIT (UNSTABLE)
+#define P STATE_BIT (PENDING)
+#define F STATE_BIT (FILLING)
+
+/* clang-format off */
+static const struct transition transitions[BLOCK_EVENTS] = {
+  /*                                  needs        forbids    sets   clears */
+  [EVENT_FILL_BEGINS]              = { 0,           U | F,     F,     0 },
+  [EVENT_FILL_ENDS]                = { F,           U | D | S, U,     F },
+  [EVENT_OVERTAKEN]                = { 0,           0,         0,     F },
+  [EVENT_FOUND_ZERO]               = { 0,           U,         U,     F },
+  [EVENT_WRITTEN]                  = { 0,           0,         U | D, F },
+  [EVENT_GATHERED]                 = { U | D,       W | P | F, W,     D | S },
+  [EVENT_CLAIMED]                  = { 0,           W | P,     W,     0 },
+  [EVENT_UNCLAIMED]                = { W,           P,         0,     W },
+  [EVENT_COPIED_OVER_ACKNOWLEDGED] = { W,           P,         U,     D | S | F },
+  [EVENT_COPIED_OVER_OTHERS]       = { W,           D | S | P, U | P, F },
+  [EVENT_ENDED_STABLE]             = { U | W,       S,         0,     W | P },
+  [EVENT_ENDED_UNSTABLE]           = { U | W,       S,         S,     W | P },
+  [EVENT_ENDED_UNDONE]             = { U | W,       S,         D,     W | P },
+  [EVENT_FAILED]                   = { U | W,       P | S,     D,     W },
+  [EVENT_FAILED_PENDING]           = { U | W | P,   D | S,     0,     U | W | P },
+  [EVENT_FAILED_REWRITTEN]         = { U | W | P | D, S,         0,     W | P },
+  [EVENT_SETTLED]                  = { S,           0,         0,     S },
+  [EVENT_FLUSH_FAILED]             = { S,           0,         D,     S },
+  [EVENT_ZEROED]                   = { 0,           W | P,     0,     D | S | F },
+  [EVENT_FORGOTTEN]                = { 0,           W | P,     0,     U | D | S | F },
+  [EVENT_DROPPED]                  = { 0,           D | W | S, 0,     U | F },
+};
+/* clang-format on */
+
+#undef U
+#undef D
+#undef W
+#undef S
+#undef P
+#undef F
+
+/* The states of which blocks are counted, and keep their page. */
+#define STATES_HELD                                                            \
+  (STATE_BIT (DIRTY) | STATE_BIT (WRITEBACK) | STATE_BIT (UNSTABLE))
+
+/* What a change of one page adds up to: blocks that are more in each state,
+ * or fewer.
+ */
+struct change {
+  int32_t dirty, writeback, unstable, held;
+  bool was_dirty; /* some block of the page, before; if any became dirty */
+};
+
+/* Blocks of a byte of the maps in each counted state, and in any: four counts
+ * in four bytes (Warren, "Hacker's Delight", 5-1).
+ */
+static inline uint32_t
+states_count_byte (const struct pagecache *pc, struct page *p, uint32_t i,
+                   uint8_t blocks)
+{
+  const uint32_t dirty = map_of (pc, p, DIRTY)[i] & blocks;
+  const uint32_t writeback = map_of (pc, p, WRITEBACK)[i] & blocks;
+  const uint32_t unstable = map_of (pc, p, UNSTABLE)[i] & blocks;
+  uint32_t n = dirty | writeback << 8 | unstable << 16 |
+               (dirty | writeback | unstable) << 24;
+
+  if (n == 0)
+    return 0;
+  n -= n >> 1 & 0x55555555;
+  n = (n & 0x33333333) + (n >> 2 & 0x33333333);
+  return (n + (n >> 4)) & 0x0f0f0f0f;
+}
+
+/* What a transition does to one map. */
+static inline __attribute__ ((always_inline)) void
+states_apply_bit (const struct pagecache *pc, struct page *p, uint32_t i,
+                  uint8_t blocks, struct transition t, enum block_state state)
+{
+  uint8_t *map = &map_of (pc, p, state)[i];
+
+  assert (!(t.needs & STATE_BIT (state)) || (~*map & blocks) == 0);
+  assert (!(t.forbids & STATE_BIT (state)) || (*map & blocks) == 0);
+  if (t.sets & STATE_BIT (state))
+    *map |= blocks;
+  if (t.clears & STATE_BIT (state))
+    *map &= ~blocks;
+}
+
+/* One event for some blocks of byte I of a locked page's maps, as a part of a
+ * change that begins as { 0 } and that states_end ends.
+ */
+static inline __attribute__ ((always_inline)) void
+states_apply (const struct pagecache *pc, struct page *p, struct change *c,
+              uint32_t i, uint8_t blocks, enum block_event event)
+{
+  const struct transition t = transitions[event];
+  const bool counted = ((t.sets | t.clears) & STATES_HELD) != 0;
+  const uint32_t before = counted ? states_count_byte (pc, p, i, blocks) : 0;
+  uint32_t now;
+
+  if (t.sets & STATE_BIT (DIRTY))
+    c->was_dirty = c->was_dirty || c->dirty != 0 ||
+                   bits_any (map_of (pc, p, DIRTY), whole (pc));
+  states_apply_bit (pc, p, i, blocks, t, UPTODATE);
+  states_apply_bit (pc, p, i, blocks, t, DIRTY);
+  states_apply_bit (pc, p, i, blocks, t, WRITEBACK);
+  states_apply_bit (pc, p, i, blocks, t, UNSTABLE);
+  states_apply_bit (pc, p, i, blocks, t, PENDING);
+  states_apply_bit (pc, p, i, blocks, t, FILLING);
+  if (!counted)
+    return;
+  now = states_count_byte (pc, p, i, blocks);
+  if (now == before)
+    return;
+  c->dirty += (int32_t) (now & 0xff) - (int32_t) (before & 0xff);
+  c->writeback += (int32_t) (now >> 8 & 0xff) - (int32_t) (before >> 8 & 0xff);
+  c->unstable += (int32_t) (now >> 16 & 0xff) - (int32_t) (before >> 16 & 0xff);
+  c->held += (int32_t) (now >> 24) - (int32_t) (before >> 24);
+}
+
+/* The same for all blocks of a span. */
+static inline __attribute__ ((always_inline)) void
+states_apply_span (const struct pagecache *pc, struct page *p, struct change *c,
+                   struct span s, enum block_event event)
+{
+  FOR_EACH_BYTE (i, blocks, s)
+  states_apply (pc, p, c, i, blocks, event);
+}
+
+/* A change of a locked page is complete: counts it, and lists the page where
+ * its states want it.
+ */
+extern void states_end (struct pagecache *pc, struct page *p,
+                        const struct change *c);
+
+/* One event for all blocks of a span of a locked page. */
+static inline __attribute__ ((always_inline)) void
+states_change (struct pagecache *pc, struct page *p, struct span s,
+               enum block_event event)
+{
+  struct change c = { 0 };
+
+  states_apply_span (pc, p, &c, s, event);
+  if ((transitions[event].sets | transitions[event].clears) & STATES_HELD)
+    states_end (pc, p, &c);
+}
+
+/* The blocks of a span of a locked page that are in each state, in bytes. */
+extern struct amounts states_amounts (const struct pagecache *pc,
+                                      struct page *p, struct span s);
+
+#endif /* WTCACHE_STATES_H */
