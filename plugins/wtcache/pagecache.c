@@ -129,8 +129,8 @@ static void
 walk_range (struct pagecache *pc, struct pool_walk *w, uint64_t offset,
             uint64_t len)
 {
-  pool_walk_begin (pc->pool, w, key_of (pc, offset >> pc->page_shift),
-                   key_of (pc, (offset + len - 1) >> pc->page_shift));
+  pool_walk_begin (pc->pool, w, pagecache_key (pc, offset >> pc->page_shift),
+                   pagecache_key (pc, (offset + len - 1) >> pc->page_shift));
 }
 
 /* Nothing but bytes that nobody will ask for again: gone.  Else unlocked. */
@@ -138,7 +138,7 @@ static void
 drop_lock_or_page (struct pagecache *pc, struct page *p)
 {
   if (p->pins == 0 && !(p->flags & (PAGE_HELD | PAGE_FILLING)) &&
-      !bits_any (map_of (pc, p, UPTODATE), whole (pc)))
+      !bits_any (page_map (pc, p, UPTODATE), page_span (pc)))
     pool_discard (pc->pool, p);
   else
     word_lock_drop (&p->lock);
@@ -163,14 +163,14 @@ bool
 page_read (struct pagecache *pc, const struct part *part, void *to)
 {
   struct pool *pool = pc->pool;
-  const uint64_t key = key_of (pc, part->index);
+  const uint64_t key = pagecache_key (pc, part->index);
   struct page *p = pool_find (pool, key);
 
   if (p == NULL)
     return false;
   word_lock_take (&p->lock, RANK_PAGE);
   if (page_key (p) != key ||
-      !bits_all (map_of (pc, p, UPTODATE), part_span (pc, part))) {
+      !bits_all (page_map (pc, p, UPTODATE), part_span (pc, part))) {
     word_lock_drop (&p->lock);
     return false;
   }
@@ -184,7 +184,7 @@ page_read (struct pagecache *pc, const struct part *part, void *to)
 void
 page_note_miss (struct pagecache *pc, uint64_t index)
 {
-  const uint64_t key = key_of (pc, index);
+  const uint64_t key = pagecache_key (pc, index);
 
   if (curve_samples (pc->pool->curve, key))
     curve_note (pc->pool->curve, key, CURVE_MISS);
@@ -193,12 +193,12 @@ page_note_miss (struct pagecache *pc, uint64_t index)
 bool
 page_is_uptodate (struct pagecache *pc, const struct part *part)
 {
-  struct page *p = pool_lock_page (pc->pool, key_of (pc, part->index));
+  struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, part->index));
   bool all;
 
   if (p == NULL)
     return false;
-  all = bits_all (map_of (pc, p, UPTODATE), part_span (pc, part));
+  all = bits_all (page_map (pc, p, UPTODATE), part_span (pc, part));
   word_lock_drop (&p->lock);
   return all;
 }
@@ -206,7 +206,7 @@ page_is_uptodate (struct pagecache *pc, const struct part *part)
 void
 page_read_past (struct pagecache *pc, const struct part *part, void *bytes)
 {
-  struct page *p = pool_lock_page (pc->pool, key_of (pc, part->index));
+  struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, part->index));
   const struct span s = part_span (pc, part);
   const uint32_t end = part->offset + part->len;
   uint32_t b, from, to;
@@ -216,11 +216,11 @@ page_read_past (struct pagecache *pc, const struct part *part, void *bytes)
   for (b = s.first; b < s.first + s.count; ++b) {
     from = max_u64 (b << pc->block_shift, part->offset);
     to = min_u64 ((b + 1) << pc->block_shift, end);
-    if (bit_get (map_of (pc, p, UPTODATE), b))
+    if (bit_get (page_map (pc, p, UPTODATE), b))
       memcpy ((uint8_t *) bytes + (from - part->offset),
               pool_frame (pc->pool, p) + from, to - from);
     else
-      states_change (pc, p, one_block (b), EVENT_OVERTAKEN);
+      states_change (pc, p, block_span (b), EVENT_OVERTAKEN);
   }
   word_lock_drop (&p->lock);
 }
@@ -228,7 +228,7 @@ page_read_past (struct pagecache *pc, const struct part *part, void *bytes)
 struct page *
 page_pin (struct pagecache *pc, uint64_t index, enum admission why)
 {
-  return pool_pin_page (pc->pools, pc->pool, key_of (pc, index), why);
+  return pool_pin_page (pc->pools, pc->pool, pagecache_key (pc, index), why);
 }
 
 void
@@ -246,18 +246,18 @@ page_unpin (struct pagecache *pc, struct page *p)
 static void
 fill_with_zeroes (struct pagecache *pc, struct page *p, struct span s)
 {
-  const uint8_t *uptodate = map_of (pc, p, UPTODATE);
+  const uint8_t *uptodate = page_map (pc, p, UPTODATE);
   struct part part;
   bool zeroed;
   uint32_t b;
 
   for (b = s.first; b < s.first + s.count; ++b) {
-    part = span_part (pc, index_of (pc, p), one_block (b));
+    part = span_part (pc, page_index (pc, p), block_span (b));
     zeroes_prefix (&pc->zeroes, (part.index << pc->page_shift) + part.offset,
                    part.len, &zeroed);
     if (zeroed && !bit_get (uptodate, b)) {
       memset (pool_frame (pc->pool, p) + part.offset, 0, part.len);
-      states_change (pc, p, one_block (b), EVENT_FOUND_ZERO);
+      states_change (pc, p, block_span (b), EVENT_FOUND_ZERO);
     }
   }
 }
@@ -266,8 +266,8 @@ fill_with_zeroes (struct pagecache *pc, struct page *p, struct span s)
 static bool
 all_coming (const struct pagecache *pc, struct page *p, struct span s)
 {
-  const uint8_t *uptodate = map_of (pc, p, UPTODATE);
-  const uint8_t *filling = map_of (pc, p, FILLING);
+  const uint8_t *uptodate = page_map (pc, p, UPTODATE);
+  const uint8_t *filling = page_map (pc, p, FILLING);
 
   FOR_EACH_BYTE (i, mask, s)
   if (~(uptodate[i] | filling[i]) & mask)
@@ -281,7 +281,7 @@ page_fill_begin (struct pagecache *pc, struct page *p, const struct part *part,
 {
   const struct span s = part_span (pc, part);
   const uint32_t end = s.first + s.count;
-  const uint8_t *uptodate = map_of (pc, p, UPTODATE);
+  const uint8_t *uptodate = page_map (pc, p, UPTODATE);
   enum fill fill = FILL_NOTHING;
   uint32_t b;
 
@@ -299,7 +299,7 @@ page_fill_begin (struct pagecache *pc, struct page *p, const struct part *part,
       ours->count = b - ours->first;
       for (b = ours->first; b < ours->first + ours->count; ++b)
         if (!bit_get (uptodate, b))
-          states_change (pc, p, one_block (b), EVENT_FILL_BEGINS);
+          states_change (pc, p, block_span (b), EVENT_FILL_BEGINS);
       p->flags |= PAGE_FILLING;
       fill = FILL_OURS;
     }
@@ -318,13 +318,13 @@ page_fill_end (struct pagecache *pc, struct page *p, struct span span,
 
   word_lock_take (&p->lock, RANK_PAGE);
   for (b = span.first; error == 0 && b < span.first + span.count; ++b) {
-    part = span_part (pc, index_of (pc, p), one_block (b));
+    part = span_part (pc, page_index (pc, p), block_span (b));
     to = (uint8_t *) bytes + ((b - span.first) << pc->block_shift);
-    if (bit_get (map_of (pc, p, FILLING), b)) {
+    if (bit_get (page_map (pc, p, FILLING), b)) {
       memcpy (frame + part.offset, to, part.len);
-      states_change (pc, p, one_block (b), EVENT_FILL_ENDS);
+      states_change (pc, p, block_span (b), EVENT_FILL_ENDS);
     }
-    else if (bit_get (map_of (pc, p, UPTODATE), b))
+    else if (bit_get (page_map (pc, p, UPTODATE), b))
       memcpy (to, frame + part.offset, part.len);
   }
   states_change (pc, p, span, EVENT_OVERTAKEN);
@@ -352,7 +352,7 @@ static bool
 edge_is_missing (const struct pagecache *pc, struct page *p,
                  const struct part *part)
 {
-  const uint8_t *uptodate = map_of (pc, p, UPTODATE);
+  const uint8_t *uptodate = page_map (pc, p, UPTODATE);
   const struct span s = part_span (pc, part);
   const uint32_t end = part->offset + part->len;
   const uint64_t at = part->index << pc->page_shift;
@@ -429,7 +429,7 @@ page_write (struct pagecache *pc, struct page *p, const struct part *part,
 bool
 page_rewrite (struct pagecache *pc, const struct part *part, const void *from)
 {
-  const uint64_t key = key_of (pc, part->index);
+  const uint64_t key = pagecache_key (pc, part->index);
   struct page *p = pool_find (pc->pool, key);
   bool done;
 
@@ -451,7 +451,7 @@ page_claim (struct pagecache *pc, struct page *p, const struct part *part)
   word_lock_take (&p->lock, RANK_PAGE);
   if (is_excluded (pc, part))
     why = WRITE_EXCLUDED;
-  else if (bits_any (map_of (pc, p, WRITEBACK), s))
+  else if (bits_any (page_map (pc, p, WRITEBACK), s))
     why = WRITE_BUSY;
   else if (edge_is_missing (pc, p, part))
     why = WRITE_EDGE;
@@ -474,10 +474,10 @@ page_unclaim (struct pagecache *pc, struct page *p, const struct part *part)
 static bool
 is_acknowledged (struct pagecache *pc, struct page *p, uint32_t b)
 {
-  const struct part part = span_part (pc, index_of (pc, p), one_block (b));
+  const struct part part = span_part (pc, page_index (pc, p), block_span (b));
 
-  return bit_get (map_of (pc, p, DIRTY), b) ||
-         bit_get (map_of (pc, p, UNSTABLE), b) ||
+  return bit_get (page_map (pc, p, DIRTY), b) ||
+         bit_get (page_map (pc, p, UNSTABLE), b) ||
          zeroes_any (&pc->zeroes, (part.index << pc->page_shift) + part.offset,
                      part.len);
 }
@@ -499,11 +499,11 @@ page_write_claimed (struct pagecache *pc, struct page *p,
        * the mark under this page's lock finds this.
        */
       atomic_store_explicit (acknowledged, true, memory_order_release);
-      states_apply_span (pc, p, &c, one_block (b),
+      states_apply_span (pc, p, &c, block_span (b),
                          EVENT_COPIED_OVER_ACKNOWLEDGED);
     }
     else
-      states_apply_span (pc, p, &c, one_block (b), EVENT_COPIED_OVER_OTHERS);
+      states_apply_span (pc, p, &c, block_span (b), EVENT_COPIED_OVER_OTHERS);
   states_end (pc, p, &c);
   word_lock_drop (&p->lock);
 }
@@ -512,11 +512,11 @@ void
 page_copy_claimed (struct pagecache *pc, struct page *p, struct span span,
                    void *to)
 {
-  const struct part part = span_part (pc, index_of (pc, p), span);
+  const struct part part = span_part (pc, page_index (pc, p), span);
 
   word_lock_take (&p->lock, RANK_PAGE);
-  assert (bits_all (map_of (pc, p, WRITEBACK), span));
-  assert (bits_all (map_of (pc, p, UPTODATE), span));
+  assert (bits_all (page_map (pc, p, WRITEBACK), span));
+  assert (bits_all (page_map (pc, p, UPTODATE), span));
   memcpy (to, pool_frame (pc->pool, p) + part.offset, part.len);
   word_lock_drop (&p->lock);
 }
@@ -526,9 +526,9 @@ static struct span
 find_dirty (struct pagecache *pc, struct page *p, uint32_t from,
             uint32_t before, uint32_t most, bool *busy)
 {
-  const uint32_t end = blocks_inside (pc, index_of (pc, p));
-  const uint8_t *dirty = map_of (pc, p, DIRTY);
-  const uint8_t *writeback = map_of (pc, p, WRITEBACK);
+  const uint32_t end = blocks_inside (pc, page_index (pc, p));
+  const uint8_t *dirty = page_map (pc, p, DIRTY);
+  const uint8_t *writeback = page_map (pc, p, WRITEBACK);
   struct span s = { 0 };
   struct part part;
   uint32_t b;
@@ -537,7 +537,7 @@ find_dirty (struct pagecache *pc, struct page *p, uint32_t from,
        b = s.count ? b + 1 : bits_find (dirty, b + 1, end, true)) {
     if (s.count > 0 ? !bit_get (dirty, b) : b >= before)
       break;
-    part = span_part (pc, index_of (pc, p), one_block (b));
+    part = span_part (pc, page_index (pc, p), block_span (b));
     if (bit_get (writeback, b) || is_excluded (pc, &part)) {
       *busy = true;
       if (s.count > 0)
@@ -555,7 +555,7 @@ page_gather (struct pagecache *pc, uint64_t index, uint32_t from,
              uint32_t before, uint32_t most, uint32_t pass, bool later,
              void *to, bool *busy)
 {
-  struct page *p = pool_lock_page (pc->pool, key_of (pc, index));
+  struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, index));
   struct span s = { 0 };
   struct part part;
   bool ignored;
@@ -582,13 +582,13 @@ static bool
 fail_blocks (struct pagecache *pc, struct page *p, struct span s,
              struct change *c)
 {
-  const bool again = !bits_all (map_of (pc, p, PENDING), s);
+  const bool again = !bits_all (page_map (pc, p, PENDING), s);
   uint8_t pending, dirty;
 
   FOR_EACH_BYTE (i, mask, s)
   {
-    pending = map_of (pc, p, PENDING)[i] & mask;
-    dirty = map_of (pc, p, DIRTY)[i] & mask;
+    pending = page_map (pc, p, PENDING)[i] & mask;
+    dirty = page_map (pc, p, DIRTY)[i] & mask;
     states_apply (pc, p, c, i, mask & ~pending, EVENT_FAILED);
     states_apply (pc, p, c, i, pending & dirty, EVENT_FAILED_REWRITTEN);
     states_apply (pc, p, c, i, pending & ~dirty, EVENT_FAILED_PENDING);
@@ -601,8 +601,8 @@ static uint8_t
 clean_blocks (const struct pagecache *pc, struct page *p, uint32_t i,
               uint8_t mask)
 {
-  return mask & ~(map_of (pc, p, DIRTY)[i] | map_of (pc, p, WRITEBACK)[i] |
-                  map_of (pc, p, UNSTABLE)[i]);
+  return mask & ~(page_map (pc, p, DIRTY)[i] | page_map (pc, p, WRITEBACK)[i] |
+                  page_map (pc, p, UNSTABLE)[i]);
 }
 
 /* In mode writearound a block leaves once it is stable. */
@@ -689,7 +689,7 @@ pagecache_end_write (struct pagecache *pc, uint64_t offset, uint64_t len,
   if (outcome == OUTCOME_FAILED)
     doubt (pc, offset, len);
   while (next_part (pc, &offset, &len, &part)) {
-    p = pool_lock_page (pc->pool, key_of (pc, part.index));
+    p = pool_lock_page (pc->pool, pagecache_key (pc, part.index));
     assert (p != NULL); /* a page with a block in writeback stays */
     end_write (pc, p, &part, outcome, epoch);
   }
@@ -707,8 +707,8 @@ pagecache_wait_writeback (struct pagecache *pc, uint64_t offset, uint64_t len)
   walk_range (pc, &w, offset, len);
   while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
     key = page_key (p);
-    s = range_span (pc, index_of (pc, p), offset, len);
-    while (bits_any (map_of (pc, p, WRITEBACK), s)) {
+    s = range_span (pc, page_index (pc, p), offset, len);
+    while (bits_any (page_map (pc, p, WRITEBACK), s)) {
       sleep_on (p);
       p = pool_lock_page (pc->pool, key);
       if (p == NULL)
@@ -725,12 +725,12 @@ pagecache_wait_writeback (struct pagecache *pc, uint64_t offset, uint64_t len)
 static bool
 fail_clear (struct pagecache *pc, struct page *p, struct span s)
 {
-  const bool again = bits_any (map_of (pc, p, UNSTABLE), s);
+  const bool again = bits_any (page_map (pc, p, UNSTABLE), s);
   struct change c = { 0 };
 
   FOR_EACH_BYTE (i, mask, s)
   {
-    states_apply (pc, p, &c, i, mask & map_of (pc, p, UNSTABLE)[i],
+    states_apply (pc, p, &c, i, mask & page_map (pc, p, UNSTABLE)[i],
                   EVENT_FLUSH_FAILED);
     states_apply (pc, p, &c, i, clean_blocks (pc, p, i, mask), EVENT_DROPPED);
   }
@@ -742,7 +742,7 @@ static bool
 clear_blocks (struct pagecache *pc, struct page *p, struct span s,
               enum clear how)
 {
-  const struct part part = span_part (pc, index_of (pc, p), s);
+  const struct part part = span_part (pc, page_index (pc, p), s);
 
   switch (how) {
   case CLEAR_ZEROED:
@@ -770,7 +770,7 @@ pagecache_clear (struct pagecache *pc, uint64_t offset, uint64_t len,
     doubt (pc, offset, len);
   walk_range (pc, &w, offset, len);
   while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
-    s = range_span (pc, index_of (pc, p), offset, len);
+    s = range_span (pc, page_index (pc, p), offset, len);
     if (clear_blocks (pc, p, s, how))
       count_failure (pc);
     drop_lock_or_page (pc, p);
@@ -787,15 +787,15 @@ pagecache_lose_zeroes (struct pagecache *pc, uint64_t offset, uint64_t len)
 struct span
 page_held_run (struct pagecache *pc, uint64_t index, uint32_t from)
 {
-  struct page *p = pool_lock_page (pc->pool, key_of (pc, index));
-  const uint32_t end = whole (pc).count;
+  struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, index));
+  const uint32_t end = page_span (pc).count;
   struct span s = { 0 };
   uint32_t b;
 
   if (p == NULL)
     return s;
   for (b = from; b < end; ++b)
-    if (states_amounts (pc, p, one_block (b)).held > 0) {
+    if (states_amounts (pc, p, block_span (b)).held > 0) {
       if (s.count++ == 0)
         s.first = b;
     }
@@ -813,7 +813,7 @@ pagecache_next_held (struct pagecache *pc, uint64_t *index)
   /* Past the last page that any export can have there is none. */
   if (*index >> KEY_INDEX_BITS != 0)
     return false;
-  key = held_next (&pc->held, key_of (pc, *index));
+  key = held_next (&pc->held, pagecache_key (pc, *index));
   if (key == 0 || key >> KEY_INDEX_BITS != pc->key_base >> KEY_INDEX_BITS)
     return false;
   *index = key & ~pc->key_base;
@@ -843,10 +843,10 @@ settle_page (struct pagecache *pc, struct page *p)
 {
   struct change c = { 0 };
 
-  FOR_EACH_BYTE (i, mask, whole (pc))
-  states_apply (pc, p, &c, i, mask & map_of (pc, p, UNSTABLE)[i],
+  FOR_EACH_BYTE (i, mask, page_span (pc))
+  states_apply (pc, p, &c, i, mask & page_map (pc, p, UNSTABLE)[i],
                 EVENT_SETTLED);
-  leave_if_around (pc, p, whole (pc), &c);
+  leave_if_around (pc, p, page_span (pc), &c);
   states_end (pc, p, &c);
 }
 
@@ -856,8 +856,8 @@ unsettle_page (struct pagecache *pc, struct page *p)
 {
   struct change c = { 0 };
 
-  FOR_EACH_BYTE (i, mask, whole (pc))
-  states_apply (pc, p, &c, i, mask & map_of (pc, p, UNSTABLE)[i],
+  FOR_EACH_BYTE (i, mask, page_span (pc))
+  states_apply (pc, p, &c, i, mask & page_map (pc, p, UNSTABLE)[i],
                 EVENT_FLUSH_FAILED);
   states_end (pc, p, &c);
 }
@@ -878,7 +878,7 @@ pagecache_settle (struct pagecache *pc, uint32_t flush)
       word_lock_drop (&p->lock);
       break;
     }
-    if (zeroes_any (&pc->zeroes, index_of (pc, p) << pc->page_shift,
+    if (zeroes_any (&pc->zeroes, page_index (pc, p) << pc->page_shift,
                     page_size (pc)) &&
         held_list_unstable (&pc->held, p, held_epoch (&pc->held))) {
       word_lock_drop (&p->lock);
@@ -902,11 +902,11 @@ drop_clean (struct pagecache *pc, uint64_t offset, uint64_t len)
 
   walk_range (pc, &w, offset, len);
   while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
-    s = range_span (pc, index_of (pc, p), offset, len);
+    s = range_span (pc, page_index (pc, p), offset, len);
     FOR_EACH_BYTE (i, mask, s)
     {
       clean = clean_blocks (pc, p, i, mask);
-      blocks += __builtin_popcount (map_of (pc, p, UPTODATE)[i] & clean);
+      blocks += __builtin_popcount (page_map (pc, p, UPTODATE)[i] & clean);
       states_apply (pc, p, &c, i, clean, EVENT_DROPPED);
       states_apply (pc, p, &c, i, mask & ~clean, EVENT_OVERTAKEN);
     }
@@ -960,7 +960,8 @@ pagecache_range_amounts (struct pagecache *pc, uint64_t offset, uint64_t len)
 
   walk_range (pc, &w, offset, len);
   while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
-    n = states_amounts (pc, p, range_span (pc, index_of (pc, p), offset, len));
+    n = states_amounts (pc, p,
+                        range_span (pc, page_index (pc, p), offset, len));
     word_lock_drop (&p->lock);
     sum.dirty += n.dirty;
     sum.writeback += n.writeback;
@@ -1003,10 +1004,10 @@ pagecache_resize (struct pagecache *pc, uint64_t size)
   zeroes_forget (&pc->zeroes, size, INT64_MAX - size);
   index = size >> pc->page_shift;
   while (pagecache_next_held (pc, &index)) {
-    p = pool_lock_page (pc->pool, key_of (pc, index));
+    p = pool_lock_page (pc->pool, pagecache_key (pc, index));
     if (p) {
       past.first = blocks_inside (pc, index);
-      past.count = whole (pc).count - past.first;
+      past.count = page_span (pc).count - past.first;
       unsavable += states_amounts (pc, p, past).held;
       word_lock_drop (&p->lock);
     }

@@ -161,8 +161,8 @@ test_states_are_clear_in_a_new_page (void **state)
   for (key = 1; key < 1000; ++key) {
     p = pin (s, pool, key);
     for (b = 0; b < BLOCK_STATES; ++b) {
-      assert_false (bits_any (page_map (pool, p, b), whole));
-      bits_set (page_map (pool, p, b), whole);
+      assert_false (bits_any (pool_map (pool, p, b), whole));
+      bits_set (pool_map (pool, p, b), whole);
     }
     unpin (p);
   }
@@ -391,13 +391,13 @@ use_page (struct load *l, struct random *r)
   word_lock_take (&p->lock, RANK_PAGE);
   must (page_key (p) == key);
   stamp = (uint64_t *) pool_frame (pool, p);
-  if (bit_get (page_map (pool, p, UPTODATE), 0)) {
+  if (bit_get (pool_map (pool, p, UPTODATE), 0)) {
     must (stamp[0] == key);
     must (stamp[pool->page_size / 8 - 1] == key);
   }
   else {
     stamp[0] = stamp[pool->page_size / 8 - 1] = key;
-    bits_set (page_map (pool, p, UPTODATE), (struct span){ 0, 1 });
+    bits_set (pool_map (pool, p, UPTODATE), (struct span){ 0, 1 });
   }
   word_lock_drop (&p->lock);
   must (page_key (p) == key);
@@ -415,7 +415,7 @@ look_up (struct load *l, struct random *r)
   if (p == NULL)
     return;
   word_lock_take (&p->lock, RANK_PAGE);
-  if (page_key (p) == key && bit_get (page_map (pool, p, UPTODATE), 0))
+  if (page_key (p) == key && bit_get (pool_map (pool, p, UPTODATE), 0))
     must (*(uint64_t *) pool_frame (pool, p) == key);
   word_lock_drop (&p->lock);
 }

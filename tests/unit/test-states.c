@@ -225,7 +225,7 @@ bits_in_page (struct pagecache *pc, struct page *p, uint32_t block)
   enum block_state s;
 
   for (s = UPTODATE; s < BLOCK_STATES; ++s)
-    if (bit_get (map_of (pc, p, s), block))
+    if (bit_get (page_map (pc, p, s), block))
       bits |= STATE_BIT (s);
   return bits;
 }
@@ -280,7 +280,7 @@ check_page (struct pagecache *pc, struct page *p)
   struct block block;
   uint32_t b;
 
-  for (b = 0; b < whole (pc).count; ++b) {
+  for (b = 0; b < page_span (pc).count; ++b) {
     block = block_of_bits (bits_in_page (pc, p, b));
     n.dirty += block.dirty * size;
     n.writeback += block.writeback * size;
@@ -304,7 +304,7 @@ walk_at_random (uint32_t page, uint32_t block, uint64_t seed)
   struct cache *c = cache_new (40 * MiB, page, block, 8 * (uint64_t) page);
   struct pagecache *pc = &c->pc;
   struct page *p = page_pin (pc, 3, ADMIT_READ);
-  const uint32_t blocks = whole (pc).count;
+  const uint32_t blocks = page_span (pc).count;
   unsigned *model = calloc (blocks, sizeof *model);
   enum block_event event;
   struct random r;
@@ -334,12 +334,12 @@ walk_at_random (uint32_t page, uint32_t block, uint64_t seed)
   }
   for (b = 0; b < blocks; ++b) {
     if (block_of_bits (model[b]).unstable)
-      apply (pc, p, one_block (b), EVENT_SETTLED);
+      apply (pc, p, block_span (b), EVENT_SETTLED);
     if (block_of_bits (model[b]).writeback)
-      apply (pc, p, one_block (b),
+      apply (pc, p, block_span (b),
              block_of_bits (model[b]).uptodate ? EVENT_ENDED_STABLE
                                                : EVENT_UNCLAIMED);
-    states_change (pc, p, one_block (b), EVENT_FORGOTTEN);
+    states_change (pc, p, block_span (b), EVENT_FORGOTTEN);
   }
   check_page (pc, p);
   word_lock_drop (&p->lock);

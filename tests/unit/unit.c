@@ -133,7 +133,7 @@ block_is (struct cache *c, uint64_t offset, enum block_state state)
 
   if (p == NULL)
     return false;
-  is = bit_get (page_map (c->pool, p, state), part.offset >> c->pc.block_shift);
+  is = bit_get (pool_map (c->pool, p, state), part.offset >> c->pc.block_shift);
   word_lock_drop (&p->lock);
   return is;
 }

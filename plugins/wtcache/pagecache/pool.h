@@ -120,7 +120,7 @@ pool_frame (const struct pool *pool, const struct page *p)
 }
 
 static inline uint8_t *
-page_map (const struct pool *pool, struct page *p, enum block_state state)
+pool_map (const struct pool *pool, struct page *p, enum block_state state)
 {
   return p->states + state * pool->map_bytes;
 }

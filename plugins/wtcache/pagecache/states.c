@@ -23,7 +23,7 @@ add_blocks (const struct pagecache *pc, _Atomic int64_t *to, int32_t blocks)
 static bool
 has_any (const struct pagecache *pc, struct page *p, enum block_state state)
 {
-  return bits_any (map_of (pc, p, state), whole (pc));
+  return bits_any (page_map (pc, p, state), page_span (pc));
 }
 
 /* The page's first dirty block: from now on it has an age. */

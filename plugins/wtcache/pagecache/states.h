@@ -124,9 +124,9 @@ static inline uint32_t
 states_count_byte (const struct pagecache *pc, struct page *p, uint32_t i,
                    uint8_t blocks)
 {
-  const uint32_t dirty = map_of (pc, p, DIRTY)[i] & blocks;
-  const uint32_t writeback = map_of (pc, p, WRITEBACK)[i] & blocks;
-  const uint32_t unstable = map_of (pc, p, UNSTABLE)[i] & blocks;
+  const uint32_t dirty = page_map (pc, p, DIRTY)[i] & blocks;
+  const uint32_t writeback = page_map (pc, p, WRITEBACK)[i] & blocks;
+  const uint32_t unstable = page_map (pc, p, UNSTABLE)[i] & blocks;
   uint32_t n = dirty | writeback << 8 | unstable << 16 |
                (dirty | writeback | unstable) << 24;
 
@@ -142,7 +142,7 @@ static inline __attribute__ ((always_inline)) void
 states_apply_bit (const struct pagecache *pc, struct page *p, uint32_t i,
                   uint8_t blocks, struct transition t, enum block_state state)
 {
-  uint8_t *map = &map_of (pc, p, state)[i];
+  uint8_t *map = &page_map (pc, p, state)[i];
 
   assert (!(t.needs & STATE_BIT (state)) || (~*map & blocks) == 0);
   assert (!(t.forbids & STATE_BIT (state)) || (*map & blocks) == 0);
@@ -166,7 +166,7 @@ states_apply (const struct pagecache *pc, struct page *p, struct change *c,
 
   if (t.sets & STATE_BIT (DIRTY))
     c->was_dirty = c->was_dirty || c->dirty != 0 ||
-                   bits_any (map_of (pc, p, DIRTY), whole (pc));
+                   bits_any (page_map (pc, p, DIRTY), page_span (pc));
   states_apply_bit (pc, p, i, blocks, t, UPTODATE);
   states_apply_bit (pc, p, i, blocks, t, DIRTY);
   states_apply_bit (pc, p, i, blocks, t, WRITEBACK);

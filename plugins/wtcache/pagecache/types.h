@@ -124,32 +124,32 @@ span_part (const struct pagecache *pc, uint64_t index, struct span s)
 }
 
 static inline uint64_t
-key_of (const struct pagecache *pc, uint64_t index)
+pagecache_key (const struct pagecache *pc, uint64_t index)
 {
   return pc->key_base | index;
 }
 
 static inline uint64_t
-index_of (const struct pagecache *pc, const struct page *p)
+page_index (const struct pagecache *pc, const struct page *p)
 {
   return page_key (p) & ~pc->key_base;
 }
 
 static inline uint8_t *
-map_of (const struct pagecache *pc, struct page *p, enum block_state state)
+page_map (const struct pagecache *pc, struct page *p, enum block_state state)
 {
-  return page_map (pc->pool, p, state);
+  return pool_map (pc->pool, p, state);
 }
 
 /* All blocks of a page. */
 static inline struct span
-whole (const struct pagecache *pc)
+page_span (const struct pagecache *pc)
 {
   return (struct span){ .count = page_size (pc) >> pc->block_shift };
 }
 
 static inline struct span
-one_block (uint32_t block)
+block_span (uint32_t block)
 {
   return (struct span){ .first = block, .count = 1 };
 }
@@ -179,7 +179,7 @@ blocks_inside (const struct pagecache *pc, uint64_t index)
 
   if (start >= pc->size)
     return 0;
-  return min_u64 (whole (pc).count,
+  return min_u64 (page_span (pc).count,
                   (pc->size - start + block_size (pc) - 1) >> pc->block_shift);
 }
 
