@@ -100,7 +100,7 @@ def make_disk(folder):
     """An ext4 image with files; returns it, and where the big file lies."""
     disk = os.path.join(folder, "disk.img")
     files = os.path.join(folder, "files")
-    for name in ("filters", "docs"):
+    for name in ("plugins", "docs"):
         shutil.copytree(name, os.path.join(files, name))
     with open(os.path.join(files, "big"), "wb") as big:
         big.write(random.Random(1).randbytes(48 << 20))

@@ -358,7 +358,7 @@ def module_path(variable, *below):
 
 
 def filter_path():
-    return module_path("WTCACHE_FILTER", "filters", "wtcache", ".libs",
+    return module_path("WTCACHE_FILTER", "plugins", "wtcache", ".libs",
                        "nbdkit-wtcache-filter.so")
 
 

@@ -9,6 +9,7 @@ part of a file, it must be one still; where a link names a file, a heading or
 a test, it must be there; and the picture is what its script draws.
 """
 
+import glob
 import os
 import re
 import shutil
@@ -128,9 +129,9 @@ def test_links():
 def test_log_lines():
     """What docs/operations.md says of the log is what is logged."""
     sources = ""
-    for name in "commands.c", "options.c", "wtcache.c":
-        with open(os.path.join(TOP, "filters", "wtcache", name),
-                  encoding="utf-8") as f:
+    for path in glob.glob(os.path.join(TOP, "plugins", "wtcache", "**", "*.c"),
+                          recursive=True):
+        with open(path, encoding="utf-8") as f:
             sources += re.sub(r'"\n +"', "", f.read())
     with open(os.path.join(TOP, "docs", "operations.md"),
               encoding="utf-8") as f:
