@@ -490,18 +490,21 @@ const char options_help[] =
     "wtcache-page-size=SIZE        Unit of caching, 4K to 1M (default 4K).\n"
     "wtcache-mode=MODE             Ordinary writes: writeback (default),\n"
     "                              writethrough or writearound.\n"
-    "wtcache-dirty-max=SIZE|N%|auto  The most that may be dirty.\n"
-    "wtcache-dirty-age=TIME        Write back at this age (default 30).\n"
-    "wtcache-drain=TIME            The longest last drain (default 60).\n"
+    "wtcache-dirty-max=SIZE|N%|auto  Limit of data not yet durable.\n"
+    "wtcache-dirty-age=TIME        Write dirty data back at this age (default\n"
+    "                              30).\n"
+    "wtcache-drain=TIME            Time limit for writing dirty data when the\n"
+    "                              last client leaves or nbdkit stops (60).\n"
     "wtcache-depth=N|auto          Batches in flight at the backend.\n"
-    "wtcache-fill=SIZE|auto        The least that a miss reads.\n"
-    "wtcache-readahead=SIZE|off    The most read ahead of a stream (default "
-    "2M).\n"
-    "wtcache-share=auto|always|never  One cache for all connections.\n"
-    "wtcache-key=name|all          What tells caches apart.\n"
-    "wtcache-keep=yes|no           Clean pages outlive the last connection.\n"
-    "wtcache-stats=FILE            Write counters there, as Prometheus text.\n"
-    "wtcache-control=SOCKET        Listen there for wtcachectl.";
+    "wtcache-fill=SIZE|auto        Least amount that a miss reads.\n"
+    "wtcache-readahead=SIZE|off    Limit of reading ahead (default 2M).\n"
+    "wtcache-share=auto|always|never  Share a cache among connections; auto:\n"
+    "                              if the backend is multi-conn.\n"
+    "wtcache-key=name|all          A cache for each export name, or one for\n"
+    "                              all names, which are one disk.\n"
+    "wtcache-keep=yes|no           Keep clean pages after the last client.\n"
+    "wtcache-stats=FILE            Statistics, as Prometheus text.\n"
+    "wtcache-control=SOCKET        Socket for wtcachectl.";
 
 /* Sets a parameter.  NULL, or what would be right. */
 static const char *
