@@ -33,7 +33,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* As the test has it: fault/allocations.py. */
+/* As the test has it: fault/test-allocations.py. */
 struct page {
   uint64_t first, count;    /* number FIRST and COUNT - 1 more are to fail */
   _Atomic uint64_t calls;   /* so far */

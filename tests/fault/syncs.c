@@ -36,7 +36,7 @@
 
 #define UNIT 512
 
-/* As the test has it: fault/files.py. */
+/* As the test has it: fault/test-files.py. */
 struct page {
   _Atomic int64_t skip, count; /* syncs that are to succeed, then to fail */
   _Atomic int64_t error;       /* the errno of those that fail */

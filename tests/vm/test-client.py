@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The kernel's client: a file system on the cache, a server that is killed
 and started again, and every file that was promised is there.  A short form
-of full.py."""
+of test-full.py."""
 
 import os
 import sys

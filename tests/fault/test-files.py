@@ -16,15 +16,13 @@ import sys
 
 sys.dont_write_bytecode = True
 
-import nth  # noqa: E402
 import preload  # noqa: E402
 import seeds  # noqa: E402
+from scenario import AREA, K, MOST, Scenario, Shadow  # noqa: E402
 from seeds import wt  # noqa: E402
 
-K = 1024
 M = K * K
 BLOCK = wt.BLOCK
-AREA = nth.AREA
 SIZE = 8 * M        # what lies behind AREA is only read, for the pressure
 
 NATIVE = ()
@@ -185,7 +183,7 @@ def test_failed_fua_zero():
     each_kind(run)
 
 
-class Scenario(nth.Scenario):
+class DurableScenario(Scenario):
     """Besides, what is acknowledged as durable is so at once.
 
     Where the kernel forgets only later what it could not sync, a block of
@@ -194,7 +192,7 @@ class Scenario(nth.Scenario):
 
     def __init__(self, server):
         super().__init__(server)
-        self.shadow = nth.Shadow(not server.page["keep"])
+        self.shadow = Shadow(not server.page["keep"])
 
     def check_durable(self, offset=0, length=AREA):
         self.shadow.check(self.server.durable(offset, length), offset,
@@ -238,7 +236,7 @@ def run_one(below, skip, count, keep):
     """The scenario with syncs that fail; how many did."""
     with FileServer(below) as server:
         server.page["keep"] = keep
-        scenario = Scenario(server)
+        scenario = DurableScenario(server)
         scenario.write(224 * K, 16 * K, wt.FUA)
         server.fail_syncs(skip, count)
         scenario.run()
@@ -267,7 +265,7 @@ def run_all(below, count):
 
 @wt.timeout(240)
 def test_nth_sync():
-    """Each single sync of the scenario of nth.py, and two of them."""
+    """Each single sync of the scenario of test-nth.py, and two of them."""
     run_all(NATIVE, 1)
     run_all(EMULATED, 1)
     run_all(EMULATED, 2)
@@ -276,8 +274,8 @@ def test_nth_sync():
 @wt.timeout(240)
 def test_all_syncs_from_there():
     """All syncs from the Nth on."""
-    run_all(NATIVE, nth.MOST)
-    run_all(EMULATED, nth.MOST)
+    run_all(NATIVE, MOST)
+    run_all(EMULATED, MOST)
 
 
 def run_random(rng):
@@ -291,13 +289,13 @@ def run_random(rng):
             dirty_max=rng.choice(("64K", "128K", "512K")),
             dirty_age=rng.choice(("1ms", "1000"))) as server:
         server.page["keep"] = rng.randrange(2)
-        scenario = Scenario(server)
+        scenario = DurableScenario(server)
         scenario.look = lambda: None
         for _ in range(4):
             server.page["partly"] = rng.randrange(2)
             server.page["latency"] = rng.choice((0, 0, 500, 3000))
             server.fail_syncs(rng.randrange(6), rng.choice((1, 1, 2, 4,
-                                                            nth.MOST)))
+                                                            MOST)))
             for _ in range(rng.randrange(5, 60)):
                 scenario.act(rng)
             server.heal()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """The Nth allocation of the filter fails in the server: for each N, the
-scenario of nth.py.
+scenario of test-nth.py.
 
 The server may say that it cannot start, and a client may be sent away and
 comes again: no request fails for it, and nothing else is lost.  At the end all
@@ -14,12 +14,11 @@ import sys
 
 sys.dont_write_bytecode = True
 
-import nth  # noqa: E402
 import preload  # noqa: E402
+from scenario import AREA, K, MOST, OPTIONS, Scenario  # noqa: E402
 from seeds import wt  # noqa: E402
 
-K = 1024
-DISK = {"size": nth.AREA, "block-min": 4096, "fua": "native"}
+DISK = {"size": AREA, "block-min": 4096, "fua": "native"}
 
 
 class Server(wt.Server):
@@ -27,7 +26,7 @@ class Server(wt.Server):
 
     def __init__(self, first, count):
         self.turned_away = 0
-        options = dict(nth.OPTIONS)
+        options = dict(OPTIONS)
         options["wtcache-readahead"] = "64K"
         super().__init__(options, DISK, start=False)
         options["wtcache-stats"] = self.path("statistics")
@@ -102,7 +101,7 @@ def run_one(first, count):
     with Server(first, count) as server:
         began = server.begin()
         if began:
-            scenario = nth.Scenario(server)
+            scenario = Scenario(server)
             scenario.write(224 * K, 16 * K, wt.FUA)
             scenario.run()
             server.ask_all()
@@ -156,7 +155,7 @@ def test_two():
 @wt.timeout(240)
 def test_all_from_there():
     """All allocations from the Nth to the end of the scenario."""
-    run_all(nth.MOST)
+    run_all(MOST)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 /* Many clients at once, for long, that come and go: what they see is right,
  * and the server keeps nothing of those that have gone.
  *
- *   load [--connections N] [--operations N] [--seconds S] [--opens N]
+ *   test-load [--connections N] [--operations N] [--seconds S] [--opens N]
  *        [--seed N] [--keep]
  *
  * Each connection has a range of its own, where no other writes, and one is
@@ -584,7 +584,7 @@ main (int argc, char *argv[])
       return EXIT_FAILURE;
     }
   if (connections < 2 || connections > MAX_CONNECTIONS) {
-    fprintf (stderr, "load: from 2 to %d connections\n", MAX_CONNECTIONS);
+    fprintf (stderr, "test-load: from 2 to %d connections\n", MAX_CONNECTIONS);
     return EXIT_FAILURE;
   }
 
