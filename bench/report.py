@@ -125,6 +125,11 @@ def quoted(text):
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def quoted_tic(text):
+    """A label of an axis, which gnuplot takes for a format of numbers."""
+    return quoted(text.replace("%", "%%"))
+
+
 def block(name, lines):
     return f"${name} << EOD\n" + "\n".join(lines) + "\nEOD\n"
 
@@ -167,7 +172,7 @@ def plot_goals(result, path):
             for i, (_, middle, low, high, its) in enumerate(lines)
             if its == verdict] or ["NaN NaN NaN NaN"])
         names.append(verdict)
-    tics = ", ".join(f"{quoted(label)} {len(lines) - i}"
+    tics = ", ".join(f"{quoted_tic(label)} {len(lines) - i}"
                      for i, (label, *_) in enumerate(lines))
     script += (f"set ytics ({tics})\nset yrange [0:{len(lines) + 1}]\n"
                "set logscale x 2\nset grid x\n"

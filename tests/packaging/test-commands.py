@@ -170,5 +170,34 @@ def test_tree_in_which_configure_ran():
         assert os.path.exists(os.path.join(tree, "main.o"))
 
 
+def test_failed_test_is_counted_once():
+    """The status that repeats what TAP says is not told to automake; another
+    is."""
+    for output, status, wanted in (
+            ("ok 1\nnot ok 2\n1..2\n", 1, 0), ("ok 1\n1..1\n", 0, 0),
+            ("ok 1\n1..1\n", 1, 1), ("not ok 1\nnot ok 2\n1..2\n", 2, 0),
+            ("not ok 1\n1..1\n", 66, 66), ("not ok 1\n1..1\n", 124, 124),
+            ("not ok 1 # TODO later\n1..1\n", 1, 1), ("", 139, 139)):
+        result = run(os.path.join(TOP, "tests", "lib", "tap-status"), "sh",
+                     "-c", "printf '%%s' '%s'; exit %d" % (output, status))
+        assert (result.returncode, result.stdout) == (wanted, output), result
+
+
+def test_labels_of_plots():
+    """gnuplot takes a percent sign in them for a format."""
+    sys.path.insert(0, os.path.join(TOP, "bench"))
+    try:
+        import report
+    finally:
+        sys.path.pop(0)
+    label = report.quoted_tic("metadata, % of cached bytes")
+    assert label == '"metadata, %% of cached bytes"', label
+    folder = os.path.join(TOP, "docs", "bench")
+    for name in os.listdir(folder):
+        if name.endswith(".svg"):
+            with open(os.path.join(folder, name), encoding="utf-8") as f:
+                assert "14f" not in f.read(), name
+
+
 if __name__ == "__main__":
     tap.main()
