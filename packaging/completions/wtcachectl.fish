@@ -84,4 +84,4 @@ complete -c wtcachectl -n '__wtcachectl_at trace 1' -F
 complete -c wtcachectl -n '__wtcachectl_at trace 3' -a '(__wtcachectl_exports)'
 complete -c wtcachectl -n '__wtcachectl_at set 1' -a 'size dirty-max dirty-age depth readahead mode'
 complete -c wtcachectl -n '__wtcachectl_at set 2' -a '(__wtcachectl_set_value)'
-complete -c wtcachectl -n '__wtcachectl_at get 1' -a 'size page-size mode dirty-max dirty-age drain depth fill readahead share key keep stats control'
+complete -c wtcachectl -n '__wtcachectl_at get 1' -a 'size page-size mode dirty-max dirty-age drain depth fill readahead share key keep stats control name'

@@ -158,6 +158,7 @@ check_stats (void)
 {
   char why[WHY_BYTES];
 
+  metrics_name (options.name);
   stats_file.path = options.stats;
   if (options.stats && ownfile_check (&stats_file, why, sizeof why) == -1)
     return refuse_stats (why);

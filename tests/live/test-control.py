@@ -660,7 +660,8 @@ def test_get():
             "readahead": ("off", "start"), "share": ("auto", "default"),
             "key": ("name", "default"), "keep": ("yes", "default"),
             "stats": ("", "default"), "control": (server.path("ctl"),
-                                                  "start")})
+                                                  "start"),
+            "name": ("ctl", "default")})
         ctl(server, "set", "size", "8388608")
         ctl(server, "set", "depth", "3")
         ctl(server, "set", "dirty-age", "1500ms")
@@ -672,7 +673,7 @@ def test_get():
                 ("writearound", "set")])
         expect(ctl(server, "get", "wtcache-size").split(),
                ["size", "8M", "changed", "by", "wtcachectl"])
-        expect(ctl(server, "get").count("\n"), 14)
+        expect(ctl(server, "get").count("\n"), 15)
         err = ctl(server, "get", "dirty-mx", status=2)
         assert "is dirty-max meant?" in err, err
 

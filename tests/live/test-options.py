@@ -47,6 +47,8 @@ OPTIONS = {
              ["yes", "no", "true", "false", "1", "0", "on", "off", "YES"],
              ["yes", "no"]),
     "stats": ([""], [], ["file"]),
+    "name": (["", "a b", "a\"b", "a/b", "x" * 64, "ä"],
+             ["disk", "a.b-c_1", "x" * 63], ["1 to 63"]),
 }
 
 

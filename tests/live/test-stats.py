@@ -157,7 +157,7 @@ def test_requests():
             trim_requests_total=2, trim_bytes_total=8 * K,
             fua_requests_total=3, fua_bytes_total=16 * K,
             flush_requests_total=2, failed_requests_total=1,
-            degraded_writes_total=0, throttled_writes_total=0,
+            written_through_total=0, throttled_writes_total=0,
             throttled_seconds_total=0)
 
 
@@ -317,8 +317,8 @@ def test_backend_that_refuses():
         since = stats.value("writeback_failing_since_timestamp_seconds")
         assert before <= since <= after, (before, since, after)
         expect(stats.values("writeback_failing_info", error="ENOSPC"), [1.0])
-        assert stats.value("writeback_errors_total") >= 1
-        assert stats.value("writeback_failures_total") >= 1
+        assert stats.value("writeback_refused_total") >= 1
+        assert stats.value("dirty_again_total") >= 1
         server.control("unfault all")
         h.flush()
         # Each of them is looked at by itself, maybe during the flush.
@@ -327,7 +327,7 @@ def test_backend_that_refuses():
         stats.expect(writeback_failing_since_timestamp_seconds=0)
         expect(stats.values("writeback_failing_info"), [])
         stats = at_end(server)
-        stats.expect(throttled_writes_total=1, degraded_writes_total=1)
+        stats.expect(throttled_writes_total=1, written_through_total=1)
         assert stats.value("throttled_seconds_total") > 0
 
 
@@ -338,7 +338,7 @@ def test_throttled_at_the_bound():
         put(h, 0, 4 * M, 1)
         stats = at_end(server)
         stats.expect(throttled_writes_total=1, dirty_max_bytes=256 * K)
-        assert stats.value("degraded_writes_total") > 1
+        assert stats.value("written_through_total") > 1
 
 
 # The cache.
@@ -466,6 +466,42 @@ def test_names():
             name.replace("\\", "\\\\").replace('"', '\\"')
             .replace("\n", "\\n") for name in names))
         expect(stats.values("read_requests_total"), [1.0] * len(names))
+
+
+def test_two_servers():
+    """In one folder of files for Prometheus, where each series may be once:
+    the label server tells them apart."""
+    series = []
+    for name, options in (("one.prom", {}), ("two.prom", {}),
+                          ("three.prom", {"wtcache-name": "other"})):
+        server = cached()
+        server.stop()
+        server.filter_options["wtcache-stats"] = server.path(name)
+        server.filter_options.update(options)
+        server.start()
+        with server:
+            server.connect().pread(512, 0)
+            server.stop()
+            with open(server.path(name), encoding="utf-8") as f:
+                stats = Stats(f.read())
+            wanted = options.get("wtcache-name", name[:-5])
+            expect({s.labels["server"] for s in stats.samples}, {wanted})
+            series += [(s.name, tuple(sorted(s.labels.items())))
+                       for s in stats.samples]
+    expect(len(series), len(set(series)))
+
+
+def test_time_and_end():
+    """When it was written; the last file says that it is the last."""
+    with counting() as server:
+        def now():
+            with open(server.path("stats.prom"), encoding="utf-8") as f:
+                return Stats(f.read())
+        before = time.time()
+        wt.wait_until(lambda: now().value("written_timestamp_seconds")
+                      >= int(before), "it is written")
+        now().expect(ended=0, lost_bytes=0)
+        at_end(server).expect(ended=1, lost_bytes=0)
 
 
 def test_always_whole():

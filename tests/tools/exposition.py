@@ -12,12 +12,12 @@ RATIOS = [0.25, 0.5, 1, 2, 4, 8]
 COUNTERS = """read_requests read_bytes read_hit_requests read_hit_bytes
     read_missed_requests read_missed_bytes write_requests write_bytes
     zero_requests zero_bytes trim_requests trim_bytes flush_requests
-    fua_requests fua_bytes failed_requests degraded_writes throttled_writes
+    fua_requests fua_bytes failed_requests written_through throttled_writes
     throttled_seconds evicted_pages readahead_pages readahead_used_pages
     readahead_wasted_pages backend_reads backend_read_bytes backend_writes
     backend_written_bytes backend_zeroes backend_zeroed_bytes backend_trims
     backend_trimmed_bytes backend_flushes flushes_wanted merged_writes
-    writeback_errors writeback_failures""".split()
+    writeback_refused dirty_again""".split()
 GAUGES = """connections cached_pages page_size_bytes dirty_bytes
     writeback_bytes unstable_bytes dirty_bound_bytes oldest_dirty_seconds
     depth in_flight_batches refusing

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -16,7 +17,7 @@ import promtool  # noqa: E402
 import tap  # noqa: E402
 
 TOP = os.path.join(HERE, "..", "..")
-VARIABLES = {"$instance": ".*", "$export": ".*", "$__rate_interval": "5m"}
+VARIABLES = {"$instance": ".*", "$server": ".*", "$export": ".*", "$__rate_interval": "5m"}
 
 
 def dashboard():
@@ -112,6 +113,48 @@ def test_layout():
             for y in range(at["y"], at["y"] + at["h"]):
                 assert (x, y) not in taken, (p["title"], taken[x, y])
                 taken[x, y] = p["title"]
+
+
+def rules():
+    """The text of the rules, and the names that they ask for."""
+    path = os.path.join(TOP, "packaging", "dashboards", "alerts.yml")
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    asked = "\n".join(re.findall(
+        r"expr: (.*(?:\n          +.*)*)", text))
+    return path, text, set(re.findall(r"\bwtcache_\w+", asked))
+
+
+def test_rules_are_sound():
+    path, text, names = rules()
+    types = documented()
+    assert names, text
+    for name in names:
+        assert name in types, name
+    found = promtool.run("check", "rules", path)
+    assert "%d rules found" % text.count("- alert:") in found, found
+
+
+def test_rules_speak_when_they_should():
+    """Each of them, and not before."""
+    path, text, _ = rules()
+    with open(os.path.join(HERE, "alerts.yml"), encoding="utf-8") as f:
+        tests = f.read()
+    for alert in re.findall(r"- alert: (\w+)", text):
+        assert tests.count("alertname: " + alert) >= 2, alert
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as f:
+        f.write(tests.replace("- RULES", "- " + os.path.abspath(path)))
+        f.flush()
+        promtool.run("test", "rules", f.name)
+
+
+def test_every_metric_is_used():
+    """By the dashboard or by a rule."""
+    types = documented()
+    used = {metric_of(name, types) for expression in expressions()
+            for name in re.findall(r"\bwtcache_\w+", expression)}
+    unused = set(types) - used - rules()[2]
+    assert not unused, sorted(unused)
 
 
 def test_samples_are_sound():

@@ -11,6 +11,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -337,6 +338,43 @@ parse_control (struct options *o, const char *value)
   return parse_path (&o->control, value);
 }
 
+static bool
+is_of_names (char c)
+{
+  return isalnum ((unsigned char) c) || (c && strchr ("._-", c));
+}
+
+static const char *
+parse_name (struct options *o, const char *value)
+{
+  const char *p = value;
+
+  while (is_of_names (*p))
+    ++p;
+  if (*p || p == value || p - value >= (ptrdiff_t) sizeof o->name)
+    return "must be 1 to 63 letters, digits, dots, dashes or underscores";
+  strcpy (o->name, value);
+  return NULL;
+}
+
+/* Where none is given, that of a file: "disk" of /run/wtcache/disk.prom. */
+static void
+name_by (struct options *o, const char *path, const char *suffix)
+{
+  const char *base = strrchr (path, '/');
+  size_t len, i;
+
+  base = base ? base + 1 : path;
+  len = strlen (base);
+  if (len > strlen (suffix) &&
+      strcmp (base + len - strlen (suffix), suffix) == 0)
+    len -= strlen (suffix);
+  len = min_u64 (len, sizeof o->name - 1);
+  for (i = 0; i < len; ++i)
+    o->name[i] = is_of_names (base[i]) ? base[i] : '_';
+  o->name[len] = '\0';
+}
+
 /* ---- values as a user writes them ---- */
 
 /* Of a size of which 0 means ZERO. */
@@ -442,6 +480,12 @@ format_control (const struct options *o, char *text, size_t size)
   snprintf (text, size, "%s", o->control ? o->control : "");
 }
 
+static void
+format_name (const struct options *o, char *text, size_t size)
+{
+  snprintf (text, size, "%s", o->name);
+}
+
 /* The parameters; PARSE returns NULL, or what would be right. */
 static const struct parameter {
   const char *key;
@@ -464,6 +508,7 @@ static const struct parameter {
   { "wtcache-keep", parse_keep, format_keep, false, false },
   { "wtcache-stats", parse_stats, format_stats, false, false },
   { "wtcache-control", parse_control, format_control, false, false },
+  { "wtcache-name", parse_name, format_name, false, false },
 };
 
 const char *
@@ -504,7 +549,8 @@ const char options_help[] =
     "                              all names, which are one disk.\n"
     "wtcache-keep=yes|no           Keep clean pages after the last client.\n"
     "wtcache-stats=FILE            Statistics, as Prometheus text.\n"
-    "wtcache-control=SOCKET        Socket for wtcachectl.";
+    "wtcache-control=SOCKET        Socket for wtcachectl.\n"
+    "wtcache-name=NAME             Of this server, in its statistics.";
 
 /* Sets a parameter.  NULL, or what would be right. */
 static const char *
@@ -597,10 +643,15 @@ options_check (void)
 {
   const char *why = check (&options);
 
-  if (why == NULL)
-    return 0;
-  nbdkit_error ("%s", why);
-  return -1;
+  if (why) {
+    nbdkit_error ("%s", why);
+    return -1;
+  }
+  if (options.name[0] == '\0' && options.stats)
+    name_by (&options, options.stats, ".prom");
+  else if (options.name[0] == '\0' && options.control)
+    name_by (&options, options.control, ".ctl");
+  return 0;
 }
 
 /* Why a parameter cannot be changed. */

@@ -15,7 +15,7 @@ enum share { SHARE_AUTO, SHARE_ALWAYS, SHARE_NEVER };
 /* Where the value of a parameter came from. */
 enum origin { ORIGIN_DEFAULT, ORIGIN_START, ORIGIN_SET };
 
-#define NR_PARAMETERS 14
+#define NR_PARAMETERS 15
 
 struct options {
   uint64_t size; /* wtcache-size, bytes */
@@ -24,6 +24,7 @@ struct options {
   unsigned dirty_percent; /* dirty-max as a share of size; 0: it is none */
   char *stats;            /* absolute paths, or NULL */
   char *control;
+  char name[64]; /* of the server, in its statistics */
   struct settings settings;
   enum origin origins[NR_PARAMETERS]; /* in the order of options_name */
   char why[200]; /* what is wrong, where that has numbers in it */

@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "export.h"
 #include "export/writeback.h"
@@ -213,7 +214,7 @@ in_flight (struct export *e, int which)
 }
 
 static uint64_t
-writeback_errors (struct export *e, int which)
+writeback_refused (struct export *e, int which)
 {
   (void) which;
   return atomic_load_explicit (&e->writeback.errors, memory_order_relaxed);
@@ -287,7 +288,7 @@ static const struct row rows[] = {
   { "failed_requests_total", "counter",
     "Requests that were answered with an error.", NULL, counted, COUNT_ERRORS,
     PLAIN },
-  { "degraded_writes_total", "counter",
+  { "written_through_total", "counter",
     "Parts of ordinary writes that went through.", NULL, counted,
     COUNT_DEGRADED, PLAIN },
   { "throttled_writes_total", "counter",
@@ -364,11 +365,11 @@ static const struct row rows[] = {
     depth_now, 0, PLAIN },
   { "in_flight_batches", "gauge", "Batches that are in flight.", NULL,
     in_flight, 0, PLAIN },
-  { "writeback_errors_total", "counter",
+  { "writeback_refused_total", "counter",
     "Attempts of write-back that failed, wholly or in part.", NULL,
-    writeback_errors, 0, PLAIN },
-  { "writeback_failures_total", "counter",
-    "How often blocks became dirty again.", NULL, failures, 0, PLAIN },
+    writeback_refused, 0, PLAIN },
+  { "dirty_again_total", "counter", "How often blocks became dirty again.",
+    NULL, failures, 0, PLAIN },
   { "refusing", "gauge", "1 while the backend refuses write-back.", NULL,
     refusing, 0, PLAIN },
   { "writeback_failing_since_timestamp_seconds", "gauge",
@@ -481,12 +482,38 @@ put_escaped (FILE *f, const char *name)
     }
 }
 
+/* The value of the label that tells servers apart, which needs no escapes. */
+static const char *server = "";
+
+void
+metrics_name (const char *name)
+{
+  server = name;
+}
+
+/* The name of a metric that is of no export, with LABEL or NULL, up to the
+ * value.
+ */
+static void
+put_own (FILE *f, const char *name, const char *label)
+{
+  fprintf (f, "wtcache_%s{server=\"%s\"%s%s} ", name, server, label ? "," : "",
+           label ? label : "");
+}
+
+static void
+put_own_number (FILE *f, const char *name, const char *label, uint64_t value)
+{
+  put_own (f, name, label);
+  fprintf (f, "%llu\n", (unsigned long long) value);
+}
+
 /* Whose line it is, and with which label beside, up to the value. */
 static void
 put_name (FILE *f, const struct sample *s, const char *name, const char *suffix,
           const char *label)
 {
-  fprintf (f, "wtcache_%s%s{export=\"", name, suffix);
+  fprintf (f, "wtcache_%s%s{server=\"%s\",export=\"", name, suffix, server);
   put_escaped (f, s->name);
   fprintf (f, "\",tls=\"%s\",number=\"%u\"%s%s} ", s->tls ? "yes" : "no",
            s->number, label ? "," : "", label ? label : "");
@@ -583,15 +610,16 @@ put_memory (FILE *f)
     { "tables", u.tables }, { "buffers", u.buffers },
     { "other", u.other },
   };
+  char label[32];
   size_t i;
 
   put_head (f, "size_bytes", "gauge", "The value of wtcache-size.");
-  fprintf (f, "wtcache_size_bytes %llu\n",
-           (unsigned long long) memory_limit (&registry.memory));
+  put_own_number (f, "size_bytes", NULL, memory_limit (&registry.memory));
   put_head (f, "memory_bytes", "gauge", "Memory taken from wtcache-size.");
-  for (i = 0; i < ARRAY_LEN (kinds); ++i)
-    fprintf (f, "wtcache_memory_bytes{kind=\"%s\"} %llu\n", kinds[i].kind,
-             (unsigned long long) kinds[i].bytes);
+  for (i = 0; i < ARRAY_LEN (kinds); ++i) {
+    snprintf (label, sizeof label, "kind=\"%s\"", kinds[i].kind);
+    put_own_number (f, "memory_bytes", label, kinds[i].bytes);
+  }
 }
 
 static void
@@ -599,22 +627,23 @@ put_curve (FILE *f)
 {
   struct curve_estimate e;
   struct curve_counts counts;
+  char label[32];
   unsigned i;
 
   registry_curve (&e, &counts);
   put_head (f, "curve_miss_ratio", "gauge",
             "Estimate of the miss ratio with so many times the size.");
-  for (i = 0; i < CURVE_SIZES; ++i)
-    fprintf (f, "wtcache_curve_miss_ratio{size_ratio=\"%g\"} %.6f\n",
-             (1 << i) / 4.0, e.miss_ratio[i]);
+  for (i = 0; i < CURVE_SIZES; ++i) {
+    snprintf (label, sizeof label, "size_ratio=\"%g\"", (1 << i) / 4.0);
+    put_own (f, "curve_miss_ratio", label);
+    fprintf (f, "%.6f\n", e.miss_ratio[i]);
+  }
   put_head (f, "curve_sampled_reads_total", "counter",
             "Reads of pages that the estimate rests on.");
-  fprintf (f, "wtcache_curve_sampled_reads_total %llu\n",
-           (unsigned long long) counts.sampled_reads);
+  put_own_number (f, "curve_sampled_reads_total", NULL, counts.sampled_reads);
   put_head (f, "curve_dropped_total", "counter",
             "Uses of pages that came too fast for the estimate.");
-  fprintf (f, "wtcache_curve_dropped_total %llu\n",
-           (unsigned long long) counts.dropped);
+  put_own_number (f, "curve_dropped_total", NULL, counts.dropped);
 }
 
 /* Main thread, once the others have ended. */
@@ -632,11 +661,14 @@ static void
 put_end (FILE *f)
 {
   put_head (f, "ended", "gauge", "1 in the last file of a server.");
-  fprintf (f, "wtcache_ended %d\n", has_ended);
+  put_own_number (f, "ended", NULL, has_ended);
   put_head (f, "lost_bytes", "gauge",
             "Acknowledged bytes that the server could not make durable "
             "before its end.");
-  fprintf (f, "wtcache_lost_bytes %llu\n", (unsigned long long) lost_bytes);
+  put_own_number (f, "lost_bytes", NULL, lost_bytes);
+  put_head (f, "written_timestamp_seconds", "gauge",
+            "When these numbers were taken.");
+  put_own_number (f, "written_timestamp_seconds", NULL, time (NULL));
 }
 
 static void
@@ -644,20 +676,23 @@ put_settings (FILE *f)
 {
   const struct settings *set = &registry.settings;
   const size_t mode = atomic_load_explicit (&set->mode, memory_order_relaxed);
+  char label[32];
   size_t i;
 
   put_head (f, "dirty_max_bytes", "gauge",
             "The value of wtcache-dirty-max; 0 if it is auto.");
-  fprintf (f, "wtcache_dirty_max_bytes %llu\n",
-           (unsigned long long) atomic_load_explicit (&set->dirty_max,
-                                                      memory_order_relaxed));
+  put_own_number (f, "dirty_max_bytes", NULL,
+                  atomic_load_explicit (&set->dirty_max, memory_order_relaxed));
   put_head (f, "mode", "gauge", "1 for the mode that is in use.");
-  for (i = 0; i < ARRAY_LEN (mode_names); ++i)
-    fprintf (f, "wtcache_mode{mode=\"%s\"} %d\n", mode_names[i], mode == i);
+  for (i = 0; i < ARRAY_LEN (mode_names); ++i) {
+    snprintf (label, sizeof label, "mode=\"%s\"", mode_names[i]);
+    put_own_number (f, "mode", label, mode == i);
+  }
   put_head (f, "build_info", "gauge",
             "The version of the filter, and of nbdkit as it was built.");
-  fprintf (f, "wtcache_build_info{version=\"" PACKAGE_VERSION
-              "\",nbdkit=\"" NBDKIT_VERSION "\"} 1\n");
+  put_own_number (
+      f, "build_info",
+      "version=\"" PACKAGE_VERSION "\",nbdkit=\"" NBDKIT_VERSION "\"", 1);
 }
 
 static int

@@ -8,6 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The value of the label "server"; NAME stays where it is. */
+extern void metrics_name (const char *name);
+
 /* From now on the metrics say that the server has ended; so many bytes that
  * were acknowledged are lost.
  */
