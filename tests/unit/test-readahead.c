@@ -54,18 +54,24 @@ run_tasks (void)
 }
 
 static struct stack *
-setup_fill (uint64_t most, uint64_t fill)
+setup_memory (uint64_t most, uint64_t fill, uint64_t memory)
 {
   struct stack_options o = stack_options (SIZE);
   struct stack *s;
 
-  o.memory = 32 * MiB;
+  o.memory = memory;
   o.settings.fill = fill;
   o.settings.readahead = most;
   s = stack_new (&o);
   s->client->ahead = readahead_new (s->export);
   must (s->client->ahead != NULL);
   return s;
+}
+
+static struct stack *
+setup_fill (uint64_t most, uint64_t fill)
+{
+  return setup_memory (most, fill, 32 * MiB);
 }
 
 static struct stack *
@@ -178,6 +184,211 @@ test_stream_of_large_fills (void **state)
   check_stream (SIZE - 5 * 4096, -4096, 64 * KiB);
 }
 
+/* Reads so many pages in order, and what is read ahead of them. */
+static void
+read_run (struct stack *s, uint64_t offset, unsigned pages)
+{
+  for (; pages > 0; --pages, offset += 4096) {
+    read_page (s, offset);
+    run_tasks ();
+  }
+}
+
+/* One of 1,000 places, the next of which is somewhere else. */
+static uint64_t
+place (unsigned i)
+{
+  return i * 7919 % 1000 * 64 * KiB;
+}
+
+static uint64_t
+bytes_read (struct stack *s)
+{
+  return array_bytes (s->array, ARRAY_READ);
+}
+
+/* A window is read again, twice as large, when half of it was used. */
+static void
+test_window_doubles_when_half_was_used (void **state)
+{
+  static const unsigned pages_read[] = { 1,  6,  6,  12, 12, 12, 12, 24, 24,
+                                         24, 24, 24, 24, 24, 24, 48, 48 };
+  struct stack *s = setup_new (2 * MiB);
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < ARRAY_LEN (pages_read); ++i) {
+    read_run (s, i * 4096, 1);
+    assert_int_equal (bytes_read (s), pages_read[i] * 4096);
+  }
+  setup_free (s);
+}
+
+/* Runs at random places: what is read is at most three times what was asked
+ * for.
+ */
+static void
+test_short_runs (void **state)
+{
+  static const unsigned pages[] = { 2, 3, 4, 5, 6, 15 };
+  struct stack *s;
+  unsigned n, i;
+
+  (void) state;
+  for (n = 0; n < ARRAY_LEN (pages); ++n) {
+    s = setup_new (2 * MiB);
+    for (i = 0; i < 100; ++i)
+      read_run (s, place (i), pages[n]);
+    assert_true (bytes_read (s) <= 3 * 100 * pages[n] * 4096);
+    setup_free (s);
+  }
+}
+
+/* Where streams end within their first windows, these become smaller; and
+ * larger again where they do not.
+ */
+static void
+test_waste_shrinks_first_windows (void **state)
+{
+  struct stack *s = setup_new (2 * MiB);
+  uint64_t before;
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < 500; ++i)
+    read_run (s, place (i), 2);
+  before = bytes_read (s);
+  for (; i < 600; ++i)
+    read_run (s, place (i), 2);
+  assert_true (bytes_read (s) - before <= 100 * 3 * 4096);
+  for (; i < 900; ++i)
+    read_run (s, place (i), 4);
+  before = bytes_read (s);
+  read_run (s, place (i), 2);
+  assert_int_equal (bytes_read (s) - before, 6 * 4096);
+  setup_free (s);
+}
+
+/* Of eight pages one is asked for: no large window is read ahead. */
+static void
+test_waste_shrinks_a_window (void **state)
+{
+  struct stack *s = setup_new (2 * MiB);
+  uint64_t offset;
+
+  (void) state;
+  read_run (s, 0, 2);
+  for (offset = 32 * KiB; offset < 16 * MiB; offset += 32 * KiB)
+    read_run (s, offset, 1);
+  assert_true (bytes_read (s) > 15 * MiB);
+  assert_true (bytes_read (s) < 16 * MiB + 512 * KiB);
+  setup_free (s);
+}
+
+/* Streams in turn, a page each: after the first pages nothing is missed. */
+static void
+check_streams (struct stack *s, unsigned streams, uint64_t from, unsigned first,
+               unsigned pages)
+{
+  const uint64_t apart = round_down ((SIZE - from) / streams, 4096);
+  unsigned i, stream, before;
+
+  for (i = 0; i < pages; ++i)
+    for (stream = 0; stream < streams; ++stream) {
+      before = reads (s);
+      read_page (s, from + stream * apart + i * 4096);
+      if (i >= first)
+        assert_int_equal (reads (s), before);
+      run_tasks ();
+    }
+}
+
+static void
+test_many_streams (void **state)
+{
+  static const unsigned streams[] = { 12, 32, 100 };
+  struct stack *s;
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < ARRAY_LEN (streams); ++i) {
+    s = setup_new (2 * MiB);
+    check_streams (s, streams[i], 0, 2, 150);
+    setup_free (s);
+  }
+}
+
+/* Together they read no more ahead than a small cache keeps. */
+static void
+test_streams_share_a_small_cache (void **state)
+{
+  struct stack *s = setup_memory (2 * MiB, 4096, 4 * MiB);
+
+  (void) state;
+  check_streams (s, 16, 0, 2, 1000);
+  assert_true (bytes_read (s) < 16 * 1000 * 4096 + MiB);
+  setup_free (s);
+}
+
+/* What is read at random does not end streams. */
+static void
+test_least_useful_stream_leaves (void **state)
+{
+  struct stack *s = setup_new (2 * MiB);
+  unsigned i, stream, before;
+
+  (void) state;
+  for (i = 0; i < 40; ++i)
+    for (stream = 0; stream < 4; ++stream)
+      read_run (s, stream * MiB + i * 4096, 1);
+  for (i = 0; i < 900; ++i)
+    if (place (i) >= 5 * MiB)
+      read_page (s, place (i));
+  assert_int_equal (nr_tasks, 0);
+  for (i = 40; i < 200; ++i)
+    for (stream = 0; stream < 4; ++stream) {
+      before = reads (s);
+      read_page (s, stream * MiB + i * 4096);
+      assert_int_equal (reads (s), before);
+      run_tasks ();
+    }
+  setup_free (s);
+}
+
+/* Streams that have ended do leave, for others. */
+static void
+test_ended_streams_leave (void **state)
+{
+  struct stack *s = setup_new (2 * MiB);
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < 1000; ++i)
+    if (place (i) < 31 * MiB)
+      read_run (s, place (i), 7);
+  check_streams (s, 32, 32 * MiB, 16, 200);
+  setup_free (s);
+}
+
+/* Hits where a stream ended look for it, but not for ever. */
+static void
+test_hits_forget_a_stream (void **state)
+{
+  struct stack *s = setup_new (2 * MiB);
+  unsigned i;
+
+  (void) state;
+  for (i = 0; i < 8; ++i)
+    read_page (s, 512 * KiB + i * 8 * KiB);
+  read_run (s, 0, 8);
+  for (i = 0; i < 2000; ++i)
+    read_page (s, 512 * KiB + i % 8 * 8 * KiB);
+  for (i = 8; i < 24; ++i)
+    read_page (s, i * 4096);
+  assert_int_equal (nr_tasks, 0);
+  setup_free (s);
+}
+
 static void
 test_stream_ends_at_either_end (void **state)
 {
@@ -205,10 +416,10 @@ test_read_helps_itself (void **state)
   unsigned i;
 
   (void) state;
-  for (i = 0; i < 8; ++i)
+  for (i = 0; i < 4; ++i)
     read_page (s, offset + i * 4096);
   assert_int_equal (reads (s), before + 1);
-  assert_true (read_call (s, before).len > 8 * 4096);
+  assert_int_equal (read_call (s, before).len, 4 * 4096);
   tasks[0]->run (tasks[0]);
   assert_int_equal (reads (s), before + 1);
   tasks[0] = tasks[--nr_tasks];
@@ -257,6 +468,15 @@ main (void)
     cmocka_unit_test (test_stream_forward),
     cmocka_unit_test (test_stream_backward),
     cmocka_unit_test (test_stream_of_large_fills),
+    cmocka_unit_test (test_window_doubles_when_half_was_used),
+    cmocka_unit_test (test_short_runs),
+    cmocka_unit_test (test_waste_shrinks_first_windows),
+    cmocka_unit_test (test_waste_shrinks_a_window),
+    cmocka_unit_test (test_many_streams),
+    cmocka_unit_test (test_streams_share_a_small_cache),
+    cmocka_unit_test (test_least_useful_stream_leaves),
+    cmocka_unit_test (test_ended_streams_leave),
+    cmocka_unit_test (test_hits_forget_a_stream),
     cmocka_unit_test (test_stream_ends_at_either_end),
     cmocka_unit_test (test_read_helps_itself),
     cmocka_unit_test (test_error_of_what_is_read_ahead),

@@ -3,11 +3,29 @@
 /* Streams of a connection, and what is read ahead of them.
  *
  * A request that begins where another ended (or ends where it began, for a
- * stream that goes backwards) belongs to its stream.  From the second on, a
- * window is read ahead; it doubles each time that half of it has been used, up
- * to a bound, so that a stream is met by what was asked for long before, and a
- * chance neighbour costs little (the kernel's mm/readahead.c works so).  With
- * several requests in flight they come out of order, so some slack is allowed.
+ * stream that goes backwards) belongs to its stream.  From its second request
+ * on, a window is read ahead of the stream (the kernel's mm/readahead.c works
+ * so).  With 4 KiB requests the first window is 16 KiB:
+ *
+ *      used          read ahead, 16 KiB
+ *   |0---|4---|8---+----+----+----|24        after the second request
+ *   |----|----|----|----|16--+----+- ...  -+----|48   after the fourth
+ *                           window of 32 KiB
+ *
+ * When half of a window has been used it doubles, and is filled again.  So a
+ * stream that goes on finds its bytes there, and one that ends has had at most
+ * three times as much read as it asked for.  A stream that passes over most of
+ * its window has the window halved.  First windows become smaller, down to one
+ * request, while streams end within them, and larger again while they do not.
+ *
+ * With several requests in flight they come out of order, so some slack is
+ * allowed.
+ *
+ * Streams are found by the MiB in which they are.  When there are as many as
+ * memory allows, a new one takes the place of a stream that never went on, or
+ * that ended: each request of a stream adds to its worth, and each look for a
+ * place takes some away.  Where all are in use the new one is dropped.  All
+ * streams together read ahead at most an eighth of the cache.
  *
  * What is on its way is joined by the read that wants it; what still waits for
  * a thread is begun by that read itself, so that a busy machine does not turn
@@ -20,26 +38,39 @@
 #include <config.h>
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "request.h"
 #include "request/readahead.h"
 
-#define STREAMS      8
+#define MIN_STREAMS  8
+#define MAX_STREAMS  256
+#define CHAINS       64
 #define TASKS        16
-#define FIRST_WINDOW (64 * KiB)
+#define MAX_FIRST    4 /* requests in the first window, at most */
 #define CHUNK        (256 * KiB)
 #define SLACK        16 /* requests that may overtake each other */
-#define REGIONS      1024
+#define REGIONS      512
 #define REGION_SHIFT 20
+#define MAX_WORTH    4
+#define PLACES       16 /* looked at for a new stream */
+#define MAX_LOOKS    1024
+#define EPOCH        256 /* requests of streams */
 
+/* 48 bytes.  An unused one is all zeroes: the end of a request is never 0. */
 struct stream {
   uint64_t low, high; /* bytes: the next request begins or ends here */
   uint64_t ahead;     /* read ahead up to (or, backwards, down to) here */
-  uint64_t window;    /* bytes; 0: not yet known to be a stream */
-  uint64_t last_used;
-  uint64_t region; /* where it is counted, if it is */
-  bool counted;
+  uint32_t window;    /* bytes; 0: not yet known to be a stream */
+  uint32_t passed;    /* bytes it has gone on since the window changed, */
+  uint32_t used;      /* and how much of them was asked for */
+  uint16_t looks;     /* hits near it that were not its own, since its last */
+  uint16_t epoch;     /* of its last request */
+  uint16_t next;      /* in its chain, a number from 1 on; 0: none */
+  uint8_t worth;      /* 0: may be replaced */
   bool backward;
+  bool filled; /* the window was read ahead as a whole */
+  bool grown;  /* half of the first window was used */
 };
 
 struct ahead_task {
@@ -61,7 +92,8 @@ struct readahead {
    * near no stream takes no lock, and a stale answer begins a window a request
    * later.
    */
-  _Atomic uint8_t near[REGIONS];
+  _Atomic uint16_t near[REGIONS];
+  _Atomic unsigned windows; /* streams with a window; relaxed, the same */
 
   /* Tasks that nobody has begun.  Relaxed, advice: written under the lock; a
    * miss that finds none takes no lock.
@@ -70,37 +102,67 @@ struct readahead {
 
   struct lock lock; /* RANK_AHEAD */
   /* Guarded by lock. */
-  struct stream streams[STREAMS];
   struct ahead_task tasks[TASKS];
-  uint64_t clock;
+  unsigned first; /* requests in a first window, 1 to MAX_FIRST */
   unsigned busy;
   struct condition idle;
+
+  /* How many streams are in use: those of the last EPOCH requests of streams.
+   */
+  unsigned active, touched, epoch_requests;
+  uint16_t epoch;
+
+  uint16_t chains[CHAINS]; /* the first streams, by region, as next */
+  unsigned hand;           /* where a place is looked for next */
+  unsigned nr_streams;     /* constant */
+  struct stream streams[];
 };
 
-/* How far ahead of a stream, at most: no more than a share of a small cache.
- * It can change while streams go on.
- */
+/* Bytes ahead of one stream, at most.  It can change while streams go on. */
 static uint64_t
-most_ahead (const struct readahead *ra)
+max_ahead (const struct readahead *ra)
 {
+  const uint64_t limit = memory_limit (ra->e->memory);
+  const uint64_t each = limit / 8 / max_u64 (ra->active, 2);
+
   return min_u64 (
       atomic_load_explicit (&ra->e->settings->readahead, memory_order_relaxed),
-      round_down (memory_limit (ra->e->memory) / 16, page_size (&ra->e->pc)));
+      max_u64 (round_down (each, page_size (&ra->e->pc)),
+               page_size (&ra->e->pc)));
+}
+
+/* The streams of a connection take at most 1/2048 of the cache: from 24 MiB on
+ * there are 256.
+ */
+static unsigned
+stream_count (const struct export *e)
+{
+  return clamp_u64 (memory_limit (e->memory) / 2048 / sizeof (struct stream),
+                    MIN_STREAMS, MAX_STREAMS);
+}
+
+static size_t
+readahead_bytes (unsigned streams)
+{
+  return sizeof (struct readahead) + streams * sizeof (struct stream);
 }
 
 struct readahead *
 readahead_new (struct export *e)
 {
+  const unsigned streams = stream_count (e);
   struct readahead *ra;
 
-  if (!pools_make_room (&registry.pools, sizeof *ra))
+  if (!pools_make_room (&registry.pools, readahead_bytes (streams)))
     return NULL;
-  ra = calloc (1, sizeof *ra);
+  ra = calloc (1, readahead_bytes (streams));
   if (ra == NULL) {
-    memory_give (e->memory, sizeof *ra);
+    memory_give (e->memory, readahead_bytes (streams));
     return NULL;
   }
   ra->e = e;
+  ra->nr_streams = streams;
+  ra->first = MAX_FIRST;
   ra->fill = request_fill (e);
   lock_init (&ra->lock, RANK_AHEAD);
   condition_init (&ra->idle);
@@ -118,7 +180,7 @@ readahead_free (struct readahead *ra)
   lock_drop (&ra->lock);
   condition_destroy (&ra->idle);
   lock_destroy (&ra->lock);
-  memory_give (ra->e->memory, sizeof *ra);
+  memory_give (ra->e->memory, readahead_bytes (ra->nr_streams));
   free (ra);
 }
 
@@ -237,36 +299,60 @@ distance (const struct stream *s)
   return s->ahead > s->high ? s->ahead - s->high : 0;
 }
 
+/* Half of a window that was filled has been passed: the next one is double, or
+ * half if what was passed was mostly not asked for.
+ */
 static void
-read_ahead (struct readahead *ra, struct stream *s)
+adapt_window (struct readahead *ra, struct stream *s, uint64_t len)
 {
-  const uint64_t size = ra->e->pc.size;
+  const uint64_t least = min_u64 (s->window, page_size (&ra->e->pc));
+
+  assert_held (&ra->lock);
+  if (!s->filled)
+    return;
+  if (2 * (uint64_t) s->used + SLACK * len < s->passed)
+    s->window = max_u64 (s->window / 2, least);
+  else {
+    s->window = min_u64 (2 * (uint64_t) s->window, max_ahead (ra));
+    if (!s->grown)
+      ra->first = min_u64 (2 * ra->first, MAX_FIRST);
+    s->grown = true;
+  }
+  s->filled = false;
+  s->passed = s->used = 0;
+}
+
+/* The next bytes that are to be read ahead of a stream, at once; 0: none.  In a
+ * large window to a multiple of a chunk, so that each is one read.
+ */
+static uint64_t
+next_chunk (const struct readahead *ra, const struct stream *s)
+{
+  uint64_t n = s->ahead % CHUNK;
+
+  n = s->backward ? (n ? n : CHUNK) : CHUNK - n;
+  if (s->window < 4 * CHUNK)
+    n = min_u64 (n, s->window - distance (s));
+  return min_u64 (n, s->backward ? s->ahead : ra->e->pc.size - s->ahead);
+}
+
+static void
+read_ahead (struct readahead *ra, struct stream *s, uint64_t len)
+{
   uint64_t n;
 
   if (distance (s) == 0)
     s->ahead = s->backward ? s->low : s->high;
   if (distance (s) > s->window / 2)
     return;
+  adapt_window (ra, s, len);
   while (distance (s) < s->window) {
-    /* To a multiple of a chunk, so that each is one read. */
-    n = s->ahead % CHUNK;
-    n = s->backward ? (n ? n : CHUNK) : CHUNK - n;
-    if (s->window < CHUNK)
-      n = min_u64 (n, s->window - distance (s));
-    if (s->backward) {
-      n = min_u64 (n, s->ahead);
-      if (n == 0 || !begin_chunk (ra, s->ahead - n, n))
-        return;
-      s->ahead -= n;
-    }
-    else {
-      n = min_u64 (n, size - s->ahead);
-      if (n == 0 || !begin_chunk (ra, s->ahead, n))
-        return;
-      s->ahead += n;
-    }
+    n = next_chunk (ra, s);
+    if (n == 0 || !begin_chunk (ra, s->backward ? s->ahead - n : s->ahead, n))
+      return;
+    s->ahead += s->backward ? -n : n;
   }
-  s->window = min_u64 (2 * s->window, most_ahead (ra));
+  s->filled = true;
 }
 
 /* Whether a request begins at the end of a stream that is new, or where the
@@ -285,27 +371,54 @@ goes_backward (const struct readahead *ra, const struct stream *s, uint64_t end)
   return end == s->low || end == round_down (s->low, ra->fill);
 }
 
-/* The stream that a request belongs to. */
-static struct stream *
-find_stream (struct readahead *ra, uint64_t offset, uint64_t len)
+/* Where a stream is: the region says in which set. */
+static uint64_t
+region_of (const struct stream *s)
+{
+  return (s->backward ? s->low : s->high) >> REGION_SHIFT;
+}
+
+static uint16_t *
+chain_of (struct readahead *ra, uint64_t region)
+{
+  return &ra->chains[(hash_u64 (region) >> 32) % CHAINS];
+}
+
+static void
+chain_stream (struct readahead *ra, struct stream *s)
+{
+  uint16_t *chain = chain_of (ra, region_of (s));
+
+  assert_held (&ra->lock);
+  s->next = *chain;
+  *chain = s - ra->streams + 1;
+}
+
+/* Takes a stream from the chain of the region where it is, or was. */
+static void
+unchain_stream (struct readahead *ra, struct stream *s, uint64_t region)
+{
+  uint16_t *link = chain_of (ra, region);
+
+  assert_held (&ra->lock);
+  while (&ra->streams[*link - 1] != s)
+    link = &ra->streams[*link - 1].next;
+  *link = s->next;
+}
+
+static bool
+belongs (const struct readahead *ra, const struct stream *s, uint64_t offset,
+         uint64_t len)
 {
   const uint64_t slack = SLACK * len;
-  struct stream *s;
 
-  for (s = ra->streams; s < ra->streams + STREAMS; ++s) {
-    if (s->last_used == 0)
-      continue;
-    if (s->window == 0) {
-      if (goes_forward (ra, s, offset) || goes_backward (ra, s, offset + len))
-        return s;
-    }
-    else if (s->backward
-                 ? offset + len <= s->low + slack &&
-                       offset + len + slack >= s->low
-                 : offset <= s->high + slack && offset + slack >= s->high)
-      return s;
-  }
-  return NULL;
+  if (s->high == 0)
+    return false;
+  if (s->window == 0)
+    return goes_forward (ra, s, offset) || goes_backward (ra, s, offset + len);
+  if (s->backward)
+    return offset + len <= s->low + slack && offset + len + slack >= s->low;
+  return offset <= s->high + slack && offset + slack >= s->high;
 }
 
 static void
@@ -317,39 +430,114 @@ count (struct readahead *ra, uint64_t region, int by)
   for (i = 0; i < 3; ++i)
     atomic_fetch_add_explicit (&ra->near[(region + i - 1) % REGIONS], by,
                                memory_order_relaxed);
+  atomic_fetch_add_explicit (&ra->windows, by, memory_order_relaxed);
 }
 
-/* Counts a stream where it is, for is_near_a_stream, or no longer. */
+/* A stream ends.  Where it is one that did not use half of its first window,
+ * the next first windows are smaller.
+ */
 static void
-count_stream (struct readahead *ra, struct stream *s, bool counted)
+forget_stream (struct readahead *ra, struct stream *s)
 {
-  const uint64_t region = (s->backward ? s->low : s->high) >> REGION_SHIFT;
-
-  if (s->counted == counted && (!counted || s->region == region))
-    return;
-  if (s->counted)
-    count (ra, s->region, -1);
-  if (counted)
-    count (ra, region, 1);
-  s->counted = counted;
-  s->region = region;
+  assert_held (&ra->lock);
+  unchain_stream (ra, s, region_of (s));
+  if (s->window > 0) {
+    count (ra, region_of (s), -1);
+    if (!s->grown && distance (s) > 0)
+      ra->first = max_u64 (ra->first / 2, 1);
+  }
+  memset (s, 0, sizeof *s);
 }
 
 static struct stream *
+find_in_region (struct readahead *ra, uint64_t region, uint64_t offset,
+                uint64_t len)
+{
+  unsigned i;
+
+  for (i = *chain_of (ra, region); i > 0; i = ra->streams[i - 1].next)
+    if (belongs (ra, &ra->streams[i - 1], offset, len))
+      return &ra->streams[i - 1];
+  return NULL;
+}
+
+/* The stream that a request belongs to.  It is in one of the regions that the
+ * slack reaches, or, for a request whose slack is large, anywhere.
+ */
+static struct stream *
+find_stream (struct readahead *ra, uint64_t offset, uint64_t len)
+{
+  const uint64_t reach = max_u64 (SLACK * len, ra->fill);
+  const uint64_t last = (offset + len + reach) >> REGION_SHIFT;
+  uint64_t region = (offset - min_u64 (offset, reach)) >> REGION_SHIFT;
+  struct stream *s = NULL;
+
+  assert_held (&ra->lock);
+  if (last - region < 8) {
+    for (; s == NULL && region <= last; ++region)
+      s = find_in_region (ra, region, offset, len);
+    return s;
+  }
+  for (s = ra->streams; s < ra->streams + ra->nr_streams; ++s)
+    if (belongs (ra, s, offset, len))
+      return s;
+  return NULL;
+}
+
+/* A place for a new stream: the first from the hand on that is unused, or whose
+ * stream is worth nothing.  Those that the hand passes lose one of their worth,
+ * so what has ended leaves after a few rounds.  NULL: all that it passed are in
+ * use.
+ */
+static struct stream *
+find_place (struct readahead *ra)
+{
+  struct stream *s;
+  unsigned i;
+
+  assert_held (&ra->lock);
+  for (i = 0; i < PLACES; ++i) {
+    s = &ra->streams[ra->hand++ % ra->nr_streams];
+    if (s->worth == 0)
+      return s;
+    s->worth--;
+  }
+  return NULL;
+}
+
+static void
 new_stream (struct readahead *ra, uint64_t offset, uint64_t len)
 {
-  struct stream *s, *oldest = ra->streams;
+  struct stream *s = find_place (ra);
 
-  for (s = ra->streams; s < ra->streams + STREAMS; ++s)
-    if (s->last_used < oldest->last_used)
-      oldest = s;
-  count_stream (ra, oldest, false);
-  *oldest = (struct stream){ .low = offset, .high = offset + len };
-  return oldest;
+  if (s == NULL)
+    return;
+  if (s->high > 0)
+    forget_stream (ra, s);
+  s->low = offset;
+  s->high = offset + len;
+  chain_stream (ra, s);
+}
+
+/* A hit near streams takes the lock for them.  A stream that has not gone on
+ * for many of these has ended.
+ */
+static void
+note_look (struct readahead *ra, uint64_t region)
+{
+  unsigned i, next;
+
+  for (i = *chain_of (ra, region); i > 0; i = next) {
+    struct stream *s = &ra->streams[i - 1];
+
+    next = s->next;
+    if (s->window > 0 && ++s->looks >= MAX_LOOKS)
+      forget_stream (ra, s);
+  }
 }
 
 /* Whether a hit may belong to a stream; requests are within the slack of their
- * stream's region.
+ * stream's region, but for those whose slack is larger.
  */
 static bool
 is_near_a_stream (struct readahead *ra, uint64_t offset, uint64_t len)
@@ -358,14 +546,67 @@ is_near_a_stream (struct readahead *ra, uint64_t offset, uint64_t len)
 
   return atomic_load_explicit (&ra->near[region % REGIONS],
                                memory_order_relaxed) != 0 ||
-         (SLACK + 1) * len > UINT64_C (1) << REGION_SHIFT;
+         ((SLACK + 1) * len > UINT64_C (1) << REGION_SHIFT &&
+          atomic_load_explicit (&ra->windows, memory_order_relaxed) != 0);
+}
+
+/* Counts the streams that are in use, each once in an epoch. */
+static void
+note_active (struct readahead *ra, struct stream *s)
+{
+  assert_held (&ra->lock);
+  if (++ra->epoch_requests >= EPOCH) {
+    ra->active = ra->touched;
+    ra->touched = ra->epoch_requests = 0;
+    ra->epoch++;
+  }
+  if (s->epoch != ra->epoch || s->window == 0) {
+    s->epoch = ra->epoch;
+    ra->active = max_u64 (ra->active, ++ra->touched);
+  }
+}
+
+/* The second request of a stream: now it is one. */
+static void
+begin_window (struct readahead *ra, struct stream *s, uint64_t offset,
+              uint64_t len)
+{
+  unchain_stream (ra, s, region_of (s));
+  s->backward = !goes_forward (ra, s, offset);
+  s->ahead = s->backward ? s->low : s->high;
+  s->window = min_u64 (ra->first * max_u64 (len, ra->fill), max_ahead (ra));
+  chain_stream (ra, s);
+  count (ra, region_of (s), 1);
+}
+
+/* A request of a stream moves it. */
+static void
+advance (struct readahead *ra, struct stream *s, uint64_t offset, uint64_t len)
+{
+  const uint64_t was = s->backward ? s->low : s->high;
+  const uint64_t from = region_of (s);
+
+  count_use (ra, s, offset, len);
+  s->low = s->backward ? min_u64 (s->low, offset) : offset;
+  s->high = s->backward ? offset + len : max_u64 (s->high, offset + len);
+  s->passed += s->backward ? was - s->low : s->high - was;
+  s->used += len;
+  s->looks = 0;
+  s->worth = min_u64 (s->worth + 1, MAX_WORTH);
+  if (region_of (s) == from)
+    return;
+  unchain_stream (ra, s, from);
+  chain_stream (ra, s);
+  count (ra, from, -1);
+  count (ra, region_of (s), 1);
 }
 
 /* Not inlined: it would make each hit save registers for it. */
 static __attribute__ ((noinline)) void
 note_request (struct readahead *ra, uint64_t offset, uint64_t len, bool missed)
 {
-  if (most_ahead (ra) == 0)
+  if (atomic_load_explicit (&ra->e->settings->readahead,
+                            memory_order_relaxed) == 0)
     return;
 
   LOCK_FOR_SCOPE (&ra->lock);
@@ -373,24 +614,17 @@ note_request (struct readahead *ra, uint64_t offset, uint64_t len, bool missed)
 
   if (s == NULL) {
     /* What is cached already is no beginning of a stream. */
-    if (missed) {
-      s = new_stream (ra, offset, len);
-      s->last_used = ++ra->clock;
-    }
+    if (missed)
+      new_stream (ra, offset, len);
+    else
+      note_look (ra, offset >> REGION_SHIFT);
     return;
   }
-  s->last_used = ++ra->clock;
-  if (s->window == 0) {
-    s->backward = !goes_forward (ra, s, offset);
-    s->ahead = s->backward ? offset : offset + len;
-    s->window = min_u64 (max_u64 (FIRST_WINDOW, 4 * len), most_ahead (ra));
-  }
-  else
-    count_use (ra, s, offset, len);
-  s->low = s->backward ? min_u64 (s->low, offset) : offset;
-  s->high = s->backward ? offset + len : max_u64 (s->high, offset + len);
-  count_stream (ra, s, true);
-  read_ahead (ra, s);
+  note_active (ra, s);
+  if (s->window == 0)
+    begin_window (ra, s, offset, len);
+  advance (ra, s, offset, len);
+  read_ahead (ra, s, len);
 }
 
 void
