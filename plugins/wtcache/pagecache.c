@@ -1,26 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The pages of one export and the states of their blocks.
+/* The pages of one export: what happens to ranges of them, and to all.
  *
- * All that happens to a block happens here, under its page's lock:
+ * The parts, each in a file of pagecache/:
  *
- *                fill                    write
- *     (nothing) ──────> uptodate ──────────────────> dirty
- *         ^                ^                          │ gather
- *         │                │ settle                   v
- *         │             unstable <──────────────── writeback
- *         │                │        the write ended   ^
- *         │                └──> dirty (flush failed)  │ claim (writethrough)
- *         └── pending and failed                   any state
+ *     page    what is done to one page         states   the table of states
+ *     fill    what is missing comes in         waits    threads that wait
+ *     pool    which page has which frame       evict    which page leaves
+ *     held    pages that may not leave         memory   the budget
+ *     zeroes  ranges without pages             doubts   ranges in doubt
  *
- * A block in writeback may be written: the bytes on their way are elsewhere,
- * in the batch's buffer or in the request's own.  It is dirty again then, and
- * not submitted until the write in flight has ended.  Whatever a write in
- * flight took a mark from gets the mark back if it fails: unless the block is
- * `pending`, which says that it held nothing acknowledged when a writethrough
- * claimed it.
+ * Here are the ends of writes, of exclusive operations and of flushes.  A block
+ * that a write took a mark from gets it back if that write fails.  One that is
+ * `pending` held nothing acknowledged before: for it the backend has to be
+ * asked.
  *
- * Knows nothing of nbdkit, of the backend, or of who waits for what.
+ * May not know the backend, nbdkit, or what a request waits for.
  */
 
 #include <config.h>
@@ -28,76 +23,13 @@
 #include "base/probes.h"
 #include "pagecache.h"
 #include "pagecache/states.h"
-
-/* Threads that wait for a page sleep in one of these queues. */
-#define WAIT_QUEUES 64
-
-struct wait_queue {
-  struct lock lock; /* RANK_WAIT */
-  struct condition changed;
-  uint64_t wakes; /* guarded by lock */
-};
-
-static struct wait_queue queues[WAIT_QUEUES];
-static pthread_once_t queues_once = PTHREAD_ONCE_INIT;
-
-static void
-init_queues (void)
-{
-  size_t i;
-
-  for (i = 0; i < ARRAY_LEN (queues); ++i) {
-    lock_init (&queues[i].lock, RANK_WAIT);
-    condition_init (&queues[i].changed);
-  }
-}
-
-static struct wait_queue *
-queue_of (const struct page *p)
-{
-  return &queues[hash_u64 ((uintptr_t) p) % WAIT_QUEUES];
-}
-
-/* Sleeps until the page changes.  Drops its lock: who comes back looks the
- * page up again, unless he has it pinned.
- */
-static void
-sleep_on (struct page *p)
-{
-  struct wait_queue *q = queue_of (p);
-  uint64_t wakes;
-
-  assert_held (&p->lock);
-  p->flags |= PAGE_WAITERS;
-  lock_take (&q->lock);
-  wakes = q->wakes;
-  word_lock_drop (&p->lock);
-  while (q->wakes == wakes)
-    condition_wait (&q->changed, &q->lock);
-  lock_drop (&q->lock);
-}
-
-/* The page has changed in a way that somebody may wait for. */
-static void
-wake (struct page *p)
-{
-  struct wait_queue *q = queue_of (p);
-
-  assert_held (&p->lock);
-  if (!(p->flags & PAGE_WAITERS))
-    return;
-  p->flags &= ~PAGE_WAITERS;
-  lock_take (&q->lock);
-  q->wakes++;
-  condition_wake_all (&q->changed);
-  lock_drop (&q->lock);
-}
+#include "pagecache/waits.h"
 
 void
 pagecache_init (struct pagecache *pc, struct pools *ps, struct pool *pool,
                 unsigned number, uint64_t size, uint32_t block, bool around)
 {
-  pthread_once (&queues_once, init_queues);
+  waits_init ();
   memset (pc, 0, sizeof *pc);
   pc->pools = ps;
   pc->pool = pool;
@@ -131,448 +63,6 @@ walk_range (struct pagecache *pc, struct pool_walk *w, uint64_t offset,
 {
   pool_walk_begin (pc->pool, w, pagecache_key (pc, offset >> pc->page_shift),
                    pagecache_key (pc, (offset + len - 1) >> pc->page_shift));
-}
-
-/* Nothing but bytes that nobody will ask for again: gone.  Else unlocked. */
-static void
-drop_lock_or_page (struct pagecache *pc, struct page *p)
-{
-  if (p->pins == 0 && !(p->flags & (PAGE_HELD | PAGE_FILLING)) &&
-      !bits_any (page_map (pc, p, UPTODATE), page_span (pc)))
-    pool_discard (pc->pool, p);
-  else
-    word_lock_drop (&p->lock);
-}
-
-/* The rest of a hit on a page that the curve samples: the page is locked.  Not
- * inline, so that other hits need no registers for it.
- */
-static __attribute__ ((noinline)) bool
-end_watched_read (struct pagecache *pc, struct page *p)
-{
-  const uint64_t key = page_key (p);
-
-  assert_held (&p->lock);
-  evict_hit_watched (pc->pool->evict, &p->evict);
-  word_lock_drop (&p->lock);
-  curve_note (pc->pool->curve, key, CURVE_HIT);
-  return true;
-}
-
-bool
-page_read (struct pagecache *pc, const struct part *part, void *to)
-{
-  struct pool *pool = pc->pool;
-  const uint64_t key = pagecache_key (pc, part->index);
-  struct page *p = pool_find (pool, key);
-
-  if (p == NULL)
-    return false;
-  word_lock_take (&p->lock, RANK_PAGE);
-  if (page_key (p) != key ||
-      !bits_all (page_map (pc, p, UPTODATE), part_span (pc, part))) {
-    word_lock_drop (&p->lock);
-    return false;
-  }
-  memcpy (to, pool_frame (pool, p) + part->offset, part->len);
-  if (evict_hit (pool->evict, &p->evict))
-    return end_watched_read (pc, p);
-  word_lock_drop (&p->lock);
-  return true;
-}
-
-void
-page_note_miss (struct pagecache *pc, uint64_t index)
-{
-  const uint64_t key = pagecache_key (pc, index);
-
-  if (curve_samples (pc->pool->curve, key))
-    curve_note (pc->pool->curve, key, CURVE_MISS);
-}
-
-bool
-page_is_uptodate (struct pagecache *pc, const struct part *part)
-{
-  struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, part->index));
-  bool all;
-
-  if (p == NULL)
-    return false;
-  all = bits_all (page_map (pc, p, UPTODATE), part_span (pc, part));
-  word_lock_drop (&p->lock);
-  return all;
-}
-
-void
-page_read_past (struct pagecache *pc, const struct part *part, void *bytes)
-{
-  struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, part->index));
-  const struct span s = part_span (pc, part);
-  const uint32_t end = part->offset + part->len;
-  uint32_t b, from, to;
-
-  if (p == NULL)
-    return; /* a fill has its page pinned: there is none */
-  for (b = s.first; b < s.first + s.count; ++b) {
-    from = max_u64 (b << pc->block_shift, part->offset);
-    to = min_u64 ((b + 1) << pc->block_shift, end);
-    if (bit_get (page_map (pc, p, UPTODATE), b))
-      memcpy ((uint8_t *) bytes + (from - part->offset),
-              pool_frame (pc->pool, p) + from, to - from);
-    else
-      states_change (pc, p, block_span (b), EVENT_OVERTAKEN);
-  }
-  word_lock_drop (&p->lock);
-}
-
-struct page *
-page_pin (struct pagecache *pc, uint64_t index, enum admission why)
-{
-  return pool_pin_page (pc->pools, pc->pool, pagecache_key (pc, index), why);
-}
-
-void
-page_unpin (struct pagecache *pc, struct page *p)
-{
-  word_lock_take (&p->lock, RANK_PAGE);
-  assert (p->pins > 0);
-  p->pins--;
-  drop_lock_or_page (pc, p);
-}
-
-/* Blocks of the span that are missing but are remembered to be zero become
- * uptodate without asking the backend.
- */
-static void
-fill_with_zeroes (struct pagecache *pc, struct page *p, struct span s)
-{
-  const uint8_t *uptodate = page_map (pc, p, UPTODATE);
-  struct part part;
-  bool zeroed;
-  uint32_t b;
-
-  for (b = s.first; b < s.first + s.count; ++b) {
-    part = span_part (pc, page_index (pc, p), block_span (b));
-    zeroes_prefix (&pc->zeroes, (part.index << pc->page_shift) + part.offset,
-                   part.len, &zeroed);
-    if (zeroed && !bit_get (uptodate, b)) {
-      memset (pool_frame (pc->pool, p) + part.offset, 0, part.len);
-      states_change (pc, p, block_span (b), EVENT_FOUND_ZERO);
-    }
-  }
-}
-
-/* Whether somebody is reading every missing block of the span. */
-static bool
-all_coming (const struct pagecache *pc, struct page *p, struct span s)
-{
-  const uint8_t *uptodate = page_map (pc, p, UPTODATE);
-  const uint8_t *filling = page_map (pc, p, FILLING);
-
-  FOR_EACH_BYTE (i, mask, s)
-  if (~(uptodate[i] | filling[i]) & mask)
-    return false;
-  return true;
-}
-
-enum fill
-page_fill_begin (struct pagecache *pc, struct page *p, const struct part *part,
-                 struct span *ours)
-{
-  const struct span s = part_span (pc, part);
-  const uint32_t end = s.first + s.count;
-  const uint8_t *uptodate = page_map (pc, p, UPTODATE);
-  enum fill fill = FILL_NOTHING;
-  uint32_t b;
-
-  word_lock_take (&p->lock, RANK_PAGE);
-  if (!bits_all (uptodate, s) &&
-      atomic_load_explicit (&pc->zeroes.nr_zeroed, memory_order_relaxed) > 0)
-    fill_with_zeroes (pc, p, s);
-  if (!bits_all (uptodate, s)) {
-    if (p->flags & PAGE_FILLING)
-      fill = all_coming (pc, p, s) ? FILL_JOIN : FILL_ALONE;
-    else {
-      ours->first = bits_find (uptodate, s.first, end, false);
-      for (b = end; bit_get (uptodate, b - 1); --b)
-        ;
-      ours->count = b - ours->first;
-      for (b = ours->first; b < ours->first + ours->count; ++b)
-        if (!bit_get (uptodate, b))
-          states_change (pc, p, block_span (b), EVENT_FILL_BEGINS);
-      p->flags |= PAGE_FILLING;
-      fill = FILL_OURS;
-    }
-  }
-  word_lock_drop (&p->lock);
-  return fill;
-}
-
-void
-page_fill_end (struct pagecache *pc, struct page *p, struct span span,
-               void *bytes, int error)
-{
-  uint8_t *frame = pool_frame (pc->pool, p), *to;
-  struct part part;
-  uint32_t b;
-
-  word_lock_take (&p->lock, RANK_PAGE);
-  for (b = span.first; error == 0 && b < span.first + span.count; ++b) {
-    part = span_part (pc, page_index (pc, p), block_span (b));
-    to = (uint8_t *) bytes + ((b - span.first) << pc->block_shift);
-    if (bit_get (page_map (pc, p, FILLING), b)) {
-      memcpy (frame + part.offset, to, part.len);
-      states_change (pc, p, block_span (b), EVENT_FILL_ENDS);
-    }
-    else if (bit_get (page_map (pc, p, UPTODATE), b))
-      memcpy (to, frame + part.offset, part.len);
-  }
-  states_change (pc, p, span, EVENT_OVERTAKEN);
-  p->flags &= ~PAGE_FILLING;
-  wake (p);
-  word_lock_drop (&p->lock);
-}
-
-void
-page_wait_fill (struct pagecache *pc, struct page *p)
-{
-  (void) pc;
-  lock_check_none_held ();
-  word_lock_take (&p->lock, RANK_PAGE);
-  if (p->flags & PAGE_FILLING)
-    sleep_on (p);
-  else
-    word_lock_drop (&p->lock);
-}
-
-/* Whether a block that the part covers only in part is not uptodate.  A last
- * block that ends with the export is covered whole.
- */
-static bool
-edge_is_missing (const struct pagecache *pc, struct page *p,
-                 const struct part *part)
-{
-  const uint8_t *uptodate = page_map (pc, p, UPTODATE);
-  const struct span s = part_span (pc, part);
-  const uint32_t end = part->offset + part->len;
-  const uint64_t at = part->index << pc->page_shift;
-
-  if (part->offset % block_size (pc) != 0 && !bit_get (uptodate, s.first))
-    return true;
-  return end % block_size (pc) != 0 && at + end != pc->size &&
-         !bit_get (uptodate, s.first + s.count - 1);
-}
-
-static bool
-is_excluded (struct pagecache *pc, const struct part *part)
-{
-  const struct part blocks = span_part (pc, part->index, part_span (pc, part));
-
-  return exclusive_conflict (&pc->zeroes,
-                             (blocks.index << pc->page_shift) + blocks.offset,
-                             blocks.len);
-}
-
-/* A page that the curve samples is written.  Where writes leave the cache
- * again they are no use of it.  `around` is relaxed, as everywhere.
- */
-static void
-note_watched_write (struct pagecache *pc, struct page *p)
-{
-  assert_held (&p->lock);
-  evict_hit_watched (pc->pool->evict, &p->evict);
-  if (!atomic_load_explicit (&pc->around, memory_order_relaxed))
-    curve_note (pc->pool->curve, page_key (p), CURVE_WRITE);
-}
-
-/* The bytes of a part, which nobody can fail any more. */
-static void
-copy_in (struct pagecache *pc, struct page *p, const struct part *part,
-         const void *from)
-{
-  uint8_t *to = pool_frame (pc->pool, p) + part->offset;
-
-  assert_held (&p->lock);
-  if (from)
-    memcpy (to, from, part->len);
-  else
-    memset (to, 0, part->len);
-  if (evict_hit (pc->pool->evict, &p->evict))
-    note_watched_write (pc, p);
-}
-
-static int
-write_locked (struct pagecache *pc, struct page *p, const struct part *part,
-              const void *from)
-{
-  if (is_excluded (pc, part))
-    return WRITE_EXCLUDED;
-  if (edge_is_missing (pc, p, part))
-    return WRITE_EDGE;
-  copy_in (pc, p, part, from);
-  states_change (pc, p, part_span (pc, part), EVENT_WRITTEN);
-  return 0;
-}
-
-int
-page_write (struct pagecache *pc, struct page *p, const struct part *part,
-            const void *from)
-{
-  int why;
-
-  word_lock_take (&p->lock, RANK_PAGE);
-  why = write_locked (pc, p, part, from);
-  word_lock_drop (&p->lock);
-  return why;
-}
-
-bool
-page_rewrite (struct pagecache *pc, const struct part *part, const void *from)
-{
-  const uint64_t key = pagecache_key (pc, part->index);
-  struct page *p = pool_find (pc->pool, key);
-  bool done;
-
-  if (p == NULL)
-    return false;
-  word_lock_take (&p->lock, RANK_PAGE);
-  done = page_key (p) == key && (p->flags & PAGE_INDEXED) &&
-         write_locked (pc, p, part, from) == 0;
-  word_lock_drop (&p->lock);
-  return done;
-}
-
-int
-page_claim (struct pagecache *pc, struct page *p, const struct part *part)
-{
-  const struct span s = part_span (pc, part);
-  int why = 0;
-
-  word_lock_take (&p->lock, RANK_PAGE);
-  if (is_excluded (pc, part))
-    why = WRITE_EXCLUDED;
-  else if (bits_any (page_map (pc, p, WRITEBACK), s))
-    why = WRITE_BUSY;
-  else if (edge_is_missing (pc, p, part))
-    why = WRITE_EDGE;
-  else
-    states_change (pc, p, s, EVENT_CLAIMED);
-  word_lock_drop (&p->lock);
-  return why;
-}
-
-void
-page_unclaim (struct pagecache *pc, struct page *p, const struct part *part)
-{
-  word_lock_take (&p->lock, RANK_PAGE);
-  states_change (pc, p, part_span (pc, part), EVENT_UNCLAIMED);
-  wake (p);
-  word_lock_drop (&p->lock);
-}
-
-/* Whether a block's latest acknowledged bytes may not be durable. */
-static bool
-is_acknowledged (struct pagecache *pc, struct page *p, uint32_t b)
-{
-  const struct part part = span_part (pc, page_index (pc, p), block_span (b));
-
-  return bit_get (page_map (pc, p, DIRTY), b) ||
-         bit_get (page_map (pc, p, UNSTABLE), b) ||
-         zeroes_any (&pc->zeroes, (part.index << pc->page_shift) + part.offset,
-                     part.len);
-}
-
-void
-page_write_claimed (struct pagecache *pc, struct page *p,
-                    const struct part *part, const void *from,
-                    _Atomic bool *acknowledged)
-{
-  const struct span s = part_span (pc, part);
-  struct change c = { 0 };
-  uint32_t b;
-
-  word_lock_take (&p->lock, RANK_PAGE);
-  copy_in (pc, p, part, from);
-  for (b = s.first; b < s.first + s.count; ++b)
-    if (is_acknowledged (pc, p, b)) {
-      /* Release pairs with acquire in durable.c: a thread that no longer finds
-       * the mark under this page's lock finds this.
-       */
-      atomic_store_explicit (acknowledged, true, memory_order_release);
-      states_apply_span (pc, p, &c, block_span (b),
-                         EVENT_COPIED_OVER_ACKNOWLEDGED);
-    }
-    else
-      states_apply_span (pc, p, &c, block_span (b), EVENT_COPIED_OVER_OTHERS);
-  states_end (pc, p, &c);
-  word_lock_drop (&p->lock);
-}
-
-void
-page_copy_claimed (struct pagecache *pc, struct page *p, struct span span,
-                   void *to)
-{
-  const struct part part = span_part (pc, page_index (pc, p), span);
-
-  word_lock_take (&p->lock, RANK_PAGE);
-  assert (bits_all (page_map (pc, p, WRITEBACK), span));
-  assert (bits_all (page_map (pc, p, UPTODATE), span));
-  memcpy (to, pool_frame (pc->pool, p) + part.offset, part.len);
-  word_lock_drop (&p->lock);
-}
-
-/* The first run of blocks that may be written back. */
-static struct span
-find_dirty (struct pagecache *pc, struct page *p, uint32_t from,
-            uint32_t before, uint32_t most, bool *busy)
-{
-  const uint32_t end = blocks_inside (pc, page_index (pc, p));
-  const uint8_t *dirty = page_map (pc, p, DIRTY);
-  const uint8_t *writeback = page_map (pc, p, WRITEBACK);
-  struct span s = { 0 };
-  struct part part;
-  uint32_t b;
-
-  for (b = bits_find (dirty, from, end, true); b < end && s.count < most;
-       b = s.count ? b + 1 : bits_find (dirty, b + 1, end, true)) {
-    if (s.count > 0 ? !bit_get (dirty, b) : b >= before)
-      break;
-    part = span_part (pc, page_index (pc, p), block_span (b));
-    if (bit_get (writeback, b) || is_excluded (pc, &part)) {
-      *busy = true;
-      if (s.count > 0)
-        break;
-      continue;
-    }
-    if (s.count++ == 0)
-      s.first = b;
-  }
-  return s;
-}
-
-struct span
-page_gather (struct pagecache *pc, uint64_t index, uint32_t from,
-             uint32_t before, uint32_t most, uint32_t pass, bool later,
-             void *to, bool *busy)
-{
-  struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, index));
-  struct span s = { 0 };
-  struct part part;
-  bool ignored;
-
-  if (p == NULL)
-    return s;
-  if (!before_u32 (pass, p->dirtied))
-    s = find_dirty (pc, p, from, before, most, busy);
-  else if (later)
-    s = find_dirty (pc, p, from, before, most, &ignored);
-  if (s.count > 0) {
-    part = span_part (pc, index, s);
-    memcpy (to, pool_frame (pc->pool, p) + part.offset, part.len);
-    states_change (pc, p, s, EVENT_GATHERED);
-  }
-  word_lock_drop (&p->lock);
-  return s;
 }
 
 /* A write that took marks away has failed: acknowledged bytes are dirty again,
@@ -665,8 +155,8 @@ end_write (struct pagecache *pc, struct page *p, const struct part *part,
   states_end (pc, p, &c);
   if (again)
     count_failure (pc);
-  wake (p);
-  drop_lock_or_page (pc, p);
+  waits_wake (p);
+  page_drop_unlock (pc, p);
 }
 
 /* Called before what was cached of the range is taken away: who reads it from
@@ -709,7 +199,7 @@ pagecache_wait_writeback (struct pagecache *pc, uint64_t offset, uint64_t len)
     key = page_key (p);
     s = range_span (pc, page_index (pc, p), offset, len);
     while (bits_any (page_map (pc, p, WRITEBACK), s)) {
-      sleep_on (p);
+      waits_sleep (p);
       p = pool_lock_page (pc->pool, key);
       if (p == NULL)
         break;
@@ -773,7 +263,7 @@ pagecache_clear (struct pagecache *pc, uint64_t offset, uint64_t len,
     s = range_span (pc, page_index (pc, p), offset, len);
     if (clear_blocks (pc, p, s, how))
       count_failure (pc);
-    drop_lock_or_page (pc, p);
+    page_drop_unlock (pc, p);
   }
 }
 
@@ -782,27 +272,6 @@ pagecache_lose_zeroes (struct pagecache *pc, uint64_t offset, uint64_t len)
 {
   if (zeroes_lose_range (&pc->zeroes, offset, len))
     count_failure (pc);
-}
-
-struct span
-page_held_run (struct pagecache *pc, uint64_t index, uint32_t from)
-{
-  struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, index));
-  const uint32_t end = page_span (pc).count;
-  struct span s = { 0 };
-  uint32_t b;
-
-  if (p == NULL)
-    return s;
-  for (b = from; b < end; ++b)
-    if (states_amounts (pc, p, block_span (b)).held > 0) {
-      if (s.count++ == 0)
-        s.first = b;
-    }
-    else if (s.count > 0)
-      break;
-  word_lock_drop (&p->lock);
-  return s;
 }
 
 bool
@@ -885,7 +354,7 @@ pagecache_settle (struct pagecache *pc, uint32_t flush)
       continue;
     }
     settle_page (pc, p);
-    drop_lock_or_page (pc, p);
+    page_drop_unlock (pc, p);
   }
 }
 
@@ -910,7 +379,7 @@ drop_clean (struct pagecache *pc, uint64_t offset, uint64_t len)
       states_apply (pc, p, &c, i, clean, EVENT_DROPPED);
       states_apply (pc, p, &c, i, mask & ~clean, EVENT_OVERTAKEN);
     }
-    drop_lock_or_page (pc, p);
+    page_drop_unlock (pc, p);
   }
   return blocks << pc->block_shift;
 }

@@ -280,7 +280,7 @@ find_misses (struct fetch *f, uint64_t offset, uint64_t len)
       page_note_miss (pc, part.index);
     m->page = page_pin (pc, part.index, f->why);
     m->fill =
-        m->page ? page_fill_begin (pc, m->page, &part, &m->ours) : FILL_ALONE;
+        m->page ? fill_begin (pc, m->page, &part, &m->ours) : FILL_ALONE;
     f->nr++;
   }
 }
@@ -299,7 +299,7 @@ end_run (struct fetch *f, struct miss *m, unsigned n, uint8_t *bytes, int err)
   unsigned i;
 
   for (i = 0; i < n; ++i) {
-    page_fill_end (pc, m[i].page, m[i].ours, bytes, err);
+    fill_end (pc, m[i].page, m[i].ours, bytes, err);
     m[i].copied = bytes && err == 0;
     if (bytes)
       bytes += ours_part (f, &m[i]).len;
@@ -427,7 +427,7 @@ finish_miss (struct fetch *f, struct miss *m)
       return 0;
   }
   if (m->fill == FILL_JOIN)
-    page_wait_fill (pc, m->page);
+    fill_wait (pc, m->page);
   if (page_read (pc, &asked, asked_bytes (f, &asked)))
     return 0;
   if (m->page) {
@@ -656,19 +656,19 @@ fill_block (struct piece *p, struct page *page, uint64_t at)
   int err;
 
   next_part (pc, &offset, &len, &part);
-  switch (page_fill_begin (pc, page, &part, &ours)) {
+  switch (fill_begin (pc, page, &part, &ours)) {
   case FILL_NOTHING:
     return 0;
   case FILL_JOIN:
   case FILL_ALONE: /* one that was overtaken ends, then ours can begin */
-    page_wait_fill (pc, page);
+    fill_wait (pc, page);
     return 0;
   case FILL_OURS:
     break;
   }
   err = submit_read (&p->e->submit, p->b, p->edge.bytes,
                      part_offset (pc, &part), part.len);
-  page_fill_end (pc, page, ours, p->edge.bytes, err);
+  fill_end (pc, page, ours, p->edge.bytes, err);
   return err;
 }
 

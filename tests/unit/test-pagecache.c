@@ -68,8 +68,8 @@ fill (struct cache *c, uint64_t offset, uint64_t len, int value)
   uint8_t *bytes = bytes_of (page_size (&c->pc), value);
   struct span ours;
 
-  if (page_fill_begin (&c->pc, p, &part, &ours) == FILL_OURS)
-    page_fill_end (&c->pc, p, ours, bytes, 0);
+  if (fill_begin (&c->pc, p, &part, &ours) == FILL_OURS)
+    fill_end (&c->pc, p, ours, bytes, 0);
   page_unpin (&c->pc, p);
   free (bytes);
 }
@@ -219,10 +219,10 @@ test_fill_asks_for_what_is_missing (void **state)
   fill (c, 0, 512, 1);
   fill (c, 3584, 512, 1);
   p = pin (c, 0);
-  assert_int_equal (page_fill_begin (&c->pc, p, &part, &ours), FILL_OURS);
+  assert_int_equal (fill_begin (&c->pc, p, &part, &ours), FILL_OURS);
   assert_int_equal (ours.first, 1);
   assert_int_equal (ours.count, 6);
-  page_fill_end (&c->pc, p, ours, NULL, EIO);
+  fill_end (&c->pc, p, ours, NULL, EIO);
   page_unpin (&c->pc, p);
   cache_free (c);
 }
@@ -239,7 +239,7 @@ test_fill_of_uptodate_is_nothing (void **state)
 
     write_dirty (c, 0, block_of (c), 1);
     p = pin (c, 0);
-    assert_int_equal (page_fill_begin (&c->pc, p, &part, &ours), FILL_NOTHING);
+    assert_int_equal (fill_begin (&c->pc, p, &part, &ours), FILL_NOTHING);
     page_unpin (&c->pc, p);
   }
 }
@@ -257,9 +257,9 @@ test_fill_keeps_uptodate_blocks (void **state)
   (void) state;
   write_dirty (c, 512, 512, 1);
   p = pin (c, 0);
-  assert_int_equal (page_fill_begin (&c->pc, p, &part, &ours), FILL_OURS);
+  assert_int_equal (fill_begin (&c->pc, p, &part, &ours), FILL_OURS);
   assert_int_equal (ours.count, 3);
-  page_fill_end (&c->pc, p, ours, bytes, 0);
+  fill_end (&c->pc, p, ours, bytes, 0);
   page_unpin (&c->pc, p);
   assert_int_equal (value_at (c, 0, 512), 2);
   assert_int_equal (value_at (c, 512, 512), 1);
@@ -285,7 +285,7 @@ begin_filling (struct filling *f, struct cache *c)
 
   f->c = c;
   f->page = pin (c, 0);
-  must (page_fill_begin (&c->pc, f->page, &part, &f->ours) == FILL_OURS);
+  must (fill_begin (&c->pc, f->page, &part, &f->ours) == FILL_OURS);
 }
 
 static void
@@ -293,7 +293,7 @@ end_filling (struct filling *f, int value, int error)
 {
   uint8_t *bytes = bytes_of (1024, value);
 
-  page_fill_end (&f->c->pc, f->page, f->ours, bytes, error);
+  fill_end (&f->c->pc, f->page, f->ours, bytes, error);
   page_unpin (&f->c->pc, f->page);
   free (bytes);
 }
@@ -304,7 +304,7 @@ second_fill (struct filling *f, uint64_t offset, uint64_t len)
   const struct part part = part_of (f->c, offset, len);
   struct span ours;
 
-  return page_fill_begin (&f->c->pc, f->page, &part, &ours);
+  return fill_begin (&f->c->pc, f->page, &part, &ours);
 }
 
 static void
@@ -341,7 +341,7 @@ wait_fill (void *arg)
 {
   struct filling *f = arg;
 
-  page_wait_fill (&f->c->pc, f->page);
+  fill_wait (&f->c->pc, f->page);
 }
 
 static void
@@ -549,9 +549,9 @@ test_fill_of_short_last_block (void **state)
   (void) state;
   memset (bytes, 1, 700);
   memset (bytes + 700, 0xbb, sizeof bytes - 700);
-  assert_int_equal (page_fill_begin (&c->pc, p, &part, &ours), FILL_OURS);
+  assert_int_equal (fill_begin (&c->pc, p, &part, &ours), FILL_OURS);
   assert_int_equal (ours.count, 2);
-  page_fill_end (&c->pc, p, ours, bytes, 0);
+  fill_end (&c->pc, p, ours, bytes, 0);
   assert_int_equal (value_at (c, 4096, 700), 1);
   assert_int_equal (pool_frame (c->pool, p)[700], 0);
   page_unpin (&c->pc, p);
@@ -1203,14 +1203,14 @@ test_remembered_zeroes_fill_at_once (void **state)
 
     assert_true (zeroes_remember (&c->pc.zeroes, 0, page - block, 0, 0));
     if (block < page) {
-      assert_int_equal (page_fill_begin (&c->pc, p, &part, &ours), FILL_OURS);
+      assert_int_equal (fill_begin (&c->pc, p, &part, &ours), FILL_OURS);
       assert_int_equal (ours.first, page / block - 1);
       assert_int_equal (ours.count, 1);
-      page_fill_end (&c->pc, p, ours, NULL, EIO);
+      fill_end (&c->pc, p, ours, NULL, EIO);
       assert_int_equal (value_at (c, 0, page - block), 0);
     }
     zeroes_remember (&c->pc.zeroes, 0, page, 0, 0);
-    assert_int_equal (page_fill_begin (&c->pc, p, &part, &ours), FILL_NOTHING);
+    assert_int_equal (fill_begin (&c->pc, p, &part, &ours), FILL_NOTHING);
     assert_int_equal (value_at (c, 0, page), 0);
     page_unpin (&c->pc, p);
   }

@@ -947,12 +947,12 @@ test_fill_that_is_read_past (void **state)
   memset (old, 5, sizeof old);
   p = page_pin (pc, 0, ADMIT_READ);
   assert_non_null (p);
-  assert_int_equal (page_fill_begin (pc, p, &part, &ours), FILL_OURS);
+  assert_int_equal (fill_begin (pc, p, &part, &ours), FILL_OURS);
   array_shut (s->array, ARRAY_ZERO, GATE_AFTER);
   request_start (&zero);
   array_wait_gate (s->array, ARRAY_ZERO, 1);
   assert_int_equal (stack_read (s, 0, 4096), 0);
-  page_fill_end (pc, p, ours, old, 0);
+  fill_end (pc, p, ours, old, 0);
   page_unpin (pc, p);
   assert_int_equal (stack_read (s, 0, 512), 0);
   array_open (s->array, ARRAY_ZERO);

@@ -1,158 +1,94 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The descriptor of a page, and the bitmaps of its blocks' states.
- *
- * There is one descriptor for each frame; it is never freed, only given
- * another identity.  So a pointer to it stays good for ever, and who found one
- * without a lock takes the page's lock and looks whether it still is the page
- * that was wanted.
- */
+/* What is done to one page, under its lock.  See page.c. */
 
 #ifndef WTCACHE_PAGE_H
 #define WTCACHE_PAGE_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include "pagecache/types.h"
 
-#include "base/lock.h"
-#include "pagecache/evict.h"
+/* Copies a part out if all of it is uptodate; else nothing, and false. */
+extern bool page_read (struct pagecache *pc, const struct part *part, void *to);
 
-/* States of a block; each is one bitmap of the page. */
-enum block_state {
-  UPTODATE,  /* the frame holds what a read must return */
-  DIRTY,     /* acknowledged, and newer than anything sent to the backend */
-  WRITEBACK, /* one write of it is on its way, or about to be */
-  UNSTABLE,  /* the backend took it; no covering flush has succeeded yet */
-  PENDING,   /* that write carries nothing that was acknowledged before */
-  FILLING,   /* a read is under way, and nothing touched the block since */
-  BLOCK_STATES
-};
+/* Tells the miss-ratio estimator that a client missed this page. */
+extern void page_note_miss (struct pagecache *pc, uint64_t index);
 
-enum page_flag {
-  PAGE_FILLING = 1, /* one fill of this page is under way */
-  PAGE_WAITERS = 2, /* somebody sleeps until the page changes */
-  PAGE_HELD = 4,    /* in the tree of held pages */
-  PAGE_INDEXED = 8, /* in its bucket: its identity counts */
-  PAGE_LISTED = 16, /* in the list of unstable pages */
-};
+/* Like page_read, but neither copies nor counts as an access. */
+extern bool page_is_uptodate (struct pagecache *pc, const struct part *part);
 
-/* Number 0 is no page. */
-typedef uint32_t page_number;
-
-struct page {
-  struct word_lock lock; /* RANK_PAGE: identity, states, bytes of the frame */
-
-  /* Next of the bucket, written under the bucket's lock and read without:
-   * release pairs with acquire in pool_find.  In a free list: eviction lock.
-   */
-  _Atomic page_number chain;
-
-  /* evict.key is the identity, 0 none: written under `lock`, by atomic store
-   * because pool_find compares it without.  The rest: eviction lock.
-   */
-  struct evict_entry evict;
-
-  /* Guarded by the held lock of the page's cache. */
-  page_number left, right;  /* the tree of held pages */
-  page_number older, newer; /* the list of unstable pages */
-
-  /* Guarded by `lock`. */
-  uint32_t dirtied;    /* pass in which it last went from clean to dirty */
-  uint16_t pins;       /* who counts on its identity to stay */
-  uint16_t generation; /* flushes begun when a block last became unstable */
-  uint8_t flags;       /* enum page_flag */
-  uint8_t states[];    /* BLOCK_STATES bitmaps of pool.map_bytes each */
-};
-
-/* With 4 KiB pages of 512-byte blocks a descriptor is one cache line. */
-_Static_assert(offsetof (struct page, states) + BLOCK_STATES <= 64,
-               "a page descriptor has grown past a cache line");
-
-/* Blocks FIRST … FIRST + COUNT - 1 of a page. */
-struct span {
-  uint32_t first, count;
-};
-
-static inline uint64_t
-page_key (const struct page *p)
-{
-  return __atomic_load_n (&p->evict.key, __ATOMIC_RELAXED);
-}
-
-/* The bits of byte I of a bitmap that belong to blocks FIRST … END - 1, at
- * least one of which is in it.
+/* What of a part BYTES got from the backend, past the cache.  Blocks that are
+ * uptodate by now are copied from the page; a fill of any other that is under
+ * way loses its mark, since it may have read older bytes than these.
  */
-static inline uint8_t
-byte_mask (uint32_t i, uint32_t first, uint32_t end)
-{
-  const uint32_t from = first > i * 8 ? first - i * 8 : 0;
-  const uint32_t to = end - i * 8 < 8 ? end - i * 8 : 8;
+extern void page_read_past (struct pagecache *pc, const struct part *part,
+                            void *bytes);
 
-  return (0xff << from) & (0xff >> (8 - to));
-}
+/* Pins the page, so that it stays; NULL: no frame is to be had now. */
+extern struct page *page_pin (struct pagecache *pc, uint64_t index,
+                              enum admission why);
 
-/* for each byte I of the span S, with M its bits in the span. */
-#define FOR_EACH_BYTE(i, m, s)                                                 \
-  for (uint32_t i = (s).first / 8, m;                                          \
-       i * 8 < (s).first + (s).count &&                                        \
-       ((m = byte_mask (i, (s).first, (s).first + (s).count)), true);          \
-       ++i)
+extern void page_unpin (struct pagecache *pc, struct page *p);
 
-static inline bool
-bits_all (const uint8_t *map, struct span s)
-{
-  /* A page of 4 KiB has one byte. */
-  if (s.first + s.count <= 8)
-    return !(~map[0] & byte_mask (0, s.first, s.first + s.count));
+/* Results of page_write and page_claim, beside 0. */
+enum {
+  WRITE_EDGE = 1, /* a block covered in part is not uptodate: fill it */
+  WRITE_BUSY,     /* a write of these blocks is in flight: wait */
+  WRITE_EXCLUDED, /* an exclusive operation has the range: wait */
+};
 
-  FOR_EACH_BYTE (i, mask, s)
-  if ((map[i] & mask) != mask)
-    return false;
-  return true;
-}
+/* Copies a part in (zeroes if FROM is NULL) and makes its blocks dirty.
+ * 0, or why nothing has changed.  The page is pinned.
+ */
+extern int page_write (struct pagecache *pc, struct page *p,
+                       const struct part *part, const void *from);
 
-static inline bool
-bits_any (const uint8_t *map, struct span s)
-{
-  FOR_EACH_BYTE (i, mask, s)
-  if (map[i] & mask)
-    return true;
-  return false;
-}
+/* Does the same to a page that is there, without a pin; false: nothing has
+ * changed, for whatever reason.
+ */
+extern bool page_rewrite (struct pagecache *pc, const struct part *part,
+                          const void *from);
 
-static inline void
-bits_set (uint8_t *map, struct span s)
-{
-  FOR_EACH_BYTE (i, mask, s)
-  map[i] |= mask;
-}
+/* Puts the blocks of a part in writeback before a writethrough.  0, or why
+ * not.  The page is pinned.
+ */
+extern int page_claim (struct pagecache *pc, struct page *p,
+                       const struct part *part);
 
-static inline void
-bits_clear (uint8_t *map, struct span s)
-{
-  FOR_EACH_BYTE (i, mask, s)
-  map[i] &= ~mask;
-}
+/* Takes a claim back: nothing was written. */
+extern void page_unclaim (struct pagecache *pc, struct page *p,
+                          const struct part *part);
 
-static inline bool
-bit_get (const uint8_t *map, uint32_t block)
-{
-  return map[block / 8] >> (block % 8) & 1;
-}
+/* Copies a part into claimed blocks.  *ACKNOWLEDGED becomes true, before any
+ * mark goes, if any of them held acknowledged bytes that may not be durable.
+ */
+extern void page_write_claimed (struct pagecache *pc, struct page *p,
+                                const struct part *part, const void *from,
+                                _Atomic bool *acknowledged);
 
-/* The first block from FROM on, before END, whose bit is VALUE; else END. */
-static inline uint32_t
-bits_find (const uint8_t *map, uint32_t from, uint32_t end, bool value)
-{
-  while (from < end && bit_get (map, from) != value) {
-    if (from % 8 == 0 && map[from / 8] == (value ? 0 : 0xff))
-      from += 8;
-    else
-      from++;
-  }
-  return from < end ? from : end;
-}
+/* Copies whole claimed blocks out, as they are to be written. */
+extern void page_copy_claimed (struct pagecache *pc, struct page *p,
+                               struct span span, void *to);
+
+/* Takes the first run of blocks that are dirty since pass PASS or before and
+ * begins at one of blocks FROM … BEFORE - 1 of a page, at most MOST blocks:
+ * copies them to TO and puts them in writeback.  Dirty blocks that are in
+ * flight or excluded are passed over, and *BUSY becomes true.  LATER: those of
+ * later passes as well, which are not waited for.  A span of 0 blocks: nothing.
+ */
+extern struct span page_gather (struct pagecache *pc, uint64_t index,
+                                uint32_t from, uint32_t before, uint32_t most,
+                                uint32_t pass, bool later, void *to,
+                                bool *busy);
+
+/* The blocks of a page that are held, from block FROM on: one run; count 0:
+ * none.
+ */
+extern struct span page_held_run (struct pagecache *pc, uint64_t index,
+                                  uint32_t from);
+
+/* Unlocks a page; or lets it leave, if it has nothing but bytes that no reader
+ * will ask for again.
+ */
+extern void page_drop_unlock (struct pagecache *pc, struct page *p);
 
 #endif /* WTCACHE_PAGE_H */

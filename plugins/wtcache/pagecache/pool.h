@@ -9,7 +9,7 @@
 #include "pagecache/curve.h"
 #include "pagecache/evict.h"
 #include "pagecache/frames.h"
-#include "pagecache/page.h"
+#include "pagecache/descriptor.h"
 
 /* Keys hold an export's number above a page's index: pages are at least 4 KiB
  * of at most 2^63 bytes, so 51 bits are enough.

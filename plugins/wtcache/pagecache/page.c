@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* What is done to one page, under its lock: reads, writes, and the two ways in
+ * which its blocks go to the backend.
+ *
+ *     ordinary write    page_write                      dirty
+ *     write-back        page_gather                     dirty, then writeback
+ *     writethrough      page_claim, page_write_claimed  writeback
+ *
+ * Each either changes all blocks that it is asked for, or none and says why.
+ * What becomes of blocks in writeback when their write has ended is in
+ * pagecache.c.
+ */
+
+#include <config.h>
+
+#include "pagecache/page.h"
+#include "pagecache/states.h"
+#include "pagecache/waits.h"
+
+void
+page_drop_unlock (struct pagecache *pc, struct page *p)
+{
+  if (p->pins == 0 && !(p->flags & (PAGE_HELD | PAGE_FILLING)) &&
+      !bits_any (page_map (pc, p, UPTODATE), page_span (pc)))
+    pool_discard (pc->pool, p);
+  else
+    word_lock_drop (&p->lock);
+}
+
+/* The rest of a hit on a page that the curve samples: the page is locked.  Not
+ * inline, so that other hits need no registers for it.
+ */
+static __attribute__ ((noinline)) bool
+end_watched_read (struct pagecache *pc, struct page *p)
+{
+  const uint64_t key = page_key (p);
+
+  assert_held (&p->lock);
+  evict_hit_watched (pc->pool->evict, &p->evict);
+  word_lock_drop (&p->lock);
+  curve_note (pc->pool->curve, key, CURVE_HIT);
+  return true;
+}
+
+bool
+page_read (struct pagecache *pc, const struct part *part, void *to)
+{
+  struct pool *pool = pc->pool;
+  const uint64_t key = pagecache_key (pc, part->index);
+  struct page *p = pool_find (pool, key);
+
+  if (p == NULL)
+    return false;
+  word_lock_take (&p->lock, RANK_PAGE);
+  if (page_key (p) != key ||
+      !bits_all (page_map (pc, p, UPTODATE), part_span (pc, part))) {
+    word_lock_drop (&p->lock);
+    return false;
+  }
+  memcpy (to, pool_frame (pool, p) + part->offset, part->len);
+  if (evict_hit (pool->evict, &p->evict))
+    return end_watched_read (pc, p);
+  word_lock_drop (&p->lock);
+  return true;
+}
+
+void
+page_note_miss (struct pagecache *pc, uint64_t index)
+{
+  const uint64_t key = pagecache_key (pc, index);
+
+  if (curve_samples (pc->pool->curve, key))
+    curve_note (pc->pool->curve, key, CURVE_MISS);
+}
+
+bool
+page_is_uptodate (struct pagecache *pc, const struct part *part)
+{
+  struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, part->index));
+  bool all;
+
+  if (p == NULL)
+    return false;
+  all = bits_all (page_map (pc, p, UPTODATE), part_span (pc, part));
+  word_lock_drop (&p->lock);
+  return all;
+}
+
+void
+page_read_past (struct pagecache *pc, const struct part *part, void *bytes)
+{
+  struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, part->index));
+  const struct span s = part_span (pc, part);
+  const uint32_t end = part->offset + part->len;
+  uint32_t b, from, to;
+
+  if (p == NULL)
+    return; /* a fill has its page pinned: there is none */
+  for (b = s.first; b < s.first + s.count; ++b) {
+    from = max_u64 (b << pc->block_shift, part->offset);
+    to = min_u64 ((b + 1) << pc->block_shift, end);
+    if (bit_get (page_map (pc, p, UPTODATE), b))
+      memcpy ((uint8_t *) bytes + (from - part->offset),
+              pool_frame (pc->pool, p) + from, to - from);
+    else
+      states_change (pc, p, block_span (b), EVENT_OVERTAKEN);
+  }
+  word_lock_drop (&p->lock);
+}
+
+struct page *
+page_pin (struct pagecache *pc, uint64_t index, enum admission why)
+{
+  return pool_pin_page (pc->pools, pc->pool, pagecache_key (pc, index), why);
+}
+
+void
+page_unpin (struct pagecache *pc, struct page *p)
+{
+  word_lock_take (&p->lock, RANK_PAGE);
+  assert (p->pins > 0);
+  p->pins--;
+  page_drop_unlock (pc, p);
+}
+
+/* Whether a block that the part covers only in part is not uptodate.  A last
+ * block that ends with the export is covered whole.
+ */
+static bool
+edge_is_missing (const struct pagecache *pc, struct page *p,
+                 const struct part *part)
+{
+  const uint8_t *uptodate = page_map (pc, p, UPTODATE);
+  const struct span s = part_span (pc, part);
+  const uint32_t end = part->offset + part->len;
+  const uint64_t at = part->index << pc->page_shift;
+
+  if (part->offset % block_size (pc) != 0 && !bit_get (uptodate, s.first))
+    return true;
+  return end % block_size (pc) != 0 && at + end != pc->size &&
+         !bit_get (uptodate, s.first + s.count - 1);
+}
+
+static bool
+is_excluded (struct pagecache *pc, const struct part *part)
+{
+  const struct part blocks = span_part (pc, part->index, part_span (pc, part));
+
+  return exclusive_conflict (&pc->zeroes,
+                             (blocks.index << pc->page_shift) + blocks.offset,
+                             blocks.len);
+}
+
+/* A page that the curve samples is written.  Where writes leave the cache
+ * again they are no use of it.  `around` is relaxed, as everywhere.
+ */
+static void
+note_watched_write (struct pagecache *pc, struct page *p)
+{
+  assert_held (&p->lock);
+  evict_hit_watched (pc->pool->evict, &p->evict);
+  if (!atomic_load_explicit (&pc->around, memory_order_relaxed))
+    curve_note (pc->pool->curve, page_key (p), CURVE_WRITE);
+}
+
+/* The bytes of a part, which nobody can fail any more. */
+static void
+copy_in (struct pagecache *pc, struct page *p, const struct part *part,
+         const void *from)
+{
+  uint8_t *to = pool_frame (pc->pool, p) + part->offset;
+
+  assert_held (&p->lock);
+  if (from)
+    memcpy (to, from, part->len);
+  else
+    memset (to, 0, part->len);
+  if (evict_hit (pc->pool->evict, &p->evict))
+    note_watched_write (pc, p);
+}
+
+static int
+write_locked (struct pagecache *pc, struct page *p, const struct part *part,
+              const void *from)
+{
+  if (is_excluded (pc, part))
+    return WRITE_EXCLUDED;
+  if (edge_is_missing (pc, p, part))
+    return WRITE_EDGE;
+  copy_in (pc, p, part, from);
+  states_change (pc, p, part_span (pc, part), EVENT_WRITTEN);
+  return 0;
+}
+
+int
+page_write (struct pagecache *pc, struct page *p, const struct part *part,
+            const void *from)
+{
+  int why;
+
+  word_lock_take (&p->lock, RANK_PAGE);
+  why = write_locked (pc, p, part, from);
+  word_lock_drop (&p->lock);
+  return why;
+}
+
+bool
+page_rewrite (struct pagecache *pc, const struct part *part, const void *from)
+{
+  const uint64_t key = pagecache_key (pc, part->index);
+  struct page *p = pool_find (pc->pool, key);
+  bool done;
+
+  if (p == NULL)
+    return false;
+  word_lock_take (&p->lock, RANK_PAGE);
+  done = page_key (p) == key && (p->flags & PAGE_INDEXED) &&
+         write_locked (pc, p, part, from) == 0;
+  word_lock_drop (&p->lock);
+  return done;
+}
+
+int
+page_claim (struct pagecache *pc, struct page *p, const struct part *part)
+{
+  const struct span s = part_span (pc, part);
+  int why = 0;
+
+  word_lock_take (&p->lock, RANK_PAGE);
+  if (is_excluded (pc, part))
+    why = WRITE_EXCLUDED;
+  else if (bits_any (page_map (pc, p, WRITEBACK), s))
+    why = WRITE_BUSY;
+  else if (edge_is_missing (pc, p, part))
+    why = WRITE_EDGE;
+  else
+    states_change (pc, p, s, EVENT_CLAIMED);
+  word_lock_drop (&p->lock);
+  return why;
+}
+
+void
+page_unclaim (struct pagecache *pc, struct page *p, const struct part *part)
+{
+  word_lock_take (&p->lock, RANK_PAGE);
+  states_change (pc, p, part_span (pc, part), EVENT_UNCLAIMED);
+  waits_wake (p);
+  word_lock_drop (&p->lock);
+}
+
+/* Whether a block's latest acknowledged bytes may not be durable. */
+static bool
+is_acknowledged (struct pagecache *pc, struct page *p, uint32_t b)
+{
+  const struct part part = span_part (pc, page_index (pc, p), block_span (b));
+
+  return bit_get (page_map (pc, p, DIRTY), b) ||
+         bit_get (page_map (pc, p, UNSTABLE), b) ||
+         zeroes_any (&pc->zeroes, (part.index << pc->page_shift) + part.offset,
+                     part.len);
+}
+
+void
+page_write_claimed (struct pagecache *pc, struct page *p,
+                    const struct part *part, const void *from,
+                    _Atomic bool *acknowledged)
+{
+  const struct span s = part_span (pc, part);
+  struct change c = { 0 };
+  uint32_t b;
+
+  word_lock_take (&p->lock, RANK_PAGE);
+  copy_in (pc, p, part, from);
+  for (b = s.first; b < s.first + s.count; ++b)
+    if (is_acknowledged (pc, p, b)) {
+      /* Release pairs with acquire in durable.c: a thread that no longer finds
+       * the mark under this page's lock finds this.
+       */
+      atomic_store_explicit (acknowledged, true, memory_order_release);
+      states_apply_span (pc, p, &c, block_span (b),
+                         EVENT_COPIED_OVER_ACKNOWLEDGED);
+    }
+    else
+      states_apply_span (pc, p, &c, block_span (b), EVENT_COPIED_OVER_OTHERS);
+  states_end (pc, p, &c);
+  word_lock_drop (&p->lock);
+}
+
+void
+page_copy_claimed (struct pagecache *pc, struct page *p, struct span span,
+                   void *to)
+{
+  const struct part part = span_part (pc, page_index (pc, p), span);
+
+  word_lock_take (&p->lock, RANK_PAGE);
+  assert (bits_all (page_map (pc, p, WRITEBACK), span));
+  assert (bits_all (page_map (pc, p, UPTODATE), span));
+  memcpy (to, pool_frame (pc->pool, p) + part.offset, part.len);
+  word_lock_drop (&p->lock);
+}
+
+/* The first run of blocks that may be written back. */
+static struct span
+find_dirty (struct pagecache *pc, struct page *p, uint32_t from,
+            uint32_t before, uint32_t most, bool *busy)
+{
+  const uint32_t end = blocks_inside (pc, page_index (pc, p));
+  const uint8_t *dirty = page_map (pc, p, DIRTY);
+  const uint8_t *writeback = page_map (pc, p, WRITEBACK);
+  struct span s = { 0 };
+  struct part part;
+  uint32_t b;
+
+  for (b = bits_find (dirty, from, end, true); b < end && s.count < most;
+       b = s.count ? b + 1 : bits_find (dirty, b + 1, end, true)) {
+    if (s.count > 0 ? !bit_get (dirty, b) : b >= before)
+      break;
+    part = span_part (pc, page_index (pc, p), block_span (b));
+    if (bit_get (writeback, b) || is_excluded (pc, &part)) {
+      *busy = true;
+      if (s.count > 0)
+        break;
+      continue;
+    }
+    if (s.count++ == 0)
+      s.first = b;
+  }
+  return s;
+}
+
+struct span
+page_gather (struct pagecache *pc, uint64_t index, uint32_t from,
+             uint32_t before, uint32_t most, uint32_t pass, bool later,
+             void *to, bool *busy)
+{
+  struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, index));
+  struct span s = { 0 };
+  struct part part;
+  bool ignored;
+
+  if (p == NULL)
+    return s;
+  if (!before_u32 (pass, p->dirtied))
+    s = find_dirty (pc, p, from, before, most, busy);
+  else if (later)
+    s = find_dirty (pc, p, from, before, most, &ignored);
+  if (s.count > 0) {
+    part = span_part (pc, index, s);
+    memcpy (to, pool_frame (pc->pool, p) + part.offset, part.len);
+    states_change (pc, p, s, EVENT_GATHERED);
+  }
+  word_lock_drop (&p->lock);
+  return s;
+}
+
+struct span
+page_held_run (struct pagecache *pc, uint64_t index, uint32_t from)
+{
+  struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, index));
+  const uint32_t end = page_span (pc).count;
+  struct span s = { 0 };
+  uint32_t b;
+
+  if (p == NULL)
+    return s;
+  for (b = from; b < end; ++b)
+    if (states_amounts (pc, p, block_span (b)).held > 0) {
+      if (s.count++ == 0)
+        s.first = b;
+    }
+    else if (s.count > 0)
+      break;
+  word_lock_drop (&p->lock);
+  return s;
+}
