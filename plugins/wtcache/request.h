@@ -7,19 +7,10 @@
 #ifndef WTCACHE_REQUEST_H
 #define WTCACHE_REQUEST_H
 
-#include "export.h"
-
-struct readahead;
-
-/* One connection. */
-struct client {
-  struct export *export;
-  struct backend *own;
-  struct readahead *ahead; /* NULL: none */
-};
-
-/* A miss asks the backend for at least so many bytes, aligned to them. */
-extern uint64_t request_fill (const struct export *e);
+#include "request/extents.h"
+#include "request/fetch.h"
+#include "request/readahead.h"
+#include "request/types.h"
 
 /* Ranges lie inside the export and are not empty; any alignment.  All return
  * 0 or an errno that NBD has.
@@ -35,9 +26,5 @@ extern int request_zero (struct client *c, uint32_t len, uint64_t offset,
                          unsigned flags);
 extern int request_trim (struct client *c, uint32_t len, uint64_t offset,
                          bool durable);
-
-/* Brings a range into the cache, as far as there is room. */
-extern int request_prefetch (struct export *e, struct backend *b,
-                             uint64_t offset, uint64_t len, enum admission why);
 
 #endif /* WTCACHE_REQUEST_H */

@@ -815,9 +815,9 @@ wtcache_cache (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
   (void) next;
   (void) err;
   /* More than a part of the cache would only push itself out. */
-  request_prefetch (c->export, c->own, offset,
-                    min_u64 (count, memory_limit (&registry.memory) / 2),
-                    ADMIT_READ);
+  fetch_range (c->export, c->own, offset,
+               min_u64 (count, memory_limit (&registry.memory) / 2),
+               ADMIT_READ);
   PROBE3 (request__end, KIND_CACHE, h->name, 0);
   return 0;
 }

@@ -237,13 +237,13 @@ test_prefetch (void **state)
   (void) state;
   set_backend (s, 0, 100000, 5);
   assert_int_equal (
-      request_prefetch (s->export, s->client->own, 100, 90000, ADMIT_READ), 0);
+      fetch_range (s->export, s->client->own, 100, 90000, ADMIT_READ), 0);
   array_forget_calls (s->array);
   assert_int_equal (stack_read (s, 100, 90000), 5);
   assert_int_equal (calls (s, ARRAY_READ), 0);
   array_fail_range (s->array, ARRAY_READ, 200000, 512, EIO);
   assert_int_equal (
-      request_prefetch (s->export, s->client->own, 200000, 1, ADMIT_READ), EIO);
+      fetch_range (s->export, s->client->own, 200000, 1, ADMIT_READ), EIO);
   stack_free (s);
 }
 
@@ -1557,7 +1557,7 @@ shadow_step (struct shadow *d)
     shadow_flush (d);
     break;
   case 97:
-    must (request_prefetch (d->s->export, d->client->own, offset, len,
+    must (fetch_range (d->s->export, d->client->own, offset, len,
                             ADMIT_AHEAD) == 0);
     break;
   default:

@@ -5,9 +5,9 @@
 #ifndef WTCACHE_EXTENTS_H
 #define WTCACHE_EXTENTS_H
 
-#include <nbdkit-filter.h>
+#include "request/types.h"
 
-#include "request.h"
+struct nbdkit_extents;
 
 /* Adds the extents of a range, or of its beginning.  0 or an errno. */
 extern int extents_get (struct client *c, uint32_t len, uint64_t offset,

@@ -40,7 +40,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "request.h"
+#include "request/fetch.h"
 #include "request/readahead.h"
 
 #define MIN_STREAMS  8
@@ -163,7 +163,7 @@ readahead_new (struct export *e)
   ra->e = e;
   ra->nr_streams = streams;
   ra->first = MAX_FIRST;
-  ra->fill = request_fill (e);
+  ra->fill = fetch_fill_size (e);
   lock_init (&ra->lock, RANK_AHEAD);
   condition_init (&ra->idle);
   return ra;
@@ -210,7 +210,7 @@ run_task (struct task *task)
   b = mine ? export_borrow (ra->e, NEED_READ) : NULL;
   if (b) {
     /* An error is found again by who reads for himself. */
-    request_prefetch (ra->e, b, t->offset, t->len, ADMIT_AHEAD);
+    fetch_range (ra->e, b, t->offset, t->len, ADMIT_AHEAD);
     export_return (ra->e, b);
   }
   LOCK_FOR_SCOPE (&ra->lock);
@@ -287,7 +287,7 @@ readahead_help (struct readahead *ra, struct backend *own, uint64_t offset)
       break;
     }
   lock_drop (&ra->lock);
-  return len > 0 && request_prefetch (ra->e, own, at, len, ADMIT_AHEAD) == 0;
+  return len > 0 && fetch_range (ra->e, own, at, len, ADMIT_AHEAD) == 0;
 }
 
 /* How far ahead of a stream has been read, bytes. */

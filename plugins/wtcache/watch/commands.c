@@ -448,7 +448,7 @@ prefetch_step (struct export *e, uint64_t offset, uint64_t len)
   if (offset >= e->pc.size || len > e->pc.size - offset)
     err = ERANGE;
   else
-    err = request_prefetch (e, b, offset, len, ADMIT_READ);
+    err = fetch_range (e, b, offset, len, ADMIT_READ);
   export_return (e, b);
   return err;
 }

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Reads of what is not cached: misses, prefetches, and reads past the cache.
+ *
+ *     window    the client's range, and round it what is filled along
+ *     miss      a page of the window of which something is missing
+ *     run       misses next to each other: one read of the backend
+ *
+ * A run is read into the client's own buffer where it lies in the request.
+ * Helpers read several runs at once; fills of other requests are joined.  For
+ * example, with pages 3 and 5 of 1 … 8 cached, the runs are 1–2, 4 and 6–8.
+ *
+ * A request that gets no memory for a page bypasses the cache: it copies what
+ * is cached block by block, and asks the backend for the rest.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+
+#include "base/probes.h"
+#include "request/fetch.h"
+#include "request/piece.h"
+
+/* Reads blocks that are not cached, from one point on: without a page, so that
+ * nothing becomes uptodate.  At most LEN bytes of OFFSET's block and those that
+ * follow it; returns how many in *DONE.
+ */
+static int
+fetch_missing (struct export *e, struct backend *b, uint8_t *buf,
+               uint64_t offset, uint64_t len, uint64_t *done)
+{
+  const uint64_t start = round_down (offset, block_size (&e->pc));
+  struct scratch scratch;
+  uint8_t *bytes;
+  bool zeroed;
+  uint64_t n;
+  int err;
+
+  /* A block that is known to be zero may be so here only. */
+  n = zeroes_prefix (&e->pc.zeroes, offset, len, &zeroed);
+  if (zeroed) {
+    memset (buf, 0, n);
+    *done = n;
+    return 0;
+  }
+  if (piece_is_aligned (e, offset, n)) {
+    *done = n;
+    return submit_read (&e->submit, b, buf, offset, n);
+  }
+
+  /* A part of a block: all of it, by a buffer; then the rest. */
+  n = min_u64 (n, piece_block_end (e, offset + 1) - offset);
+  bytes = piece_take_scratch (&scratch, e, block_size (&e->pc));
+  err = submit_read (&e->submit, b, bytes, start,
+                     piece_block_end (e, offset + 1) - start);
+  memcpy (buf, bytes + (offset - start), n);
+  piece_drop_scratch (&scratch);
+  *done = n;
+  return err;
+}
+
+/* Bytes of blocks that were not cached have come from the backend, or were
+ * known to be zero.  A later read must not find older ones: a zero that is in
+ * flight may have reached the backend after a fill has read there.
+ */
+static void
+overtake_fills (struct export *e, uint8_t *buf, uint64_t offset, uint64_t len)
+{
+  struct part part;
+
+  while (next_part (&e->pc, &offset, &len, &part)) {
+    page_read_past (&e->pc, &part, buf);
+    buf += part.len;
+  }
+}
+
+/* Reads a range block by block from the cache, and what is not there from the
+ * backend.
+ */
+int
+fetch_past (struct export *e, struct backend *b, uint8_t *buf, uint64_t offset,
+            uint64_t len)
+{
+  uint64_t at, rest, n, done, whole_blocks;
+  struct part part;
+  int err = 0;
+
+  for (; len > 0 && err == 0; offset += done, buf += done, len -= done) {
+    /* How much from here on is missing, in blocks. */
+    for (n = 0; n < len; n += done) {
+      at = offset + n;
+      rest = done = min_u64 (len - n, piece_block_end (e, at + 1) - at);
+      next_part (&e->pc, &at, &rest, &part);
+      if (n == 0 ? page_read (&e->pc, &part, buf)
+                 : page_is_uptodate (&e->pc, &part))
+        break;
+    }
+    if (n == 0)
+      continue; /* the first block was there, and has been copied */
+    whole_blocks = round_down (offset + n, block_size (&e->pc));
+    if (offset + n != e->pc.size && whole_blocks > offset)
+      n = whole_blocks - offset; /* a part of a block comes by itself */
+    err = fetch_missing (e, b, buf, offset, n, &done);
+    if (err == 0)
+      overtake_fills (e, buf, offset, done);
+  }
+  return err;
+}
+
+/* A page of which something is missing. */
+struct miss {
+  struct page *page; /* pinned; NULL: no frame */
+  struct part part;  /* what is wanted of it */
+  bool asked;        /* by the client: else only to fill */
+  bool copied;       /* what we read of it is in his buffer */
+  enum fill fill;
+  struct span ours; /* what we read of it */
+};
+
+/* What one piece of a read wants: the client's range, and round it what is
+ * filled along.
+ */
+struct fetch {
+  struct export *e;
+  struct backend *b;
+  enum admission why;
+  uint8_t *buf;   /* the client's; NULL: he wants no copy */
+  uint8_t *spare; /* instead of it, to read into */
+  uint64_t offset, end;
+  unsigned nr;
+  struct miss misses[PIECE_PAGES];
+  struct completion completion;
+};
+
+/* The part of a range that the client asked for and that lies in one page. */
+static bool
+asked_part (const struct fetch *f, const struct part *part, struct part *asked)
+{
+  const uint64_t at = piece_part_offset (&f->e->pc, part);
+  uint64_t from = max_u64 (at, f->offset);
+  uint64_t len = min_u64 (at + part->len, f->end) - from;
+
+  if (from >= min_u64 (at + part->len, f->end))
+    return false;
+  return next_part (&f->e->pc, &from, &len, asked);
+}
+
+static uint8_t *
+asked_bytes (const struct fetch *f, const struct part *asked)
+{
+  return f->buf + (piece_part_offset (&f->e->pc, asked) - f->offset);
+}
+
+/* Copies what is there, pins the pages of which something is missing, and
+ * begins their fills.
+ */
+static void
+find_misses (struct fetch *f, uint64_t offset, uint64_t len)
+{
+  struct pagecache *pc = &f->e->pc;
+  struct part part, asked;
+  struct miss *m;
+
+  f->nr = 0;
+  while (next_part (pc, &offset, &len, &part)) {
+    m = &f->misses[f->nr];
+    m->part = part;
+    m->copied = false;
+    m->asked = asked_part (f, &part, &asked);
+    if (m->asked && f->buf ? page_read (pc, &asked, asked_bytes (f, &asked))
+                           : page_is_uptodate (pc, &part))
+      continue;
+    if (m->asked && f->buf)
+      page_note_miss (pc, part.index);
+    m->page = page_pin (pc, part.index, f->why);
+    m->fill = m->page ? fill_begin (pc, m->page, &part, &m->ours) : FILL_ALONE;
+    f->nr++;
+  }
+}
+
+static struct part
+ours_part (const struct fetch *f, const struct miss *m)
+{
+  return span_part (&f->e->pc, m->part.index, m->ours);
+}
+
+/* Ends the fills of a run of misses with what was read. */
+static void
+end_run (struct fetch *f, struct miss *m, unsigned n, uint8_t *bytes, int err)
+{
+  struct pagecache *pc = &f->e->pc;
+  unsigned i;
+
+  for (i = 0; i < n; ++i) {
+    fill_end (pc, m[i].page, m[i].ours, bytes, err);
+    m[i].copied = bytes && err == 0;
+    if (bytes)
+      bytes += ours_part (f, &m[i]).len;
+  }
+}
+
+/* Reads a run of misses that follow each other without a gap, in one go. */
+static int
+read_run (struct fetch *f, struct miss *m, unsigned n)
+{
+  struct pagecache *pc = &f->e->pc;
+  const struct part first = ours_part (f, &m[0]);
+  const struct part last = ours_part (f, &m[n - 1]);
+  const uint64_t offset = piece_part_offset (pc, &first);
+  const uint64_t end = piece_part_offset (pc, &last) + last.len;
+  uint8_t *base = f->buf ? f->buf : f->spare;
+  const bool direct = base && offset >= f->offset && end <= f->end;
+  struct scratch scratch;
+  uint64_t from, to;
+  uint8_t *bytes;
+  int err;
+
+  scratch.bytes = NULL;
+  bytes = direct ? base + (offset - f->offset)
+                 : piece_try_scratch (&scratch, f->e, end - offset);
+  if (bytes == NULL) { /* who asked reads it alone, with nothing pinned */
+    end_run (f, m, n, NULL, EAGAIN);
+    return 0;
+  }
+  err = submit_read (&f->e->submit, f->b, bytes, offset, end - offset);
+  end_run (f, m, n, bytes, err);
+  from = max_u64 (offset, f->offset);
+  to = min_u64 (end, f->end);
+  if (err == 0 && f->buf && !direct && from < to)
+    memcpy (f->buf + (from - f->offset), bytes + (from - offset), to - from);
+  piece_drop_scratch (&scratch);
+  /* An error of more than what the client asked for may be none of his: he
+   * reads that alone.
+   */
+  return direct ? err : 0;
+}
+
+/* How many misses from this one on can be read in one go. */
+static unsigned
+run_length (const struct fetch *f, const struct miss *m, unsigned most)
+{
+  const struct pagecache *pc = &f->e->pc;
+  struct part part, next;
+  unsigned n;
+
+  for (n = 1; n < most && m[n].fill == FILL_OURS; ++n) {
+    part = ours_part (f, &m[n - 1]);
+    next = ours_part (f, &m[n]);
+    if (piece_part_offset (pc, &part) + part.len !=
+        piece_part_offset (pc, &next))
+      break;
+  }
+  return n;
+}
+
+/* A run that a helper reads. */
+struct run {
+  struct task task;
+  struct fetch *f;
+  struct miss *first;
+  unsigned nr;
+};
+
+static void
+run_helper (struct task *t)
+{
+  struct run *r = container_of (t, struct run, task);
+
+  completion_end (&r->f->completion, read_run (r->f, r->first, r->nr));
+}
+
+/* The runs of one piece that helpers may read at once. */
+#define MOST_HELPERS 8
+
+/* Reads all runs of misses that are ours, several at once. */
+static int
+read_runs (struct fetch *f)
+{
+  struct run helped[MOST_HELPERS], *r;
+  unsigned i, n, nr_helped = 0;
+
+  completion_init (&f->completion);
+  for (i = 0; i < f->nr; i += n) {
+    n = 1;
+    if (f->misses[i].fill != FILL_OURS)
+      continue;
+    n = run_length (f, &f->misses[i], f->nr - i);
+    if (i + n < f->nr && nr_helped < MOST_HELPERS && registry.parallel) {
+      r = &helped[nr_helped];
+      *r = (struct run){
+        .task.run = run_helper, .f = f, .first = &f->misses[i], .nr = n
+      };
+      completion_begin (&f->completion);
+      if (workers_try (&r->task)) {
+        nr_helped++;
+        continue;
+      }
+      completion_end (&f->completion, 0);
+    }
+    completion_fail (&f->completion, read_run (f, &f->misses[i], n));
+  }
+  i = completion_wait (&f->completion);
+  completion_destroy (&f->completion);
+  return i;
+}
+
+/* Copies what the client asked for of one miss, after all fills of ours have
+ * ended; waits for those of others.
+ */
+static int
+finish_miss (struct fetch *f, struct miss *m)
+{
+  struct pagecache *pc = &f->e->pc;
+  struct part asked, ours;
+
+  asked_part (f, &m->part, &asked);
+  if (m->copied) {
+    ours = ours_part (f, m);
+    if (ours.offset <= asked.offset &&
+        ours.offset + ours.len >= asked.offset + asked.len)
+      return 0;
+  }
+  if (m->fill == FILL_JOIN)
+    fill_wait (pc, m->page);
+  if (page_read (pc, &asked, asked_bytes (f, &asked)))
+    return 0;
+  if (m->page) {
+    page_unpin (pc, m->page); /* fetch_past may wait for memory */
+    m->page = NULL;
+  }
+  return fetch_past (f->e, f->b, asked_bytes (f, &asked),
+                     piece_part_offset (pc, &asked), asked.len);
+}
+
+/* Fills a window and copies the client's part of it. */
+static int
+fetch_window (struct fetch *f, uint64_t offset, uint64_t len)
+{
+  unsigned i;
+  int err;
+
+  find_misses (f, offset, len);
+  err = read_runs (f);
+  for (i = 0; i < f->nr; ++i) {
+    if (err == 0 && f->buf && f->misses[i].asked)
+      err = finish_miss (f, &f->misses[i]);
+    if (f->misses[i].page)
+      page_unpin (&f->e->pc, f->misses[i].page);
+  }
+  return err;
+}
+
+/* No more than a piece, so that one miss does not push out a small cache. */
+uint64_t
+fetch_fill_size (const struct export *e)
+{
+  uint64_t fill = e->settings->fill;
+
+  if (fill == 0)
+    fill = clamp_u64 (e->preferred, min_u64 (page_size (&e->pc), 64 * KiB),
+                      64 * KiB);
+  fill = min_u64 (fill, piece_max (e));
+  return max_u64 (UINT64_C (1) << log2_u64 (fill), block_size (&e->pc));
+}
+
+/* Reads a piece of which something is missing. */
+int
+fetch_piece (struct client *c, uint8_t *buf, uint64_t offset, uint64_t len)
+{
+  struct export *e = c->export;
+  const uint64_t fill = fetch_fill_size (e);
+  const uint64_t most = (uint64_t) PIECE_PAGES << e->pc.page_shift;
+  uint64_t from = round_down (offset, fill);
+  uint64_t to = min_u64 (round_up (offset + len, fill), e->pc.size);
+  struct fetch f;
+
+  PROBE3 (miss, export_number (&e->pc), offset, len);
+  if (to - from > most) { /* as much as a piece may have */
+    from = round_down (offset, block_size (&e->pc));
+    to = piece_block_end (e, offset + len);
+  }
+  f.e = e;
+  f.b = c->own;
+  f.why = ADMIT_READ;
+  f.buf = buf;
+  f.spare = NULL;
+  f.offset = offset;
+  f.end = offset + len;
+  return fetch_window (&f, from, to - from);
+}
+
+int
+fetch_range (struct export *e, struct backend *b, uint64_t offset, uint64_t len,
+             enum admission why)
+{
+  const uint64_t most = memory_scratch_max (e->memory) / 2;
+  const uint64_t end = piece_block_end (e, offset + len);
+  struct scratch scratch;
+  struct fetch f;
+  uint64_t n;
+  int err = 0;
+
+  f.e = e;
+  f.b = b;
+  f.why = why;
+  f.buf = NULL;
+  for (offset = round_down (offset, block_size (&e->pc));
+       offset < end && err == 0; offset += n) {
+    n = min_u64 (piece_len (e, offset, end - offset), most);
+    f.spare = piece_take_scratch (&scratch, e, n); /* before a page is pinned */
+    f.offset = offset;
+    f.end = offset + n;
+    err = fetch_window (&f, offset, n);
+    piece_drop_scratch (&scratch);
+  }
+  return err;
+}

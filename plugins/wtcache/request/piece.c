@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* What pieces of reads and of writes share: their lengths, and the buffers for
+ * blocks that a request covers only in part.
+ *
+ * With pages of 4 KiB and 256 MiB of memory a piece has at most 1 MiB.  A
+ * request of 3 MiB at offset 512 KiB is four pieces, which end at 1, 2, 3 and
+ * 3.5 MiB.
+ */
+
+#include <config.h>
+
+#include "request/piece.h"
+
+/* The most bytes of a piece. */
+#define PIECE_BYTES (1 * MiB)
+
+/* Waits for memory: the caller has nothing pinned. */
+uint8_t *
+piece_take_scratch (struct scratch *s, struct export *e, uint64_t len)
+{
+  s->e = e;
+  s->len = len;
+  s->bytes = len <= sizeof s->small
+                 ? s->small
+                 : scratch_get (e->memory, &e->pc.borrower, len);
+  return s->bytes;
+}
+
+uint8_t *
+piece_try_scratch (struct scratch *s, struct export *e, uint64_t len)
+{
+  s->e = e;
+  s->len = len;
+  s->bytes = len <= sizeof s->small ? s->small
+             : len > memory_scratch_max (e->memory)
+                 ? NULL
+                 : scratch_try (e->memory, &e->pc.borrower, len);
+  return s->bytes;
+}
+
+void
+piece_drop_scratch (struct scratch *s)
+{
+  if (s->bytes && s->bytes != s->small && s->len > 0)
+    scratch_put (s->e->memory, &s->e->pc.borrower, s->bytes, s->len);
+}
+
+/* The most bytes of a piece: a power of two, and at most a sixteenth of the
+ * memory.
+ */
+uint64_t
+piece_max (const struct export *e)
+{
+  const uint64_t page = page_size (&e->pc);
+  uint64_t most = min_u64 (PIECE_BYTES, PIECE_PAGES * page);
+
+  most = min_u64 (most, round_down (memory_limit (e->memory) / 16, page));
+  return UINT64_C (1) << log2_u64 (max_u64 (most, page));
+}
+
+/* How long a piece that begins at OFFSET may be: it ends at a multiple of the
+ * most.
+ */
+uint64_t
+piece_len (const struct export *e, uint64_t offset, uint64_t len)
+{
+  const uint64_t most = piece_max (e);
+
+  return min_u64 (len, most - (offset & (most - 1)));
+}
+
+/* The end of the block that OFFSET lies in or that ends there. */
+uint64_t
+piece_block_end (const struct export *e, uint64_t offset)
+{
+  return min_u64 (round_up (offset, block_size (&e->pc)), e->pc.size);
+}
+
+/* Whether a range consists of whole blocks. */
+bool
+piece_is_aligned (const struct export *e, uint64_t offset, uint64_t len)
+{
+  const uint64_t block = block_size (&e->pc);
+
+  return offset % block == 0 &&
+         ((offset + len) % block == 0 || offset + len == e->pc.size);
+}
+
+uint64_t
+piece_part_offset (const struct pagecache *pc, const struct part *part)
+{
+  return (part->index << pc->page_shift) + part->offset;
+}

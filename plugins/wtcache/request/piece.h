@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* What pieces of reads and of writes share.  See piece.c. */
+
+#ifndef WTCACHE_PIECE_H
+#define WTCACHE_PIECE_H
+
+#include "export.h"
+
+/* The most pages of a piece. */
+#define PIECE_PAGES 256
+
+/* Blocks up to this size need no buffer from the budget. */
+#define SMALL_BLOCK 4096
+
+/* A buffer for whole blocks: a small one of the caller's, or from the budget.
+ */
+struct scratch {
+  struct export *e;
+  uint8_t *bytes;
+  uint64_t len;
+  uint8_t small[SMALL_BLOCK];
+};
+
+/* A buffer of LEN bytes.  Waits for memory: the caller has nothing pinned. */
+extern uint8_t *piece_take_scratch (struct scratch *s, struct export *e,
+                                    uint64_t len);
+/* The same without waiting; NULL: there is none now. */
+extern uint8_t *piece_try_scratch (struct scratch *s, struct export *e,
+                                   uint64_t len);
+/* Gives it back, if there is one. */
+extern void piece_drop_scratch (struct scratch *s);
+
+/* The most bytes of a piece: a power of two, at most a sixteenth of the memory.
+ */
+extern uint64_t piece_max (const struct export *e);
+/* How long a piece that begins at OFFSET may be: it ends at a multiple of the
+ * most.
+ */
+extern uint64_t piece_len (const struct export *e, uint64_t offset,
+                           uint64_t len);
+
+/* The end of the block that OFFSET lies in or that ends there. */
+extern uint64_t piece_block_end (const struct export *e, uint64_t offset);
+/* Whether a range consists of whole blocks. */
+extern bool piece_is_aligned (const struct export *e, uint64_t offset,
+                              uint64_t len);
+/* The first byte of a part in the export. */
+extern uint64_t piece_part_offset (const struct pagecache *pc,
+                                   const struct part *part);
+
+#endif /* WTCACHE_PIECE_H */

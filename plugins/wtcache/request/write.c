@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Writes: ordinary ones, writethroughs, and those past the cache.
+ *
+ * A write pins the pages of a piece, reads the blocks that it covers in part,
+ * and copies.  If it may leave its blocks dirty, that is all.  Otherwise it is
+ * a writethrough: it first claims all its blocks, so that no other write sends
+ * them to the backend, and after the copy hands the range to the submit
+ * division.  A write that gets no memory bypasses the cache, and has its range
+ * exclusively meanwhile.
+ */
+
+#include <config.h>
+
+#include "export/writeback.h"
+#include "request/fetch.h"
+#include "request/piece.h"
+#include "request/write.h"
+
+/* One piece of a write: its pages are pinned. */
+struct piece {
+  struct export *e;
+  struct backend *b;
+  const uint8_t *buf; /* NULL: zeroes */
+  uint64_t offset, len;
+  unsigned nr;
+  struct page *pages[PIECE_PAGES];
+
+  /* Taken before the pages, because it may have to be waited for. */
+  struct scratch edge;   /* a block that is covered in part */
+  struct scratch gather; /* all blocks, if some are */
+};
+
+static void
+unpin_pages (struct piece *p)
+{
+  while (p->nr > 0)
+    page_unpin (&p->e->pc, p->pages[--p->nr]);
+}
+
+/* All pages of the piece, or none. */
+static bool
+pin_pages (struct piece *p)
+{
+  uint64_t offset = p->offset, len = p->len;
+  struct part part;
+
+  p->nr = 0;
+  while (next_part (&p->e->pc, &offset, &len, &part)) {
+    p->pages[p->nr] = page_pin (&p->e->pc, part.index, ADMIT_WRITE);
+    if (p->pages[p->nr] == NULL) {
+      unpin_pages (p);
+      return false;
+    }
+    p->nr++;
+  }
+  return true;
+}
+
+/* Makes one block of a pinned page uptodate, or waits for who does. */
+static int
+fill_block (struct piece *p, struct page *page, uint64_t at)
+{
+  struct pagecache *pc = &p->e->pc;
+  uint64_t offset = round_down (at, block_size (pc));
+  uint64_t len = piece_block_end (p->e, at + 1) - offset;
+  struct part part;
+  struct span ours;
+  int err;
+
+  next_part (pc, &offset, &len, &part);
+  switch (fill_begin (pc, page, &part, &ours)) {
+  case FILL_NOTHING:
+    return 0;
+  case FILL_JOIN:
+  case FILL_ALONE: /* one that was overtaken ends, then ours can begin */
+    fill_wait (pc, page);
+    return 0;
+  case FILL_OURS:
+    break;
+  }
+  err = submit_read (&p->e->submit, p->b, p->edge.bytes,
+                     piece_part_offset (pc, &part), part.len);
+  fill_end (pc, page, ours, p->edge.bytes, err);
+  return err;
+}
+
+/* Makes the edges of a part uptodate, as far as they are blocks in part. */
+static int
+fill_edges (struct piece *p, struct page *page, const struct part *part)
+{
+  const uint64_t block = block_size (&p->e->pc);
+  const uint64_t at = piece_part_offset (&p->e->pc, part);
+  const uint64_t end = at + part->len;
+  int err = 0;
+
+  if (at % block != 0)
+    err = fill_block (p, page, at);
+  if (err == 0 && end % block != 0 && end != p->e->pc.size)
+    err = fill_block (p, page, end - 1);
+  return err;
+}
+
+/* Does what page_write or page_claim said was in the way. */
+static int
+resolve (struct piece *p, struct page *page, const struct part *part, int why)
+{
+  struct pagecache *pc = &p->e->pc;
+  const uint64_t at =
+      round_down (piece_part_offset (pc, part), block_size (pc));
+  const uint64_t end =
+      piece_block_end (p->e, piece_part_offset (pc, part) + part->len);
+
+  switch (why) {
+  case WRITE_EDGE:
+    return fill_edges (p, page, part);
+  case WRITE_BUSY:
+    pagecache_wait_writeback (pc, at, end - at);
+    return 0;
+  default:
+    exclusive_wait (&pc->zeroes, at, end - at);
+    return 0;
+  }
+}
+
+static const uint8_t *
+part_bytes (const struct piece *p, const struct part *part)
+{
+  return p->buf ? p->buf + (piece_part_offset (&p->e->pc, part) - p->offset)
+                : NULL;
+}
+
+/* The edges of the piece are uptodate before its first byte changes. */
+static int
+prepare_edges (struct piece *p)
+{
+  uint64_t offset = p->offset, len = p->len;
+  struct part part;
+  unsigned i = 0;
+  int err = 0;
+
+  while (err == 0 && next_part (&p->e->pc, &offset, &len, &part))
+    err = fill_edges (p, p->pages[i++], &part);
+  return err;
+}
+
+/* Copies the piece in and leaves it dirty. */
+static int
+write_dirty (struct piece *p)
+{
+  uint64_t offset = p->offset, len = p->len;
+  struct part part;
+  unsigned i;
+  int err, why;
+
+  err = prepare_edges (p);
+  for (i = 0; err == 0 && next_part (&p->e->pc, &offset, &len, &part); ++i)
+    while (err == 0 && (why = page_write (&p->e->pc, p->pages[i], &part,
+                                          part_bytes (p, &part))) != 0)
+      err = resolve (p, p->pages[i], &part, why);
+  return err;
+}
+
+/* Claims all blocks of the piece: none while it waits for one. */
+static int
+claim (struct piece *p)
+{
+  uint64_t offset, len;
+  struct part part, taken;
+  unsigned i;
+  int why, err;
+
+  for (;;) {
+    offset = p->offset;
+    len = p->len;
+    why = 0;
+    for (i = 0; why == 0 && next_part (&p->e->pc, &offset, &len, &part); ++i)
+      why = page_claim (&p->e->pc, p->pages[i], &part);
+    if (why == 0)
+      return 0;
+
+    len = piece_part_offset (&p->e->pc, &part) - p->offset;
+    offset = p->offset;
+    for (i = 0; next_part (&p->e->pc, &offset, &len, &taken); ++i)
+      page_unclaim (&p->e->pc, p->pages[i], &taken);
+    err = resolve (p, p->pages[i], &part, why);
+    if (err != 0)
+      return err;
+  }
+}
+
+/* Copies the piece into its claimed blocks, and where it does not cover whole
+ * blocks, those out again as they are to be written.
+ */
+static void
+copy_claimed (struct piece *p, struct open_op *open)
+{
+  struct pagecache *pc = &p->e->pc;
+  uint64_t offset = p->offset, len = p->len;
+  uint8_t *to = p->gather.bytes;
+  struct part part;
+  struct span s;
+  unsigned i;
+
+  for (i = 0; next_part (pc, &offset, &len, &part); ++i) {
+    page_write_claimed (pc, p->pages[i], &part, part_bytes (p, &part),
+                        &open->acknowledged);
+    if (to) {
+      s = part_span (pc, &part);
+      page_copy_claimed (pc, p->pages[i], s, to);
+      to += span_part (pc, part.index, s).len;
+    }
+  }
+}
+
+static int
+write_through (struct piece *p, bool durable)
+{
+  const uint64_t start = round_down (p->offset, block_size (&p->e->pc));
+  struct completion completion;
+  struct open_op open;
+  struct write w;
+  int err;
+
+  err = claim (p);
+  if (err != 0)
+    return err;
+
+  completion_init (&completion);
+  submit_open (&p->e->submit, &open);
+  copy_claimed (p, &open);
+  w.offset = start;
+  w.len = piece_block_end (p->e, p->offset + p->len) - start;
+  w.bytes = p->gather.bytes ? p->gather.bytes : p->buf;
+  w.durable = durable;
+  w.turn = 0;
+  w.completion = &completion;
+  submit_write (&p->e->submit, p->b, &w);
+  submit_close (&p->e->submit, &open);
+  err = completion_error (&completion);
+  completion_destroy (&completion);
+  return err;
+}
+
+/* Writes a piece that finds no memory: durable, with its range exclusively. */
+static int
+write_past (struct piece *p)
+{
+  const uint64_t start = round_down (p->offset, block_size (&p->e->pc));
+  const uint64_t end = piece_block_end (p->e, p->offset + p->len);
+  struct zeroes *z = &p->e->pc.zeroes;
+  const uint64_t last = round_down (end - 1, block_size (&p->e->pc));
+  const uint8_t *bytes = p->buf;
+  uint8_t *gather = p->gather.bytes;
+  struct exclusive x;
+  int err;
+
+  err = submit_begin_forgetting (&p->e->submit, p->b, &x, start, end - start);
+  if (err != 0)
+    return err;
+  pagecache_wait_writeback (&p->e->pc, start, end - start);
+  if (gather) {
+    if (p->offset != start)
+      err = fetch_past (p->e, p->b, gather, start,
+                        piece_block_end (p->e, start + 1) - start);
+    if (err == 0 && p->offset + p->len != end)
+      err = fetch_past (p->e, p->b, gather + (last - start), last, end - last);
+    if (p->buf)
+      memcpy (gather + (p->offset - start), p->buf, p->len);
+    else
+      memset (gather + (p->offset - start), 0, p->len);
+    bytes = gather;
+  }
+  if (err == 0)
+    err = submit_write_past (&p->e->submit, p->b, bytes, start, end - start);
+  exclusive_end (z, &x);
+  return err;
+}
+
+/* How a piece is written. */
+enum path { PATH_DIRTY, PATH_THROUGH, PATH_DURABLE };
+
+/* The mode as it is now; a request keeps it to its end.  Relaxed: what a mode
+ * that is new finds dirty it writes back by itself.
+ */
+enum mode
+write_mode_now (const struct export *e)
+{
+  return atomic_load_explicit (&e->settings->mode, memory_order_relaxed);
+}
+
+/* Whether every write and zero is treated as one with FUA. */
+bool
+write_all_are_durable (enum mode mode)
+{
+  return mode >= MODE_WRITETHROUGH;
+}
+
+static enum path
+choose_path (struct export *e, uint64_t len, enum mode mode, bool durable)
+{
+  if (durable)
+    return PATH_DURABLE;
+  if (mode != MODE_WRITEBACK)
+    return PATH_THROUGH;
+  /* At the bound, or if the backend refuses, as durable as FUA: but where two
+   * caches may be over one disk it is enough that nothing is held back.
+   */
+  if (writeback_admit (e, len))
+    return PATH_DIRTY;
+  stats_add (&e->stats, COUNT_DEGRADED, 1);
+  return atomic_load_explicit (&e->holds, memory_order_relaxed) ? PATH_DURABLE
+                                                                : PATH_THROUGH;
+}
+
+/* Most ordinary writes that may stay dirty find their one page: that is all
+ * they need.
+ */
+static bool
+rewrite (struct export *e, const void *buf, uint64_t offset, uint64_t len)
+{
+  uint64_t walk = offset, rest = len;
+  struct part part;
+  bool done;
+
+  if (!next_part (&e->pc, &walk, &rest, &part) || rest != 0 ||
+      !writeback_admit (e, len))
+    return false;
+  done = page_rewrite (&e->pc, &part, buf);
+  writeback_admitted (e, len);
+  return done;
+}
+
+/* *WAITED grows by the time, ns, that an ordinary write took because it might
+ * not stay dirty.
+ */
+static int
+write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
+             uint64_t len, enum mode mode, bool durable, uint64_t *waited)
+{
+  struct export *e = c->export;
+  const bool aligned = piece_is_aligned (e, offset, len);
+  const bool gathers = !aligned || buf == NULL;
+  const uint64_t start = round_down (offset, block_size (&e->pc));
+  const uint64_t blocks = piece_block_end (e, offset + len) - start;
+  const enum path path = choose_path (e, blocks, mode, durable);
+  const bool throttled = path == PATH_DURABLE && !durable;
+  const uint64_t began = throttled ? now_ns () : 0;
+  struct piece p; /* large: only what is used is set */
+  int err;
+
+  p.e = e;
+  p.b = c->own;
+  p.buf = buf;
+  p.offset = offset;
+  p.len = len;
+  p.edge.bytes = p.gather.bytes = NULL;
+  /* Never one buffer while waiting for another: the edges are read before
+   * the blocks are gathered, so one serves both.
+   */
+  if (gathers && path != PATH_DIRTY) {
+    p.edge.bytes = piece_take_scratch (&p.gather, e, blocks);
+    p.edge.len = 0;
+  }
+  else if (!aligned)
+    piece_take_scratch (&p.edge, e, block_size (&e->pc));
+  if (pin_pages (&p))
+    err = path == PATH_DIRTY ? write_dirty (&p)
+                             : write_through (&p, path == PATH_DURABLE);
+  else {
+    if (gathers && path == PATH_DIRTY) {
+      piece_drop_scratch (&p.edge);
+      p.edge.bytes = NULL;
+      piece_take_scratch (&p.gather, e, blocks);
+    }
+    err = write_past (&p);
+  }
+  unpin_pages (&p);
+  piece_drop_scratch (&p.gather);
+  piece_drop_scratch (&p.edge);
+  if (path == PATH_DIRTY)
+    writeback_admitted (e, blocks);
+  if (throttled)
+    *waited += now_ns () - began;
+  return err;
+}
+
+/* A piece of a write that needs a buffer for all its blocks fits in one. */
+static uint64_t
+write_piece_len (struct export *e, uint64_t offset, uint64_t len, bool zeroes)
+{
+  const uint64_t most = memory_scratch_max (e->memory) / 2;
+  const uint64_t n = piece_len (e, offset, len);
+
+  if (!zeroes && piece_is_aligned (e, offset, n))
+    return n;
+  return min_u64 (n, max_u64 (most, block_size (&e->pc)) -
+                         offset % block_size (&e->pc));
+}
+
+int
+write_in_mode (struct client *c, const void *buf, uint32_t len, uint64_t offset,
+               enum mode mode, bool durable)
+{
+  const uint8_t *bytes = buf;
+  uint64_t n, done, waited = 0;
+  int err = 0;
+
+  if (!durable && mode == MODE_WRITEBACK &&
+      rewrite (c->export, buf, offset, len)) {
+    writeback_poke (c->export, c->own);
+    return 0;
+  }
+  for (done = 0; done < len && err == 0; done += n) {
+    n = write_piece_len (c->export, offset + done, len - done, buf == NULL);
+    err = write_piece (c, bytes ? bytes + done : NULL, offset + done, n, mode,
+                       durable, &waited);
+  }
+  if (waited > 0)
+    stats_request (&c->export->stats, COUNT_THROTTLED, COUNT_THROTTLED_NS,
+                   waited);
+  writeback_poke (c->export, c->own);
+  return err;
+}

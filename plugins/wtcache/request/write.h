@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Writes.  See write.c. */
+
+#ifndef WTCACHE_WRITE_H
+#define WTCACHE_WRITE_H
+
+#include "request/types.h"
+
+/* The mode as it is now; a request keeps it to its end. */
+extern enum mode write_mode_now (const struct export *e);
+/* Whether every write and zero is treated as one with FUA. */
+extern bool write_all_are_durable (enum mode mode);
+
+/* Writes a range, zeroes if BUF is NULL.  0 or an errno. */
+extern int write_in_mode (struct client *c, const void *buf, uint32_t len,
+                          uint64_t offset, enum mode mode, bool durable);
+
+#endif /* WTCACHE_WRITE_H */
