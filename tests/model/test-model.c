@@ -3,7 +3,8 @@
 /* Random operations of random clients over a random configuration, whose
  * history has to be one that a disk may have.
  *
- *   test-model [--seed N] [--count N] [--seconds S] [--operations N] [--faults 0|1]
+ *   test-model [--seed N] [--count N] [--seconds S] [--operations N] [--faults
+ * 0|1]
  *         [--keep]
  *
  * A seed gives the configuration and the operations of each connection; how

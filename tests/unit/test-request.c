@@ -1558,7 +1558,7 @@ shadow_step (struct shadow *d)
     break;
   case 97:
     must (fetch_range (d->s->export, d->client->own, offset, len,
-                            ADMIT_AHEAD) == 0);
+                       ADMIT_AHEAD) == 0);
     break;
   default:
     if (d->faults)
