@@ -171,7 +171,7 @@ draw_filter (struct world *w)
   server_word (s, "wtcache-drain=1");
   if (rng_chance (rng, 50))
     server_word (s, "wtcache-dirty-max=%s",
-                 ONE_OF (rng, "64K", "256K", "1M", "10%", "37%", "50%"));
+                 ONE_OF (rng, "64K", "256K", "512K", "10%", "37%", "50%"));
   if (rng_chance (rng, 40))
     server_word (s, "wtcache-depth=%" PRIu64, 1 + rng_below (rng, 16));
   if (rng_chance (rng, 30))
@@ -184,10 +184,12 @@ draw_filter (struct world *w)
 
 /* The guests. */
 
+#define PROFILES 6
+
 static void
 draw_weights (struct world *w, struct guest *g)
 {
-  static const unsigned profiles[][NR_KINDS] = {
+  static const unsigned profiles[PROFILES][NR_KINDS] = {
     /* of all */
     { [READ] = 35,
       [WRITE] = 40,
@@ -208,18 +210,22 @@ draw_weights (struct world *w, struct guest *g)
     { [READ] = 25, [WRITE] = 55, [FLUSH] = 20 },
   };
   struct rng *rng = &w->draws;
-  const unsigned profile = rng_chance (rng, 35) ? 0 : rng_below (rng, 6);
+  const unsigned profile = w->theme < PROFILES    ? w->theme
+                           : rng_chance (rng, 35) ? 0
+                                                  : rng_below (rng, PROFILES);
 
   memcpy (g->weights, profiles[profile], sizeof g->weights);
   g->fua_percent = profile == 1
                        ? 60 + rng_below (rng, 41)
                        : (rng_chance (rng, 50) ? 0 : rng_below (rng, 60));
   g->large_percent = profile == 3   ? 20 + rng_below (rng, 60)
-                     : profile == 4 ? rng_below (rng, 50)
+                     : profile == 4 ? rng_below (rng, 80)
                                     : rng_below (rng, 6);
   g->sequential = (profile == 4 && rng_chance (rng, 60)) ||
                   (profile == 3 && rng_chance (rng, 40));
   if (g->large_percent >= 20 && rng_chance (rng, 60))
+    g->fua_percent = 0;
+  if (w->durable_rarely)
     g->fua_percent = 0;
   if (w->flushes_rarely)
     g->weights[FLUSH] = 0;
@@ -244,10 +250,11 @@ draw_guest (struct world *w, unsigned i)
   g->stays = rng_chance (rng, 50);
   g->pause = rng_chance (rng, 60) ? 0 : rng_below (rng, 20) / 1e3;
   if (w->hangs || w->faults)
-    g->zone = !g->place->ill         ? ZONE_BOTH
-              : rng_chance (rng, 50) ? ZONE_WELL
-              : rng_chance (rng, 70) ? ZONE_ILL
-                                     : ZONE_BOTH;
+    g->zone = !g->place->ill                 ? ZONE_BOTH
+              : w->apart && w->nr_places > 1 ? ZONE_ILL
+              : rng_chance (rng, 50)         ? ZONE_WELL
+              : rng_chance (rng, 70)         ? ZONE_ILL
+                                             : ZONE_BOTH;
   else
     g->zone = ZONE_ALL;
   if (w->steady && rng_chance (rng, 40)) {
@@ -277,13 +284,17 @@ draw_troubles (struct world *w)
   w->deaths = w->has_remote && rng_chance (rng, 70);
   w->churn = rng_chance (rng, 50);
   w->limits = rng_chance (rng, 15);
-  w->differing = rng_chance (rng, 25);
+  w->differing = rng_chance (rng, 15);
   w->lasting = w->hangs && rng_chance (rng, 60);
   w->steady = w->lasting && rng_chance (rng, 70);
   if (w->steady)
     w->faults = w->deaths = w->limits = w->differing = w->churn = false;
-  w->prompt = rng_chance (rng, 50);
-  w->flushes_rarely = rng_chance (rng, 25);
+  w->after_death = rng_below (rng, NR_AFTER);
+  w->lulls = rng_chance (rng, 60);
+  w->flushes_rarely = rng_chance (rng, 35);
+  w->durable_rarely = rng_chance (rng, 30);
+  w->apart = rng_chance (rng, 50);
+  w->theme = rng_chance (rng, 50) ? rng_below (rng, PROFILES) : PROFILES;
   w->forgets = w->faults && rng_chance (rng, 40);
   w->duration = w->lasting ? 6.0 : 0.7 + rng_below (rng, 25) / 10.0;
 }
@@ -344,8 +355,10 @@ draw_world (struct world *w)
   draw_sharing (w);
   /* One cache is told of each failure; of several, each of its own only. */
   w->forgets = w->forgets && w->sharing == SHARED;
-  /* What one of them has to write again may be older than the other's. */
-  if (w->sharing == MIXED)
+  /* What one of them has to write again may be older than the other's, or than
+   * what the same guest has written on its next connection.
+   */
+  if (w->sharing != SHARED)
     w->deaths = w->faults = false;
   if (w->sharing != SHARED) /* each cache has to have its memory */
     w->limits = false;

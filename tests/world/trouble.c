@@ -28,9 +28,11 @@
 
 #include "world.h"
 
-/* A request that nothing excuses is late after so long and so many probes. */
+/* A request that nothing excuses is late after so long and so many probes: it
+ * may be behind many that each call the disk several times.
+ */
 #define LATE_SECONDS 3.0
-#define LATE_PROBES  60
+#define LATE_PROBES  200
 
 #define BEYOND (128 * KiB) /* what a read may take with it */
 
@@ -63,7 +65,7 @@ probe_serve (struct world *w)
     if (t - w->probed > w->longest_probe)
       w->longest_probe = t - w->probed;
   }
-  if (!w->probing && t - w->probed >= 0.02 &&
+  if (!w->probing && t - w->probed >= 0.01 &&
       send (w->prober, question, sizeof question - 1, MSG_NOSIGNAL) > 0) {
     w->probing = true;
     w->probed = t;
@@ -329,7 +331,7 @@ static const char *
 draw_op (struct world *w, enum trouble_kind kind)
 {
   static const char *const gates[] = { "write", "write", "write", "write",
-                                       "flush", "flush", "read",  "zero",
+                                       "flush", "read",  "read",  "zero",
                                        "trim",  "any" };
   static const char *const faults[] = { "write", "write", "write", "flush",
                                         "flush", "flush", "flush", "read",
@@ -408,7 +410,8 @@ kill_remote (struct world *w)
     if (w->troubles[i].active && !end_trouble (w, &w->troubles[i]))
       return false;
   w->remote_up = false;
-  for (unsigned i = 0; w->prompt && i < w->nr_guests; ++i)
+  w->lull = 0;
+  for (unsigned i = 0; w->after_death == LEAVE && i < w->nr_guests; ++i)
     if (w->guests[i].state == HERE && !guest_cut (&w->guests[i]))
       return false;
   for (unsigned i = 0; i < w->nr_places; ++i)
@@ -577,12 +580,18 @@ trouble_happens (struct world *w)
   if (p && w->hangs && !w->lasting && rng_chance (&w->events, 6) &&
       !begin_trouble (w, GATE, p))
     return false;
-  if (p && w->faults && rng_chance (&w->events, 12) &&
+  if (p && w->faults && rng_chance (&w->events, 18) &&
       !begin_trouble (w, FAULT, p))
     return false;
-  if (w->deaths && w->remote_up && t > 0.3 && rng_chance (&w->events, 3) &&
-      !kill_remote (w))
+  if (w->lull > 0 && now () > w->lull && !kill_remote (w))
     return false;
+  if (w->deaths && w->remote_up && w->lull == 0 && t > 0.3 &&
+      rng_chance (&w->events, 3)) {
+    if (w->lulls)
+      w->lull = now () + rng_below (&w->events, 500) / 1e3;
+    else if (!kill_remote (w))
+      return false;
+  }
   if ((w->churn || w->life > 0) &&
       rng_chance (&w->events, w->churn ? 60 : 25) && !guests_change (w))
     return false;

@@ -358,9 +358,11 @@ ask_all (struct world *w)
 {
   const double t = now ();
 
-  for (unsigned i = 0; i < w->nr_guests; ++i) {
+  for (unsigned i = 0; i < w->nr_guests && w->lull == 0; ++i) {
     struct guest *g = &w->guests[i];
 
+    if (w->after_death == FALL_SILENT && !guest_is_well (g))
+      continue;
     while (g->state == HERE && g->c.in_flight < g->c.depth && g->ready <= t &&
            w->sent < w->operations && nbd_aio_is_ready (g->c.nbd)) {
       if (!guest_ask (g))
@@ -499,6 +501,25 @@ check_log (struct world *w)
          run_step (&w->run, server_check_log (&w->run.server));
 }
 
+/* nbdkit does not bear to be told to stop while a connection ends. */
+static bool
+wait_for_leaving (struct world *w)
+{
+  const double since = now ();
+  uint64_t connected = 1;
+
+  while ((connected > 0 || w->nr_zombies > 0) && now () - since < 10) {
+    if (!guests_serve (w, 5))
+      return false;
+    if (!server_lives (&w->run.server))
+      return world_broken (w, 0, "%s", w->run.server.complaint);
+    if (!run_step (&w->run,
+                   server_counter (world_disk (w), "connected", &connected)))
+      return false;
+  }
+  return true;
+}
+
 static bool
 finish (struct world *w)
 {
@@ -510,8 +531,8 @@ finish (struct world *w)
   for (unsigned i = 0; i < w->nr_guests; ++i)
     if (w->guests[i].state != AWAY && !guest_leave (&w->guests[i]))
       return false;
-  if (!guests_serve (w, 0) || !server_lives (&w->run.server))
-    return world_broken (w, 0, "%s", w->run.server.complaint);
+  if (!wait_for_leaving (w))
+    return false;
   if (!server_stop (&w->run.server))
     return world_broken (w, 24, "%s", w->run.server.complaint);
   if (!check_log (w) ||

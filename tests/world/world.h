@@ -65,6 +65,11 @@ struct place {
   } calm;
 };
 
+/* What guests do whose backend has died: leave at once, go on, or stay without
+ * asking for anything.
+ */
+enum after_death { LEAVE, GO_ON, FALL_SILENT, NR_AFTER };
+
 enum state { AWAY, JOINING, HERE };
 enum zone { ZONE_WELL, ZONE_ILL, ZONE_BOTH, ZONE_ALL };
 
@@ -122,6 +127,7 @@ struct world {
   bool has_remote, remote_up;
   unsigned life;
   double returns; /* when a dead remote comes back */
+  double lull;    /* when the remote dies, if nothing is asked until then */
 
   uint64_t seed;
   struct rng draws, events;
@@ -136,8 +142,12 @@ struct world {
   const char *share;
   struct abilities abilities;
   bool differing, hangs, faults, deaths, churn, limits, forgets, steady;
-  bool prompt;         /* when the remote dies, all guests leave at once */
+  enum after_death after_death;
+  bool lulls;          /* the remote dies when nothing was asked for a while */
   bool flushes_rarely; /* only the checks flush */
+  bool durable_rarely; /* likewise, no FUA */
+  bool apart;          /* guests of ill places stay in the ill zone */
+  unsigned theme;      /* what all guests do, if they do the same */
   bool lasting;        /* what hangs does so to the end of the load */
   double duration;     /* s of load */
   double latency;      /* s, the longest of the disk */
