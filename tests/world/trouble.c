@@ -72,6 +72,7 @@ probe_serve (struct world *w)
   }
 }
 
+/* MORE is in seconds. */
 bool
 world_is_late (struct world *w, double since, uint64_t probes, double more)
 {
@@ -232,6 +233,18 @@ find_excused (const struct world *w, bool *excused)
   }
 }
 
+/* A large request calls the disk often, and others may be behind it. */
+static uint64_t
+more_probes (const struct world *w, const struct place *p)
+{
+  uint64_t bytes = 0;
+
+  for (unsigned i = 0; i < w->nr_waiting; ++i)
+    if (w->waiting[i].guest->place == p)
+      bytes += w->waiting[i].op->length;
+  return bytes / (32 * KiB);
+}
+
 static bool
 tell_late (struct world *w, const struct waiting *x)
 {
@@ -267,7 +280,9 @@ trouble_look_for_hangs (struct world *w)
       x->since = now ();
       x->probes = w->probes;
     }
-    else if (world_is_late (w, x->since, x->probes,
+    else if (w->probes - x->probes >=
+                 LATE_PROBES + more_probes (w, x->guest->place) &&
+             world_is_late (w, x->since, x->probes,
                             x->op->length / (8.0 * MiB) + 200 * w->latency))
       return tell_late (w, x);
   }
