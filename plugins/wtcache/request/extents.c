@@ -157,12 +157,27 @@ reaches (const struct nbdkit_extents *below, uint64_t offset)
   return last.offset + last.length > offset;
 }
 
-/* The layer below is asked in its own blocks, so from before OFFSET if that is
- * inside one.  Its answer may end after any byte, also before OFFSET, and one
- * extent is all that NBDKIT_FLAG_REQ_ONE asks for: then it is asked for more.
- * If that does not reach OFFSET either, that block is told to be data, which is
- * true of everything.  For example, over blocks of 4096 bytes and a plugin of
- * which each answer has 1000, [1024, 4096) is data.
+/* Asks below, from a multiple of BLOCK at or before OFFSET. */
+static int
+ask_from (struct backend *b, uint32_t block, uint64_t size, uint64_t offset,
+          uint64_t end, uint32_t flags, struct nbdkit_extents **below)
+{
+  const uint64_t from = round_down (offset, block);
+  uint64_t to = min_u64 (round_up (end, block), size);
+
+  /* No more than one request can ask for. */
+  to = min_u64 (to, from + round_down (UINT32_MAX, block));
+  return ask_below (b, from, to, flags, below);
+}
+
+/* The layer below is asked in blocks of the cache, even where it takes any
+ * request: many tell of no smaller unit, and report as data the part of a hole
+ * that begins or ends inside one.  Its answer may end after any byte, also
+ * before OFFSET, and one extent is all that NBDKIT_FLAG_REQ_ONE asks for: then
+ * it is asked once more, in its own blocks and for more extents.  If that does
+ * not reach OFFSET either, that block is reported as data, which is true of
+ * everything.  For example, over blocks of 4096 bytes and a plugin of which
+ * each answer has 1000, [1024, 4096) is data.
  */
 int
 extents_get (struct client *c, uint32_t len, uint64_t offset, uint32_t flags,
@@ -170,28 +185,26 @@ extents_get (struct client *c, uint32_t len, uint64_t offset, uint32_t flags,
 {
   struct pagecache *pc = &c->export->pc;
   const uint32_t block = backend_minimum (c->own);
+  const uint32_t whole = max_u64 (block_size (pc), block);
   CLEANUP (free_extents) struct nbdkit_extents *below = NULL;
-  uint64_t end = offset + len, from, to;
+  uint64_t end = offset + len;
   struct data data;
   size_t i;
   int err;
 
   data.nr_held = find_held (pc, offset, &end, data.held);
 
-  /* Whole blocks, no more than one request can ask for. */
-  from = round_down (offset, block);
-  to = min_u64 (round_up (end, block), pc->size);
-  to = min_u64 (to, from + round_down (UINT32_MAX, block));
-  end = min_u64 (end, to);
-  err = ask_below (c->own, from, to, flags, &below);
+  err = ask_from (c->own, whole, pc->size, offset, end, flags, &below);
   if (err == 0 && !reaches (below, offset))
-    err = ask_below (c->own, from, to, flags & ~NBDKIT_FLAG_REQ_ONE, &below);
+    err = ask_from (c->own, block, pc->size, offset, end,
+                    flags & ~NBDKIT_FLAG_REQ_ONE, &below);
   data.nr_exclusive = find_exclusive (&pc->zeroes, offset, end, data.exclusive);
   if (data.nr_exclusive == MOST_RUNS)
     end = data.exclusive[MOST_RUNS - 1].end;
   if (err == 0 && !reaches (below, offset))
-    return add (extents, (struct nbdkit_extent){ from, block, 0 }, offset, end,
-                &data);
+    return add (extents,
+                (struct nbdkit_extent){ round_down (offset, block), block, 0 },
+                offset, end, &data);
   for (i = 0; err == 0 && i < nbdkit_extents_count (below); ++i)
     err = add (extents, nbdkit_get_extent (below, i), offset, end, &data);
   return err;
