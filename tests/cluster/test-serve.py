@@ -531,7 +531,6 @@ def clean_up(_failed):
     return []
 
 
-if __name__ == "__main__":
-    with cluster:
-        tap.on_end.append(clean_up)
-        wt.main()
+with cluster:
+    tap.on_end.append(clean_up)
+    wt.main()

@@ -158,5 +158,4 @@ def test_all_from_there():
     run_all(MOST)
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

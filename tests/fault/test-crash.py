@@ -313,5 +313,4 @@ def test_prefixes():
     seeds.each(look_at_prefixes, 5)
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

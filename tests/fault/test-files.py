@@ -476,5 +476,4 @@ def test_no_space_in_a_small_cache():
         expect(server.in_file(0, SIZE), whole, "in the file")
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -247,5 +247,4 @@ def test_client_leaves_while_it_hangs():
         server.stop()
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

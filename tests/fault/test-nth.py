@@ -127,5 +127,4 @@ def test_random():
     seeds.each(run_random, 20)
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -414,5 +414,4 @@ def test_refusing_export_beside_a_healthy_one():
         expect(durable(server, 0, 64 * K, "bad"), [1] * 128)
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

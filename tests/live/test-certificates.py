@@ -250,5 +250,4 @@ def test_prefetch_is_not_shared():
         expect(seen(b, 0, M), [9] * 2048, "shown to " + second)
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -75,5 +75,4 @@ def test_multi_conn_changes():
         expect(seen(server.connect("single"), 0, 4 * K), [2] * 8)
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -1168,5 +1168,4 @@ def test_several_servers():
                (0, "There is no server in /nowhere.\n"))
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -773,5 +773,4 @@ def test_writes_beyond_the_bound_are_written_back():
         assert ("write", 0, 0) not in ranges(server, "write")
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -269,5 +269,4 @@ def test_connections_cut_off_in_the_middle():
             expect(seen(stay, at, 4096), durable(server, at, 4096))
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -244,5 +244,4 @@ def test_tools_over_short_answers():
             check_tools(server, image())
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

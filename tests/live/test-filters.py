@@ -373,5 +373,5 @@ for each in ROWS:
         globals()["test_%s_%s" % (each.called.replace("-", "_"), place)] = (
             run_row(each, place))
 
-if __name__ == "__main__":
-    wt.main()
+
+wt.main()

@@ -287,5 +287,4 @@ def test_in_the_background():
         expect(durable(server, 8 * K, M), [1] * 2048)
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -203,5 +203,4 @@ def test_readahead():
             expect(sum(r.length for r in server.log().of("read")), 4 * M)
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -190,5 +190,4 @@ def test_other_parameters_reach_the_plugin():
     expect((result.returncode, result.stdout.strip()), (0, "12288"))
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

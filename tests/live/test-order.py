@@ -566,5 +566,4 @@ def test_reads_see_some_order():
     check_history(64 * K, 100, size="1M", dirty_age="10ms", fill="64K")
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -160,5 +160,4 @@ def test_dirty_data_reaches_a_file():
             expect(wt.versions(f.read(128 * K), 0), [1] * 128 + [0] * 128)
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -357,5 +357,4 @@ def test_unaligned_requests():
         expect(server.durable(0, CACHED), bytes(shadow))
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

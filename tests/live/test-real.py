@@ -300,5 +300,4 @@ def test_over_another_server():
         assert read_file(below.image) == data
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

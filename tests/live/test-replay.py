@@ -131,5 +131,4 @@ if os.environ.get("WTCACHE_TRACES"):
             compare(pages, len(set(pages)) // 10 * PAGE * 10 // 9, trace)
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -257,5 +257,4 @@ def test_full_disk():
             subprocess.run(["umount", "-l", folder], check=True)
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -568,5 +568,4 @@ def test_curve():
         assert all(ratio[a] >= ratio[b] for a, b in zip(sizes, sizes[1:])), ratio
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -102,5 +102,4 @@ def test_nbdcopy():
             assert f.read() == wt.pattern(0, M, 3)
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -138,5 +138,4 @@ def test_certificates():
         expect(seen(plain, 0, 4096), [1] * 8)
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

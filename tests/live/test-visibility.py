@@ -666,5 +666,4 @@ def test_cache_command():
         expect(seen(h, 4 * M, 4096), [0] * 8)
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -199,5 +199,4 @@ def test_labels_of_plots():
                 assert "14f" not in f.read(), name
 
 
-if __name__ == "__main__":
-    tap.main()
+tap.main()

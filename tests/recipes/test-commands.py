@@ -181,5 +181,5 @@ for each in ALL:
         assert name not in globals(), "two sections of one name: " + name
         globals()[name] = tests_of(each)
 
-if __name__ == "__main__":
-    wt.main()
+
+wt.main()

@@ -163,5 +163,4 @@ def test_system_calls():
     assert not refused, sorted(refused)
 
 
-if __name__ == "__main__":
-    wt.main()
+wt.main()

@@ -166,5 +166,4 @@ def test_samples_are_sound():
         assert metric_of(name, types) in types, name
 
 
-if __name__ == "__main__":
-    tap.main()
+tap.main()

@@ -89,5 +89,4 @@ def test_bpftrace_reads_them():
         assert done.returncode == 0, done.stdout[-2000:]
 
 
-if __name__ == "__main__":
-    tap.main()
+tap.main()

@@ -973,10 +973,9 @@ def clean_up(_failed):
     return []
 
 
-if __name__ == "__main__":
-    tap.on_end.append(clean_up)
-    try:
-        tap.main()
-    finally:
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+tap.on_end.append(clean_up)
+try:
+    tap.main()
+finally:
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
