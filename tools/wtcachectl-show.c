@@ -17,6 +17,7 @@
 
 #include <jansson.h>
 
+#include "base/name.h"
 #include "base/nearest.h"
 #include "base/util.h"
 #include "wtcachectl-say.h"
@@ -149,7 +150,7 @@ print_export (const struct line *line)
   const bool waits = number_of (line, "writers") == 0;
   bool any = false;
 
-  printf ("export \"%s\"%s%s: ", text_of (line, "name"),
+  printf ("export %s%s%s: ", name_quoted (text_of (line, "name")).text,
           strcmp (text_of (line, "tls"), "yes") == 0 ? " (TLS)" : "",
           strcmp (text_of (line, "shared"), "yes") == 0 ? ""
                                                         : " (one connection)");

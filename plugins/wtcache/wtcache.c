@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/name.h"
 #include "base/ownfile.h"
 #include "base/probes.h"
 #include "base/repeat.h"
@@ -297,10 +298,11 @@ static void
 log_lost (const struct export *e, uint64_t bytes, const char *which,
           const char *ranges)
 {
-  nbdkit_error ("wtcache: export \"%s\"%s: LOST: %" PRIu64 " %sbytes were "
+  nbdkit_error ("wtcache: export %s%s: LOST: %" PRIu64 " %sbytes were "
                 "acknowledged and could not be made durable before the "
                 "server's end (offset+length):%s",
-                e->name, e->tls ? " (TLS)" : "", bytes, which, ranges);
+                name_quoted (e->name).text, e->tls ? " (TLS)" : "", bytes,
+                which, ranges);
 }
 
 /* Logs what of an export the backend has not got, and adds it up. */
@@ -364,7 +366,8 @@ wtcache_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
   if (h)
     h->name = strdup (exportname);
   if (h == NULL || h->name == NULL) {
-    nbdkit_error ("wtcache: opening export \"%s\": %m", exportname);
+    nbdkit_error ("wtcache: opening export %s: %m",
+                  name_quoted (exportname).text);
     free (h);
     return NULL;
   }
@@ -398,17 +401,17 @@ tell_not_held (struct handle *h, const struct open_result *r)
   if (registry.settings.mode != MODE_WRITEBACK || !h->backend.traits.can_write)
     return;
   if (r->nr_siblings > 0)
-    nbdkit_error ("wtcache: export \"%s\" is open %s, "
+    nbdkit_error ("wtcache: export %s is open %s, "
                   "in two caches: ordinary writes go through at once",
-                  h->name,
+                  name_quoted (h->name).text,
                   two_kinds ? "with multi-conn and without"
                             : "with TLS and without");
   else if (!h->shared && !atomic_exchange_explicit (&told_unshared, true,
                                                     memory_order_relaxed))
-    nbdkit_error ("wtcache: export \"%s\": connections may be over one disk "
+    nbdkit_error ("wtcache: export %s: connections may be over one disk "
                   "without seeing each other's writes, so each has a cache "
                   "of its own and ordinary writes go through at once",
-                  h->name);
+                  name_quoted (h->name).text);
 }
 
 /* What a sibling held back may be what this connection reads.  Over a serial
@@ -438,25 +441,25 @@ join_export (struct handle *h)
 
   err = export_open (h->name, h->tls, is_shared (t), t, t->can_write, &r);
   if (err == ESTALE) {
-    nbdkit_error ("wtcache: export \"%s\" now has %" PRIu64 " bytes in "
+    nbdkit_error ("wtcache: export %s now has %" PRIu64 " bytes in "
                   "blocks of %" PRIu32 ", but its cache is in use, or holds "
                   "data, with another size: refused",
-                  h->name, t->size, t->block);
+                  name_quoted (h->name).text, t->size, t->block);
     return -1;
   }
   if (err != 0) {
     errno = err;
-    nbdkit_error ("wtcache: export \"%s\": no memory for its cache: %m "
+    nbdkit_error ("wtcache: export %s: no memory for its cache: %m "
                   "(wtcache-size=%" PRIu64 ")",
-                  h->name, memory_limit (&registry.memory));
+                  name_quoted (h->name).text, memory_limit (&registry.memory));
     return -1;
   }
   if (r.unsavable > 0) {
     export_format_held (r.export, t->size, ranges, sizeof ranges);
-    nbdkit_error ("wtcache: export \"%s\" has shrunk to %" PRIu64 " bytes: "
+    nbdkit_error ("wtcache: export %s has shrunk to %" PRIu64 " bytes: "
                   "%" PRId64 " dirty bytes past its end cannot be saved "
                   "(offset+length):%s",
-                  h->name, t->size, r.unsavable, ranges);
+                  name_quoted (h->name).text, t->size, r.unsavable, ranges);
   }
   h->client.export = r.export;
   h->shared = r.export->shared;
@@ -472,9 +475,9 @@ wtcache_prepare (nbdkit_next *next, void *handle, int readonly)
 
   (void) readonly;
   if (!atomic_load_explicit (&serving, memory_order_acquire)) {
-    nbdkit_error ("wtcache: the server is stopping: export \"%s\" is not "
+    nbdkit_error ("wtcache: the server is stopping: export %s is not "
                   "opened",
-                  h->name);
+                  name_quoted (h->name).text);
     return -1;
   }
   if (backend_init (&h->backend, next) == -1)
@@ -510,10 +513,10 @@ drain (struct handle *h)
   err = writeback_drain (e, &h->backend);
   if (err != 0) {
     errno = err;
-    nbdkit_error ("wtcache: export \"%s\": %" PRId64 " bytes could not be "
+    nbdkit_error ("wtcache: export %s: %" PRId64 " bytes could not be "
                   "written back when its last writer left: %m; they wait in "
                   "memory for the next connection",
-                  h->name, pagecache_amounts (&e->pc).held);
+                  name_quoted (h->name).text, pagecache_amounts (&e->pc).held);
   }
 }
 
@@ -649,9 +652,9 @@ tell_watchers (struct handle *h, enum request_kind kind, uint32_t count,
   if (writes || kind == KIND_READ)
     trace_note (h->client.export->name, writes, offset, count);
   if (wtcache_debug_requests)
-    nbdkit_debug ("wtcache: export \"%s\": %s %" PRIu64 "+%" PRIu32
-                  " flags 0x%" PRIx32,
-                  h->name, kind_names[kind], offset, count, flags);
+    nbdkit_debug (
+        "wtcache: export %s: %s %" PRIu64 "+%" PRIu32 " flags 0x%" PRIx32,
+        name_quoted (h->name).text, kind_names[kind], offset, count, flags);
 }
 
 /* What is to be done for few requests only, apart from those of every one. */
@@ -687,9 +690,9 @@ fail (struct handle *h, enum request_kind kind, uint32_t count, uint64_t offset,
   PROBE5 (error, kind, h->name, offset, count, error);
   stats_add (&h->client.export->stats, COUNT_ERRORS, 1);
   errno = error;
-  nbdkit_error ("wtcache: export \"%s\": %s of %" PRIu32 " bytes at %" PRIu64
+  nbdkit_error ("wtcache: export %s: %s of %" PRIu32 " bytes at %" PRIu64
                 " failed: %m",
-                h->name, kind_names[kind], count, offset);
+                name_quoted (h->name).text, kind_names[kind], count, offset);
   *err = error;
   return -1;
 }

@@ -80,6 +80,19 @@ def test_error_of_a_flush():
             expect(durable(server, 0, 4096), [1] * 8)
 
 
+def test_names_in_the_log():
+    """A name forges no line and no escape sequence."""
+    with cached() as server:
+        h = server.connect("a\nnbdkit: forged\x1b[2J")
+        fault(server, "read")
+        expect(wt.errno_of(h.pread, 512, 0), errno.EIO)
+        text = server.stderr()
+        assert "\x1b" not in text
+        assert not [line for line in text.splitlines()
+                    if line.startswith("nbdkit: forged")]
+        assert 'export "a#' in text
+
+
 def test_errors_reach_their_client_only():
     """Law 11: others that are under way at the same time succeed."""
     with cached() as server:

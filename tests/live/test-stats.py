@@ -454,18 +454,25 @@ def test_promtool():
 
 
 def test_names():
-    """Names with quotes and backslashes do not break the text."""
+    """Names with quotes and backslashes do not break the text; what is no
+    label or is long is cut, and is told apart by a hash."""
     with counting() as server:
-        names = ["", "a b", 'q"uote', "back\\slash", "line\nend", "é"]
-        for name in names:
+        names = ["", "a b", 'q"uote', "back\\slash", "é"]
+        cut = ["line\nend", "\x1b[2Jx", "l" * 65, "l" * 4096, "é" * 60]
+        for name in names + cut:
             server.connect(name).pread(512, 0)
         stats = at_end(server)
         found = [s.labels["export"] for s in stats.samples
                  if s.name == "wtcache_read_requests_total"]
-        expect(sorted(found), sorted(
+        expect(sorted(name for name in found if "#" not in name), sorted(
             name.replace("\\", "\\\\").replace('"', '\\"')
-            .replace("\n", "\\n") for name in names))
-        expect(stats.values("read_requests_total"), [1.0] * len(names))
+            for name in names))
+        hashed = [name for name in found if "#" in name]
+        expect(len(set(hashed)), len(cut))
+        expect(sorted(name.split("#")[0] for name in hashed),
+               sorted(["line", "", "l" * 47, "l" * 47, "é" * 23]))
+        expect(stats.values("read_requests_total"),
+               [1.0] * len(names + cut))
 
 
 def test_two_servers():

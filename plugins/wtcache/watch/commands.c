@@ -34,6 +34,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/name.h"
 #include "export/writeback.h"
 #include "request.h"
 #include "watch/commands.h"
@@ -172,7 +173,7 @@ failed (struct outcome_of_all *o, const struct export *e, const char *format,
     control_say (o->c, "note %s", o->failure);
     free (o->failure);
   }
-  if (asprintf (&o->failure, "export \"%s\"%s: %s", e->name,
+  if (asprintf (&o->failure, "export %s%s: %s", name_quoted (e->name).text,
                 e->tls ? " (TLS)" : "", text) == -1)
     o->failure = NULL;
 }
@@ -186,7 +187,8 @@ answer_failure (struct outcome_of_all *o, const char *name)
   if (o->failure)
     control_say (o->c, "error %s", o->failure);
   else if (o->nr == 0 && name)
-    control_say (o->c, "error no client has opened an export \"%s\" yet", name);
+    control_say (o->c, "error no client has opened an export %s yet",
+                 name_quoted (name).text);
   else
     return false;
   free (o->failure);
@@ -409,11 +411,11 @@ discard (struct outcome_of_all *o, struct export *e, uint64_t offset,
   *bytes += held + zeroed;
   if (held + zeroed > 0 &&
       asprintf (&text,
-                "wtcache: export \"%s\"%s: %" PRIu64 " bytes written and "
+                "wtcache: export %s%s: %" PRIu64 " bytes written and "
                 "%" PRIu64 " zeroed in %" PRIu64 "+%" PRIu64
                 " were acknowledged and are given up by a discard command",
-                e->name, e->tls ? " (TLS)" : "", held, zeroed, offset,
-                len) != -1) {
+                name_quoted (e->name).text, e->tls ? " (TLS)" : "", held,
+                zeroed, offset, len) != -1) {
     log_text (text);
     free (text);
   }

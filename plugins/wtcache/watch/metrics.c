@@ -25,6 +25,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/name.h"
 #include "export.h"
 #include "export/writeback.h"
 #include "watch/metrics.h"
@@ -408,7 +409,7 @@ error_name (int err)
 /* All values of one export. */
 struct sample {
   struct sample *next;
-  char *name;
+  struct name_quoted name;
   bool tls;
   unsigned number;
   int error; /* of write-back, 0 if there is none */
@@ -428,13 +429,11 @@ take_sample (struct export *e, void *opaque)
   struct sample *s = calloc (1, sizeof *s);
   size_t i;
 
-  if (s)
-    s->name = strdup (e->name);
-  if (s == NULL || s->name == NULL) {
-    free (s);
+  if (s == NULL) {
     all->err = ENOMEM;
     return;
   }
+  s->name = name_quoted (e->name);
   s->tls = e->tls;
   s->number = e->number;
   if (refusing (e, 0))
@@ -456,7 +455,6 @@ free_samples (struct samples *all)
 
   while ((s = all->first) != NULL) {
     all->first = s->next;
-    free (s->name);
     free (s);
   }
 }
@@ -466,20 +464,6 @@ put_head (FILE *f, const char *name, const char *type, const char *help)
 {
   fprintf (f, "# HELP wtcache_%s %s\n# TYPE wtcache_%s %s\n", name, help, name,
            type);
-}
-
-/* A name as a label's value: backslash, quote and newline are escaped. */
-static void
-put_escaped (FILE *f, const char *name)
-{
-  for (; *name; ++name)
-    if (*name == '\n')
-      fputs ("\\n", f);
-    else {
-      if (*name == '\\' || *name == '"')
-        fputc ('\\', f);
-      fputc (*name, f);
-    }
 }
 
 /* The value of the label that tells servers apart, which needs no escapes. */
@@ -513,10 +497,10 @@ static void
 put_name (FILE *f, const struct sample *s, const char *name, const char *suffix,
           const char *label)
 {
-  fprintf (f, "wtcache_%s%s{server=\"%s\",export=\"", name, suffix, server);
-  put_escaped (f, s->name);
-  fprintf (f, "\",tls=\"%s\",number=\"%u\"%s%s} ", s->tls ? "yes" : "no",
-           s->number, label ? "," : "", label ? label : "");
+  fprintf (
+      f, "wtcache_%s%s{server=\"%s\",export=%s,tls=\"%s\",number=\"%u\"%s%s} ",
+      name, suffix, server, s->name.text, s->tls ? "yes" : "no", s->number,
+      label ? "," : "", label ? label : "");
 }
 
 static void
