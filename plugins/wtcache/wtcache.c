@@ -161,7 +161,7 @@ check_stats (void)
 
   metrics_name (options.name);
   stats_file.path = options.stats;
-  if (options.stats && ownfile_check (&stats_file, why, sizeof why) == -1)
+  if (options.stats && ownfile_check (&stats_file, why, sizeof why) != 0)
     return refuse_stats (why);
   return 0;
 }
@@ -282,7 +282,7 @@ wtcache_after_fork (nbdkit_backend *nxdata)
     return -1;
   }
   clock_runs = true;
-  err = control_start (command_run);
+  err = control_start (command_run, command_is_quick);
   if (err != 0) {
     errno = err;
     nbdkit_error ("wtcache-control=%s: cannot listen: %m", options.control);

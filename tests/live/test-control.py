@@ -3,6 +3,7 @@
 """Control without a restart: wtcachectl and the control socket, each command
 with its effect at the disk."""
 
+import fcntl
 import json
 import os
 import re
@@ -914,9 +915,43 @@ def test_socket_that_cannot_be():
         assert "exists and is no socket" in refused_start(path)
         with open(path, encoding="ascii") as f:
             expect(f.read(), "mine")
-        assert "its folder cannot be" in refused_start(server.path("no/x"))
+        assert "cannot be opened: No such file" in refused_start(server.path("no/x"))
         assert "longer than" in refused_start(server.path("x" * 200))
         assert "must be the path" in refused_start("")
+
+
+def test_folder_that_another_has_locked():
+    """Any user may open the folder, and hold a lock on it."""
+    with controlled() as server:
+        server.stop()
+        fd = os.open(server.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            server.start()
+            ctl(server, "status")
+            assert not os.path.exists(server.path("ctl.lock"))
+        finally:
+            os.close(fd)
+
+
+def test_lock_that_another_has():
+    """Of two servers that start with one socket one waits; a file that lies
+    in the lock's place is no lock."""
+    with controlled() as server:
+        server.stop()
+        lock = server.path("ctl.lock")
+        with open(lock, "w", encoding="ascii") as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            server.spawn()
+            wt.wait_until(lambda: os.path.exists(
+                "/proc/%d/fd" % server.process.pid), "it has begun")
+            assert not os.path.exists(server.path("ctl"))
+            fcntl.flock(f, fcntl.LOCK_UN)
+            wt.wait_until(server.serves, "it serves")
+        server.stop()
+        with open(lock, "w", encoding="ascii") as f:
+            f.write("mine")
+        assert "in the way" in refused_start(server.path("ctl"))
 
 
 def test_socket_that_another_has_replaced():
@@ -935,10 +970,16 @@ def test_many_clients():
     with controlled() as server:
         put(server.connect(), 0, 4 * K, 1)
         clients = [dial(server) for _ in range(8)]
+        # A place is kept for who wants to know why.
+        ctl(server, "status", status=3)
+        err = ctl(server, "drop", status=1)
+        assert "too many clients" in err, err
+        kept = [dial(server) for _ in range(2)]
         err = ctl(server, "status", status=1)
         assert "too many clients" in err, err
-        clients.pop().close()
-        wt.wait_until(lambda: run(server, "status").wait() == 3,
+        for s in kept + [clients.pop()]:
+            s.close()
+        wt.wait_until(lambda: run(server, "drop").wait() == 0,
                       "there is room again")
         for s in clients:
             s.sendall(b"flush\n")

@@ -199,7 +199,7 @@ def test_two_servers():
         first.start()
         path = stats_path(first)
         with new_server(path) as second:
-            check_refused(second, "another server writes")
+            check_refused(second, "another server uses")
             wait_replaced(path)
             # A reader's lock keeps no server from its file.
             first.stop()

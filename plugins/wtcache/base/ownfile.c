@@ -140,15 +140,16 @@ is_named (int fd, const char *path)
          a.st_ino == b.st_ino;
 }
 
-/* Takes the lock on a descriptor. */
+/* Takes the lock on a descriptor; 1: another process has it. */
 static int
 take_lock (int fd, const char *path, char *why, size_t size)
 {
   if (flock (fd, LOCK_EX | LOCK_NB) == 0)
     return 0;
-  if (errno == EWOULDBLOCK)
-    return refuse (why, size, "another server writes this file");
-  return refuse (why, size, "%s cannot be locked: %m", path);
+  if (errno != EWOULDBLOCK)
+    return refuse (why, size, "%s cannot be locked: %m", path);
+  refuse (why, size, "another server uses this file");
+  return 1;
 }
 
 /* Whether files can be made in the folder. */
@@ -196,24 +197,22 @@ int
 ownfile_lock (struct ownfile *f, char *why, size_t size)
 {
   char *path = beside (f->path, ".lock", why, size);
-  int fd = -1, i;
+  int r = -1, fd, i;
 
   if (path == NULL)
     return -1;
   for (i = 0; f->lock == -1 && i < LOCK_TRIES; ++i) {
     fd = open_lock (path, true, why, size);
-    if (fd == -1)
-      break;
-    if (take_lock (fd, path, why, size) == -1)
-      i = LOCK_TRIES;
-    else if (is_named (fd, path)) {
+    r = fd == -1 ? -1 : take_lock (fd, path, why, size);
+    if (r == 0 && is_named (fd, path))
       f->lock = fd;
+    else if (fd != -1)
+      close (fd);
+    if (r != 0)
       break;
-    }
-    close (fd);
   }
   free (path);
-  return f->lock == -1 ? -1 : 0;
+  return f->lock == -1 && r == 0 ? -1 : r;
 }
 
 void

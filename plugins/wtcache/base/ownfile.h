@@ -17,7 +17,9 @@ struct ownfile {
 
 /* Whether the file may be replaced and no other process has locked it. */
 extern int ownfile_check (const struct ownfile *f, char *why, size_t size);
-/* Keeps other processes from writing the file, until ownfile_unlock. */
+/* Keeps other processes from writing the file, until ownfile_unlock; 1: another
+ * process does so now.
+ */
 extern int ownfile_lock (struct ownfile *f, char *why, size_t size);
 extern void ownfile_unlock (struct ownfile *f);
 /* Replaces the file by the mark and TEXT. */

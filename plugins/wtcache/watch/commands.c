@@ -847,3 +847,9 @@ command_run (struct conversation *c, char *line)
     }
   control_say (c, "usage there is no command %s", cmd.name);
 }
+
+bool
+command_is_quick (const char *line)
+{
+  return strcmp (line, "status") == 0;
+}

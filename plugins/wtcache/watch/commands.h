@@ -16,5 +16,7 @@ extern void commands_init (const struct options *o,
 
 /* Does what one line says, and answers. */
 extern void command_run (struct conversation *c, char *line);
+/* Whether it waits for no backend. */
+extern bool command_is_quick (const char *line);
 
 #endif /* WTCACHE_COMMANDS_H */

@@ -12,7 +12,7 @@
  * does not end it, unless the command asks control_is_over.
  *
  * The socket is for its owner alone, from its beginning.  Of several servers
- * that start with one path, one gets it: they hold a lock on its folder while
+ * that start with one path, one gets it: they hold a lock, SOCKET.lock, while
  * they look and bind.
  *
  * Knows nothing of what a command does, nor of nbdkit.
@@ -29,22 +29,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/lock.h"
+#include "base/ownfile.h"
 #include "base/util.h"
 #include "watch/control.h"
 
 #define MOST_CLIENTS 8
+#define KEPT_CLIENTS 2 /* more, for commands that take no time */
 #define STACK_BYTES  (256 * KiB)
 #define LINE_BYTES   (16 * KiB) /* the longest command */
 #define CLIENT_MS    10000      /* for each thing that a client has to do */
 #define STEP_MS      100        /* the server may end meanwhile */
-#define FOLDER_TRIES 50
+#define LOCK_TRIES   50
 
 enum slot_state { SLOT_FREE, SLOT_RUNS, SLOT_ENDED };
 
@@ -64,6 +65,7 @@ static struct {
   ino_t ino;
 
   void (*run) (struct conversation *c, char *line);
+  bool (*is_quick) (const char *line);
   pthread_t listener;
   int wake[2]; /* a pipe: its end of file ends the listener */
   bool runs;   /* main thread only */
@@ -71,7 +73,8 @@ static struct {
   _Atomic bool stopping;
 
   struct lock lock; /* RANK_CONTROL */
-  struct conversation slots[MOST_CLIENTS];
+  /* The last KEPT_CLIENTS are for what is quick. */
+  struct conversation slots[MOST_CLIENTS + KEPT_CLIENTS];
 } control = {
   .fd = -1,
   .lock = { .mutex = PTHREAD_MUTEX_INITIALIZER, .rank = RANK_CONTROL },
@@ -89,29 +92,18 @@ fail (char *why, size_t size, const char *what, int err)
   return -1;
 }
 
-/* Whoever starts a server in this folder waits; the lock goes with the
- * descriptor.  -1: with errno.
+/* Of several servers that start with one path one goes on at a time.  Their
+ * lock is a file that only they can open: other users can open the folder.
  */
 static int
-lock_folder (const char *path)
+lock_path (struct ownfile *lock, char *why, size_t size)
 {
   const struct timespec pause = { .tv_nsec = 100000000 };
-  const char *slash = strrchr (path, '/');
-  char *folder = strndup (path, slash == path ? 1 : (size_t) (slash - path));
-  int fd, i;
+  int r, i;
 
-  if (folder == NULL)
-    return -1;
-  fd = open (folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  free (folder);
-  for (i = 0; fd >= 0 && flock (fd, LOCK_EX | LOCK_NB) != 0; ++i) {
-    if (errno != EWOULDBLOCK || i == FOLDER_TRIES) {
-      close (fd);
-      return -1;
-    }
+  for (i = 0; (r = ownfile_lock (lock, why, size)) == 1 && i < LOCK_TRIES; ++i)
     nanosleep (&pause, NULL);
-  }
-  return fd;
+  return r == 0 ? 0 : -1;
 }
 
 /* Whether the path is free; what a dead server left is removed. */
@@ -173,17 +165,16 @@ int
 control_bind (const char *path, char *why, size_t size)
 {
   struct sockaddr_un addr = { .sun_family = AF_UNIX };
-  int folder;
+  struct ownfile lock = { .path = path, .lock = -1 };
 
   if (strlen (path) >= sizeof addr.sun_path)
     return fail (why, size, "is longer than the path of a socket can be", 0);
   strcpy (addr.sun_path, path);
-  folder = lock_folder (path);
-  if (folder == -1)
-    return fail (why, size, "its folder cannot be opened and locked", errno);
+  if (lock_path (&lock, why, size) == -1)
+    return -1;
   if (make_way (&addr, why, size) == 0)
     control.fd = bind_here (&addr, why, size);
-  close (folder);
+  ownfile_unlock (&lock);
   if (control.fd == -1)
     return -1;
   strcpy (control.path, path);
@@ -303,14 +294,25 @@ hear (struct conversation *c)
   return NULL;
 }
 
+#define BUSY "too many clients at once: try again"
+
+/* In a place that is kept, only what takes no time. */
+static bool
+may_run (const struct conversation *c, const char *line)
+{
+  return c < control.slots + MOST_CLIENTS || control.is_quick (line);
+}
+
 static void *
 converse (void *arg)
 {
   struct conversation *c = arg;
   char *line = hear (c);
 
-  if (line)
+  if (line && may_run (c, line))
     control.run (c, line);
+  else if (line)
+    control_say (c, "error " BUSY);
   free (line);
   LOCK_FOR_SCOPE (&control.lock);
   close (c->fd);
@@ -327,7 +329,7 @@ free_slot (void)
   struct conversation *c;
 
   assert_held (&control.lock);
-  for (c = control.slots; c < control.slots + MOST_CLIENTS; ++c)
+  for (c = control.slots; c < control.slots + ARRAY_LEN (control.slots); ++c)
     if (c->state != SLOT_RUNS)
       return c;
   return NULL;
@@ -356,7 +358,7 @@ begin_thread (pthread_t *thread, void *(*run) (void *), void *arg)
 static void
 begin_conversation (int fd)
 {
-  static const char busy[] = "error too many clients at once: try again\n";
+  static const char busy[] = "error " BUSY "\n";
   struct conversation *c;
 
   LOCK_FOR_SCOPE (&control.lock);
@@ -395,7 +397,8 @@ listen_to_clients (void *arg)
 }
 
 int
-control_start (void (*run) (struct conversation *c, char *line))
+control_start (void (*run) (struct conversation *c, char *line),
+               bool (*is_quick) (const char *line))
 {
   int err;
 
@@ -406,6 +409,7 @@ control_start (void (*run) (struct conversation *c, char *line))
       pipe2 (control.wake, O_CLOEXEC) != 0)
     return errno;
   control.run = run;
+  control.is_quick = is_quick;
   err = begin_thread (&control.listener, listen_to_clients, NULL);
   control.runs = err == 0;
   return err;
@@ -425,7 +429,7 @@ control_stop (void)
   pthread_join (control.listener, NULL);
   close (control.wake[0]);
   /* Nobody begins another. */
-  for (c = control.slots; c < control.slots + MOST_CLIENTS; ++c) {
+  for (c = control.slots; c < control.slots + ARRAY_LEN (control.slots); ++c) {
     lock_take (&control.lock);
     began = c->state != SLOT_FREE;
     lock_drop (&control.lock);

@@ -20,8 +20,11 @@ extern bool control_is_over (struct conversation *c);
  * WHY, one line.
  */
 extern int control_bind (const char *path, char *why, size_t size);
-/* Begins to listen; RUN does what one line says.  0 or an errno. */
-extern int control_start (void (*run) (struct conversation *c, char *line));
+/* Begins to listen; RUN does what one line says.  IS_QUICK: it takes no time,
+ * so it is run also while all places are taken.  0 or an errno.
+ */
+extern int control_start (void (*run) (struct conversation *c, char *line),
+                          bool (*is_quick) (const char *line));
 /* Ends all conversations; a command that is under way ends by itself. */
 extern void control_stop (void);
 /* Removes the socket. */
