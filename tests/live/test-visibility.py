@@ -66,6 +66,17 @@ def test_sizes():
         check_size(size)
 
 
+def test_size_that_is_no_multiple_of_a_strict_block():
+    """Law 16: what could never be written is refused when it is opened, with
+    a line that says why."""
+    with cached({"size": M + 512, "block_min": 4096}) as server:
+        assert wt.errno_of(server.connect)
+        assert "no multiple of its minimum block size, 4096" in server.stderr()
+        expect(server.log().of("write"), [])
+    with cached({"size": M + 512, "block_min": 512}) as server:
+        server.connect().pread(512, M)
+
+
 def test_largest_size():
     """Law 16: 2^63 - 1 bytes."""
     check_size((1 << 63) - 1)

@@ -156,6 +156,14 @@ init_sizes (struct backend_traits *t, nbdkit_next *next)
                   minimum);
     return -1;
   }
+  /* What lies behind the last whole block could neither be read nor written. */
+  if (minimum > 1 && size % minimum != 0) {
+    nbdkit_error ("wtcache: the size of the layer below, %" PRIi64 ", is no "
+                  "multiple of its minimum block size, %" PRIu32 ": round it "
+                  "with the truncate filter",
+                  size, minimum);
+    return -1;
+  }
   t->preferred = round_up (max_u64 (preferred, t->block), t->block);
   t->maximum = round_down (
       maximum == 0 ? MAX_TRANSFER : min_u64 (maximum, MAX_TRANSFER), t->block);
