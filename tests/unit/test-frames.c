@@ -63,7 +63,7 @@ static void
 test_mapping_reads_as_zero_after_release (void **state)
 {
   const size_t bytes = 64 * KiB;
-  uint8_t *p = memory_map (bytes);
+  uint8_t *p = memory_map (1, bytes);
   size_t i;
 
   (void) state;
@@ -73,6 +73,16 @@ test_mapping_reads_as_zero_after_release (void **state)
   for (i = 0; i < bytes; ++i)
     assert_int_equal (p[i], 0);
   memory_unmap (p, bytes);
+}
+
+/* (2^32 + 1) * 2^32 is 2^32 in 64 bits; 2^20 pages of 4 KiB are 0 in 32. */
+static void
+test_size_that_wraps_is_not_mapped (void **state)
+{
+  (void) state;
+  assert_null (memory_map ((UINT64_C (1) << 32) + 1, UINT64_C (1) << 32));
+  assert_null (memory_map (2, (uint64_t) SIZE_MAX / 2 + 1));
+  assert_null (memory_map (1, (uint64_t) PTRDIFF_MAX + 1));
 }
 
 /* One export whose backend hangs keeps half of the buffers at most. */
@@ -218,6 +228,7 @@ main (void)
     cmocka_unit_test (test_budget_is_kept),
     cmocka_unit_test (test_buffers_are_counted),
     cmocka_unit_test (test_mapping_reads_as_zero_after_release),
+    cmocka_unit_test (test_size_that_wraps_is_not_mapped),
     cmocka_unit_test (test_half_of_the_batches_each),
     cmocka_unit_test (test_largest_block_fits),
     cmocka_unit_test (test_half_of_the_scratch_each),

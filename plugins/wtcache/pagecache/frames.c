@@ -47,11 +47,15 @@ memory_keep_from_children (void *p, size_t bytes)
 }
 
 void *
-memory_map (size_t bytes)
+memory_map (uint64_t count, uint64_t each)
 {
-  void *p = mmap (NULL, bytes, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  size_t bytes;
+  void *p;
 
+  if (__builtin_mul_overflow (count, each, &bytes) || bytes > PTRDIFF_MAX)
+    return NULL;
+  p = mmap (NULL, bytes, PROT_READ | PROT_WRITE,
+            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED)
     return NULL;
   if (forked)
@@ -87,7 +91,7 @@ buffers_init (struct buffers *b, size_t bytes, size_t unit)
   memset (b, 0, sizeof *b);
   b->unit = unit;
   b->units = min_u64 (max_u64 (bytes / unit, 2), most);
-  b->base = memory_map (b->unit * b->units);
+  b->base = memory_map (b->units, b->unit);
   return b->base ? 0 : ENOMEM;
 }
 

@@ -79,9 +79,11 @@ extern void memory_give (struct memory *m, uint64_t bytes);
 extern uint64_t memory_used (struct memory *m);
 
 /* Zeroed address space that costs no memory until it is touched, kept out of
- * core dumps and, see above, of forked children; NULL: ENOMEM.
+ * core dumps and, see above, of forked children: COUNT times EACH bytes.  NULL:
+ * ENOMEM.  Sizes are multiplied here first, so one that a size_t cannot hold,
+ * such as 4200M on a 32-bit system, is never mapped smaller than it is.
  */
-extern void *memory_map (size_t bytes);
+extern void *memory_map (uint64_t count, uint64_t each);
 extern void memory_unmap (void *p, size_t bytes);
 /* Gives the memory of whole pages back to the system; they read as zero. */
 extern void memory_release (void *p, size_t bytes);

@@ -98,10 +98,10 @@ pool_new (struct pools *ps, uint32_t page_size, uint64_t budget)
   pool->most = min_u64 (budget / page_cost (pool), UINT32_MAX / 2);
   pool->bucket_bits = log2_u64 (pool->most) + 1;
 
-  bytes = (size_t) pool->most * page_size;
-  pool->frames = memory_map (bytes);
-  pool->pages = memory_map ((size_t) pool->most * pool->stride);
-  pool->buckets = memory_map (bucket_bytes (pool));
+  pool->frames = memory_map (pool->most, page_size);
+  pool->pages = memory_map (pool->most, pool->stride);
+  pool->buckets =
+      memory_map (UINT64_C (1) << pool->bucket_bits, sizeof pool->buckets[0]);
   if (pool->pages)
     pool->evict = evict_new (pool->most, pool->most,
                              &pool_page (pool, 1)->evict, pool->stride);
@@ -115,6 +115,7 @@ pool_new (struct pools *ps, uint32_t page_size, uint64_t budget)
   /* Advice: fewer misses of the address translation.  A kernel without huge
    * pages goes on without.
    */
+  bytes = (size_t) pool->most * page_size;
   if (bytes >= HUGE_FROM)
     madvise (pool->frames, bytes, MADV_HUGEPAGE);
   pool->table_bytes = bucket_bytes (pool) + evict_memory (pool->evict) +
@@ -135,7 +136,7 @@ pools_init (struct pools *ps, struct memory *m)
   ps->memory = m;
   ps->first = NULL;
   atomic_init (&ps->count, 0);
-  ps->counts = memory_map (counts_bytes (ps));
+  ps->counts = memory_map (1, counts_bytes (ps));
   return ps->counts ? 0 : ENOMEM;
 }
 
