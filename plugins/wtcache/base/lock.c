@@ -165,6 +165,23 @@ condition_wake_all (struct condition *c)
   must (pthread_cond_broadcast (&c->cond));
 }
 
+/* The time as the kernel takes it, which is not that of the C library where
+ * time_t is larger than a long.  Some 32-bit systems have only the call with
+ * a 64-bit time.
+ */
+#ifdef SYS_futex
+struct futex_time {
+  long sec, nsec;
+};
+#define FUTEX_SEC_MAX LONG_MAX
+#else
+#define SYS_futex     SYS_futex_time64
+struct futex_time {
+  int64_t sec, nsec;
+};
+#define FUTEX_SEC_MAX INT64_MAX
+#endif
+
 static void
 futex_wait (_Atomic uint32_t *word, uint32_t expected)
 {
@@ -175,9 +192,9 @@ futex_wait (_Atomic uint32_t *word, uint32_t expected)
 static void
 futex_wait_until (_Atomic uint32_t *word, uint32_t expected, uint64_t deadline)
 {
-  const struct timespec ts = {
-    .tv_sec = deadline / 1000000000,
-    .tv_nsec = deadline % 1000000000,
+  const struct futex_time ts = {
+    .sec = min_u64 (deadline / 1000000000, FUTEX_SEC_MAX),
+    .nsec = deadline % 1000000000,
   };
 
   /* Unlike FUTEX_WAIT this takes an absolute time. */
