@@ -74,6 +74,15 @@ struct handle {
   struct client client;
 };
 
+/* How often the module was loaded into this process. */
+static unsigned loads;
+
+static void
+wtcache_load (void)
+{
+  loads++;
+}
+
 static int
 wtcache_config (nbdkit_next_config *next, nbdkit_backend *nxdata,
                 const char *key, const char *value)
@@ -89,6 +98,12 @@ static int
 wtcache_config_complete (nbdkit_next_config_complete *next,
                          nbdkit_backend *nxdata)
 {
+  if (loads > 1) {
+    nbdkit_error ("wtcache: --filter=wtcache is given %u times: once is "
+                  "enough, and the two would share one memory",
+                  loads);
+    return -1;
+  }
   if (options_check () == -1)
     return -1;
   return next (nxdata);
@@ -343,9 +358,12 @@ wtcache_cleanup (nbdkit_backend *nxdata)
   renew_stats ();
 }
 
+/* Once for each load: given twice, the filter has one state all the same. */
 static void
 wtcache_unload (void)
 {
+  if (--loads > 0)
+    return;
   control_unbind ();
   if (registry.settings.page_size != 0)
     registry_destroy ();
@@ -838,6 +856,7 @@ static struct nbdkit_filter filter = {
   .name = "wtcache",
   .longname = "wtcache",
   .description = "paged shared cache in memory; FUA goes through it",
+  .load = wtcache_load,
   .config = wtcache_config,
   .config_complete = wtcache_config_complete,
   .config_help = options_help,

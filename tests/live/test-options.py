@@ -163,6 +163,11 @@ def test_stats_file_that_cannot_be():
                   ["wtcache-stats", "/nowhere/at/all"])
 
 
+def test_filter_given_twice():
+    """The two would share one memory."""
+    check_refused(["--filter=" + wt.filter_path()], ["--filter=wtcache", "2 times"])
+
+
 def test_help():
     """--help tells of every option."""
     result = nbdkit("null", "--help")
