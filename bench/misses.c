@@ -2,14 +2,16 @@
 /* misses [--lru|--curve] TRACE PAGES
  *
  * How many misses a cache of PAGES equal pages has on a trace, with the
- * filter's own eviction policy, or with LRU to compare it with.  PAGES may
- * be N%, a share of the pages that the trace touches.
+ * filter's own eviction policy, guided by curve.c as in the filter, or with LRU
+ * to compare it with.  PAGES may be N%, a share of the pages that the trace
+ * touches; N may have decimals.
  *
  * TRACE, compressed by gzip or not, holds one page number a line, in the
  * order of access.  If its name ends in .req.csv or .req.csv.gz, a line is
  * TIME,R|W,FIRST_PAGE,PAGES: writes are then admitted as writes, and the
  * misses of reads are printed as well.  Misses of writes count as misses
- * everywhere else.
+ * everywhere else.  If it is @NAME, it is no file but 4,000,000 accesses of a
+ * made load (synthetic.c); how many times that changes is printed as well.
  *
  * --curve prints a line for each of the sizes that the filter estimates the
  * miss ratio for while it has PAGES: what it estimates, by its own curve.c,
@@ -25,6 +27,7 @@
 
 #include "pagecache/curve.h"
 #include "pagecache/evict.h"
+#include "synthetic.h"
 
 #define NOBODY UINT32_MAX
 
@@ -38,6 +41,7 @@ struct access {
 struct trace {
   struct access *accesses;
   size_t count, room;
+  int changes; /* of a made load; -1: it is of a file */
 };
 
 static void
@@ -104,6 +108,22 @@ read_trace (struct trace *trace, const char *name, bool requests)
   if (error != Z_OK && error != Z_STREAM_END)
     fail (name, "cannot be decompressed");
   gzclose (file);
+}
+
+#define MADE_ACCESSES 4000000
+
+static void
+add_read (void *trace, uint64_t page)
+{
+  add (trace, page, false);
+}
+
+static void
+make_trace (struct trace *trace, const char *name)
+{
+  trace->changes = synthetic_load (name, MADE_ACCESSES, add_read, trace);
+  if (trace->changes < 0)
+    fail (name, "no such load");
 }
 
 /* ---- the cache: frames and an index of them ---- */
@@ -202,12 +222,26 @@ may_always_go (struct evict_entry *entry, void *opaque)
   return true;
 }
 
-/* CURVE, if there is one, is told what it wants to know. */
+/* What the filter's curve.c would guide the policy by. */
+static struct curve *
+new_curve (struct evict *ev, size_t pages)
+{
+  struct curve *curve = curve_new (pages);
+
+  if (curve == NULL)
+    fail ("memory", strerror (errno));
+  curve_resize (curve, pages);
+  curve_guide (curve, ev);
+  return curve;
+}
+
+/* Tells what curve.c estimates if E is not NULL. */
 static struct count
-replay (const struct trace *trace, size_t capacity, struct curve *curve)
+replay (const struct trace *trace, size_t capacity, struct curve_estimate *e)
 {
   struct count count = { 0 };
   struct cache cache;
+  struct curve *curve;
   struct frame *frame;
   struct evict *ev;
 
@@ -215,13 +249,14 @@ replay (const struct trace *trace, size_t capacity, struct curve *curve)
   ev = evict_new (capacity, capacity, cache.frames, sizeof *cache.frames);
   if (ev == NULL)
     fail ("memory", strerror (errno));
+  curve = new_curve (ev, capacity);
 
   for (size_t i = 0; i < trace->count; ++i) {
     const struct access *access = &trace->accesses[i];
 
     frame = cache_find (&cache, access->page);
     count_access (&count, access, frame == NULL);
-    if (curve != NULL && curve_samples (curve, access->page))
+    if (curve_samples (curve, access->page))
       curve_note (curve, access->page,
                   access->write   ? CURVE_WRITE
                   : frame != NULL ? CURVE_HIT
@@ -241,6 +276,9 @@ replay (const struct trace *trace, size_t capacity, struct curve *curve)
     evict_admit (ev, &frame->entry, access->write ? ADMIT_WRITE : ADMIT_READ);
   }
 
+  if (e != NULL)
+    curve_estimate (curve, count.reads, 1, e);
+  curve_free (curve);
   evict_free (ev);
   cache_free (&cache);
   return count;
@@ -315,29 +353,15 @@ replay_lru (const struct trace *trace, size_t capacity)
 
 /* ---- the estimates for other sizes ---- */
 
-static struct curve_estimate
-estimate (const struct trace *trace, size_t pages)
-{
-  struct curve *curve = curve_new (pages);
-  struct curve_estimate e;
-  struct count count;
-
-  if (curve == NULL)
-    fail ("memory", strerror (errno));
-  curve_resize (curve, pages);
-  count = replay (trace, pages, curve);
-  curve_estimate (curve, count.reads, 1, &e);
-  curve_free (curve);
-  return e;
-}
-
 static void
 print_curve (const struct trace *trace, size_t pages)
 {
-  const struct curve_estimate e = estimate (trace, pages);
+  struct curve_estimate e;
   struct count count;
   double real, error = 0;
   size_t size;
+
+  replay (trace, pages, &e);
 
   for (unsigned i = 0; i < CURVE_SIZES; ++i) {
     size = pages * (1u << i) / 4;
@@ -368,20 +392,20 @@ pages_touched (const struct trace *trace)
   return cache.used;
 }
 
-/* N or N%; a share of the pages is rounded down. */
+/* N or N%, which may have decimals; a share of the pages is rounded down. */
 static size_t
 parse_pages (const struct trace *trace, const char *text)
 {
   char *end;
-  unsigned long long n;
+  double n;
 
   errno = 0;
-  n = strtoull (text, &end, 10);
+  n = strtod (text, &end);
   if (strcmp (end, "%") == 0)
-    n = n > 100 ? 0 : pages_touched (trace) * n / 100;
+    n = n > 100 ? 0 : (double) pages_touched (trace) * n / 100;
   else if (*end != '\0')
     n = 0;
-  if (errno != 0 || n < 1 || n >= NOBODY)
+  if (errno != 0 || !(n >= 1 && n < NOBODY))
     fail (text, "not a number of pages, nor a percentage");
   return (size_t) n;
 }
@@ -396,6 +420,8 @@ print_count (const struct trace *trace, struct count count, bool requests,
   if (requests)
     printf (" reads=%" PRIu64 " read_misses=%" PRIu64, count.reads,
             count.read_misses);
+  if (trace->changes >= 0)
+    printf (" changes=%d", trace->changes);
   printf (" pages=%zu\n", pages);
 }
 
@@ -404,7 +430,7 @@ main (int argc, char *argv[])
 {
   const bool lru = argc == 4 && strcmp (argv[1], "--lru") == 0;
   const bool curve = argc == 4 && strcmp (argv[1], "--curve") == 0;
-  struct trace trace = { 0 };
+  struct trace trace = { .changes = -1 };
   const char *name;
   size_t pages;
   bool requests;
@@ -415,7 +441,10 @@ main (int argc, char *argv[])
   }
   name = argv[argc - 2];
   requests = ends_in (name, ".req.csv.gz") || ends_in (name, ".req.csv");
-  read_trace (&trace, name, requests);
+  if (name[0] == '@')
+    make_trace (&trace, name + 1);
+  else
+    read_trace (&trace, name, requests);
   pages = parse_pages (&trace, argv[argc - 1]);
   if (curve)
     print_curve (&trace, pages);

@@ -2,15 +2,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Miss ratios of the eviction policy on a folder of traces, next to LRU.
 
-usage: misses_table.py [--misses PROGRAM] FOLDER
+usage: misses_table.py [--misses PROGRAM] [FOLDER]
 
 Each trace (*.pages.gz, *.req.csv.gz, see misses.c) is replayed through the
-filter's own policy and through LRU, with room for 1, 3, 10 and 30 % of the
-pages that it touches.  Where a trace is there in both forms, its requests
-are shown for their read misses, but count only once in the mean.
+filter's own policy and through LRU, with room for 0.3 to 60 % of the pages
+that it touches.  Where a trace is there in both forms, its requests are shown
+for their read misses, but count only once in the mean.
 
-The goals are of the mean change against LRU at each size, and of the worst
-change anywhere.
+The goals are of the mean change against LRU at 1, 3, 10 and 30 %, and of the
+worst change anywhere.
+
+Then, and without a folder alone, come made loads (synthetic.c) that mislead
+policies, with room for 1.5 and 4.5 %.  There the goal is of the worst change,
+after one capacity of misses was taken off for each change of the load.
 """
 
 import argparse
@@ -21,8 +25,12 @@ import subprocess
 import sys
 
 SIZES = ["1%", "3%", "10%", "30%"]
-GOALS = [-4.6, -10.5, -15.9, -8.8]
-WORST = 8.0
+GOALS = [-5.5, -8.5, -15.5, -4.0]
+MORE_SIZES = ["0.3%", "60%"]
+WORST = 3.0
+MADE = ["again", "again-twice", "again-hot", "left", "bursts", "phases"]
+MADE_SIZES = ["1.5%", "4.5%"]
+MADE_WORST = 5.0
 PAGES = ".pages.gz"
 REQUESTS = ".req.csv.gz"
 
@@ -58,16 +66,32 @@ def print_row(name, cells):
     print(f"{name:<30}" + "".join(f"{c:>23}" for c in cells), flush=True)
 
 
-def measure_all(program, traces):
+def measure_each(program, paths, sizes):
     """[(policy, LRU) at each size] of each trace, on all cores."""
     def one(path, size):
         return (run_misses(program, path, size),
                 run_misses(program, "--lru", path, size))
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        waiting = [[pool.submit(one, path, size) for size in SIZES]
-                   for path, _, _ in traces]
+        waiting = [[pool.submit(one, path, size) for size in sizes]
+                   for path in paths]
         return [[cell.result() for cell in row] for row in waiting]
+
+
+def measure_all(program, traces):
+    return measure_each(program, [path for path, _, _ in traces],
+                        SIZES + MORE_SIZES)
+
+
+def measure_made(program):
+    return measure_each(program, ["@" + name for name in MADE], MADE_SIZES)
+
+
+def worst_of_made(measured):
+    """The worst change against LRU but for a capacity each change of load."""
+    return max(change(ours["misses"] - ours["changes"] * ours["pages"],
+                      lru["misses"])
+               for results in measured for ours, lru in results)
 
 
 def changes_of(traces, measured):
@@ -78,7 +102,7 @@ def changes_of(traces, measured):
         for i, (ours, lru) in enumerate(results):
             by = change(ours["miss_ratio"], lru["miss_ratio"])
             worst.append(by)
-            if counts:
+            if counts and i < len(SIZES):
                 changes[i].append(by)
     return [sum(values) / len(values) for values in changes], max(worst)
 
@@ -89,26 +113,22 @@ def print_goal(what, goal, measured):
           f"  {verdict}")
 
 
-def main():
-    here = pathlib.Path(__file__).resolve().parent
-    parser = argparse.ArgumentParser(description="miss ratios next to LRU")
-    parser.add_argument("--misses", default=str(here / "misses"),
-                        help="the program (default: beside this one)")
-    parser.add_argument("folder", type=pathlib.Path)
-    args = parser.parse_args()
+def ratios_of(results):
+    """A cell for each size."""
+    ratios = [(100 * a["miss_ratio"], 100 * b["miss_ratio"])
+              for a, b in results]
+    return [f"{a:.2f} {b:.2f} ({change(a, b):+.1f})" for a, b in ratios]
 
-    traces = find_traces(args.folder)
+
+def print_traces(program, folder):
+    traces = find_traces(folder)
     if not traces:
-        sys.exit(f"misses_table: {args.folder}: no traces there")
+        sys.exit(f"misses_table: {folder}: no traces there")
 
-    measured = measure_all(args.misses, traces)
-    print("miss ratio in %: policy, LRU (change against LRU in %)")
-    print_row("trace, room for", SIZES)
+    measured = measure_all(program, traces)
+    print_row("trace, room for", SIZES + MORE_SIZES)
     for (path, name, _), results in zip(traces, measured):
-        ratios = [(100 * a["miss_ratio"], 100 * b["miss_ratio"])
-                  for a, b in results]
-        print_row(name, [f"{a:.2f} {b:.2f} ({change(a, b):+.1f})"
-                         for a, b in ratios])
+        print_row(name, ratios_of(results))
         if path.name.endswith(REQUESTS):
             reads = [(read_ratio(a), read_ratio(b)) for a, b in results]
             print_row("  its reads alone",
@@ -119,6 +139,27 @@ def main():
     for size, goal, mean in zip(SIZES, GOALS, means):
         print_goal(f"mean change against LRU at {size}", goal, mean)
     print_goal("worst change of all", WORST, worst)
+    print()
+
+
+def main():
+    here = pathlib.Path(__file__).resolve().parent
+    parser = argparse.ArgumentParser(description="miss ratios next to LRU")
+    parser.add_argument("--misses", default=str(here / "misses"),
+                        help="the program (default: beside this one)")
+    parser.add_argument("folder", type=pathlib.Path, nargs="?")
+    args = parser.parse_args()
+
+    print("miss ratio in %: policy, LRU (change against LRU in %)")
+    if args.folder:
+        print_traces(args.misses, args.folder)
+    measured = measure_made(args.misses)
+    print_row("made load, room for", MADE_SIZES)
+    for name, results in zip(MADE, measured):
+        print_row(name, ratios_of(results))
+    print()
+    print_goal("worst change of made loads", MADE_WORST,
+               worst_of_made(measured))
 
 
 if __name__ == "__main__":

@@ -748,6 +748,9 @@ def misses_row():
         means, worst = misses_table.changes_of(traces, measured)
         result = dict(zip(misses_table.SIZES, means))
         result["worst"] = worst
+        result["made"] = misses_table.worst_of_made(
+            misses_table.measure_made(
+                side.find("WTCACHE_MISSES", "bench/misses")))
         return {key: round(value, 1) for key, value in result.items()}
 
     checks = [most(f"mean change against LRU at {size}", size, goal,
@@ -755,6 +758,9 @@ def misses_row():
               for size, goal in zip(misses_table.SIZES, misses_table.GOALS)]
     checks.append(most("worst change against LRU", "worst",
                        misses_table.WORST, unit="%"))
+    checks.append(most("worst change against LRU, made loads, but for a "
+                       "capacity each change", "made",
+                       misses_table.MADE_WORST, unit="%"))
     return Row("miss-ratio", "goal", "miss ratio of the policy on the traces "
                "of a folder", {}, [Side("wtcache", None, measure)], checks,
                rounds=1)

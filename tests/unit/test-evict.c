@@ -630,6 +630,94 @@ test_small_queue_adapts (void **state)
   cache_free (c);
 }
 
+/* Fills a cache with pages that are used twice, and then with new ones. */
+static uint64_t
+fill_main (struct cache *c, uint64_t pages)
+{
+  uint64_t key;
+
+  for (key = 0; key < pages; ++key)
+    use (c, key, ADMIT_READ);
+  for (key = 0; key < pages; ++key)
+    use (c, key, ADMIT_READ);
+  for (; key < 3 * pages; ++key)
+    use (c, key, ADMIT_READ);
+  return key;
+}
+
+/* Pages of the main queue that nothing uses leave, if the mode is widen: here
+ * those that were used twice, a little apart, and never again.
+ */
+static void
+test_widen_thaws_main (void **state)
+{
+  size_t left[2];
+
+  (void) state;
+  for (unsigned widen = 0; widen < 2; ++widen) {
+    struct cache *c = cache_new (1000);
+    uint64_t key;
+
+    for (key = 100; key < 5000; ++key) {
+      use (c, key, ADMIT_READ);
+      use (c, key - 80, ADMIT_READ);
+    }
+    assert_true (count_cached (c, 0, 5000) > 850);
+    if (widen)
+      evict_order (c->ev, EVICT_WIDEN, evict_share (c->ev));
+    for (; key < 45000; ++key)
+      use (c, key, ADMIT_READ);
+    left[widen] = count_cached (c, 0, 5000);
+    cache_free (c);
+  }
+  assert_true (left[0] > 800);
+  assert_true (left[1] < 200);
+}
+
+/* Nor do they leave if they are used. */
+static void
+test_widen_spares_a_main_in_use (void **state)
+{
+  struct cache *c = cache_new (1000);
+  uint64_t key = fill_main (c, 800);
+
+  (void) state;
+  evict_order (c->ev, EVICT_WIDEN, evict_share (c->ev));
+  for (unsigned i = 0; i < 80000; ++i) {
+    use (c, i % 800, ADMIT_READ);
+    if (i % 4 == 0)
+      use (c, key++, ADMIT_READ);
+  }
+  assert_int_equal (count_cached (c, 0, 800), 800);
+  cache_free (c);
+}
+
+/* In the mode clock all pages enter main, and the small queue leaves first. */
+static void
+test_clock (void **state)
+{
+  struct cache *c = cache_new (1000);
+  uint64_t key;
+
+  (void) state;
+  for (key = 0; key < 1000; ++key)
+    use (c, key, ADMIT_READ);
+  evict_order (c->ev, EVICT_CLOCK, evict_share (c->ev));
+  for (; key < 1500; ++key)
+    use (c, key, ADMIT_READ);
+  assert_int_equal (count_cached (c, 500, 1500), 1000);
+  for (uint64_t new = 1001; new < 1500; ++new)
+    assert_int_equal (c->index[new]->entry.queue, EVICT_MAIN);
+  /* Back: the small queue has the share that was ordered. */
+  evict_order (c->ev, EVICT_USUAL, EVICT_WHOLE / 4);
+  for (; key < 4500; ++key)
+    use (c, key, ADMIT_READ);
+  assert_int_equal (evict_share (c->ev), EVICT_WHOLE / 4);
+  assert_int_equal (count_cached (c, 4250, 4500), 250);
+  assert_int_equal (c->index[4400]->entry.queue, EVICT_SMALL);
+  cache_free (c);
+}
+
 static void
 test_forget_is_not_remembered (void **state)
 {
@@ -815,6 +903,9 @@ main (void)
     cmocka_unit_test (test_ghost_after_shrinking),
     cmocka_unit_test (test_ghost_time_wraps),
     cmocka_unit_test (test_small_queue_adapts),
+    cmocka_unit_test (test_widen_thaws_main),
+    cmocka_unit_test (test_widen_spares_a_main_in_use),
+    cmocka_unit_test (test_clock),
     cmocka_unit_test (test_forget_is_not_remembered),
     cmocka_unit_test (test_sixteen_pages),
     cmocka_unit_test (test_memory),

@@ -31,6 +31,27 @@
  * the requests themselves do.  Where nearly all reads hit, but would not in the
  * smaller caches, that could be more: then the sample is halved.
  *
+ * Two more small caches, of the size itself, keep the eviction from losing much
+ * against a policy that knows less.  One is always in the mode *usual*, one in
+ * the mode *clock* (evict.h), and the one for the size, *now*, is in the mode
+ * of the real cache, with its share of the small queue.  For each use a miss of
+ * *now* counts 1 for, one of another cache 1 against that other cache.  When
+ * the sum comes to a part of the pages that the cache has, the real cache
+ * changes its mode:
+ *
+ *              A: clock has missed less, 0.04       A: by 0.5
+ *        usual ------------------------------> widen --------> clock
+ *              <------------------------------      <--------
+ *              B: usual has missed less, 0.06        C: now has, by 0.1
+ *
+ * The sums never fall below 0, and 1 % of the misses is taken off, so that
+ * small differences do not add up.  They are in capacities, as a change may
+ * cost so many misses until the cache has the right pages again: so what is
+ * lost by changing is never much more than what was lost before by not
+ * changing.  The first change is cheap: by itself it alters nothing unless the
+ * main queue is dead.  The mode clock is dear, as it gives up what the main
+ * queue has.
+ *
  * What is simulated is pages that clients ask for, one by one.  What comes
  * along with a miss, readahead, pages that must stay because they are dirty,
  * and pages that are dropped, it does not know.
@@ -58,8 +79,20 @@
 #define SAMPLED_DENSE  8
 #define SAMPLED_MOST   2048
 
-/* The simulated cache that stands for the size itself. */
-#define SAME 2
+/* The simulated cache that stands for the size itself, *now*, and two more of
+ * that size.
+ */
+#define SAME       2
+#define USUAL      CURVE_SIZES
+#define CLOCK      (CURVE_SIZES + 1)
+#define MINIATURES (CURVE_SIZES + 2)
+
+/* When the mode changes, in capacities, and what is taken off each miss. */
+#define OPEN_AT   0.04
+#define CLOSE_AT  0.06
+#define CLOCK_AT  0.5
+#define LEAVE_AT  0.1
+#define TAKEN_OFF 0.01
 
 #define RING_SLOTS 128
 #define WORK_FROM  (RING_SLOTS / 2) /* uses of a thread that a task is worth */
@@ -160,7 +193,10 @@ struct curve {
 
   struct word_lock lock; /* RANK_CURVE */
   /* Guarded by lock. */
-  struct miniature miniatures[CURVE_SIZES];
+  struct miniature miniatures[MINIATURES];
+  struct evict *guided;               /* the real cache's, NULL: none */
+  enum evict_mode mode;               /* that it was ordered */
+  double open, close, leave;          /* the sums A, B, C: misses */
   unsigned told;                      /* rings that had uses of late, or 1 */
   size_t pages;                       /* of the real cache */
   uint64_t known_reads, known_misses; /* of the sample, when last looked at */
@@ -218,7 +254,7 @@ miniature_pages (size_t pages, unsigned i)
 static unsigned
 sample_shift (unsigned i)
 {
-  return i > SAME ? i - SAME : 0;
+  return i > SAME && i < CURVE_SIZES ? i - SAME : 0;
 }
 
 /* The threshold below which PAGES of MOST hash. */
@@ -330,23 +366,22 @@ take_frame (struct miniature *m)
   return f;
 }
 
-/* Returns how much work it was. */
-static unsigned
+/* Returns whether it missed. */
+static bool
 simulate (struct miniature *m, uint64_t key, uint64_t h, bool write)
 {
   struct frame *f = find (m, key, h);
 
   if (f) {
     evict_hit (m->evict, &f->entry);
-    return WORK_HIT;
+    return false;
   }
-  m->missed_reads += !write;
   f = take_frame (m);
   f->entry.key = key;
   f->next = *chain_of (m, h);
   *chain_of (m, h) = (uint32_t) (f - m->frames);
   evict_admit (m->evict, &f->entry, write ? ADMIT_WRITE : ADMIT_READ);
-  return WORK_MISS;
+  return true;
 }
 
 /* ---- the rings ---- */
@@ -395,14 +430,106 @@ ring_push (struct ring *r, uint64_t key, bool write)
   return true;
 }
 
+/* ---- the mode of the real cache ---- */
+
+static uint32_t
+share_now (const struct curve *c, unsigned i)
+{
+  return evict_share (c->miniatures[i].evict);
+}
+
+/* Changes the mode, of the real cache and of those that stand for it; the small
+ * queue of *now* and of the real cache has SHARE from now on.
+ */
+static void
+set_mode (struct curve *c, enum evict_mode mode, uint32_t share)
+{
+  const enum evict_mode simulated = mode == EVICT_CLOCK ? EVICT_WIDEN : mode;
+  unsigned i;
+
+  assert_held (&c->lock);
+  c->mode = mode;
+  for (i = 0; i < CURVE_SIZES; ++i)
+    evict_order (c->miniatures[i].evict, i == SAME ? simulated : mode,
+                 i == SAME ? share : share_now (c, i));
+  evict_order (c->guided, mode, share);
+}
+
+/* A sum of what one cache missed more than another one, and is not to miss. */
+static double
+add_up (double sum, bool missed, bool other)
+{
+  sum += missed * (1 - TAKEN_OFF) - other;
+  return sum > 0 ? sum : 0;
+}
+
+/* After a use that missed in some of the three caches, or in none. */
+static void
+choose_mode (struct curve *c, bool now, bool usual, bool clock)
+{
+  const double n = c->miniatures[SAME].capacity;
+
+  assert_held (&c->lock);
+  c->open = add_up (c->open, now, clock);
+  c->close = add_up (c->close, now, usual);
+  c->leave = add_up (c->leave, clock, now);
+  if (c->mode == EVICT_USUAL) {
+    if (c->open < OPEN_AT * n)
+      return;
+    c->close = 0;
+    set_mode (c, EVICT_WIDEN, share_now (c, SAME));
+  }
+  else if (c->mode == EVICT_WIDEN) {
+    if (c->close >= CLOSE_AT * n) {
+      c->open = 0;
+      set_mode (c, EVICT_USUAL, share_now (c, USUAL));
+    }
+    else if (c->open >= CLOCK_AT * n) {
+      c->leave = 0;
+      set_mode (c, EVICT_CLOCK, share_now (c, SAME));
+    }
+  }
+  else if (c->leave >= LEAVE_AT * n) {
+    c->open = 0;
+    set_mode (c, EVICT_WIDEN, share_now (c, SAME));
+  }
+}
+
+/* Simulates a use of a page in all caches whose sample has it. */
+static void
+simulate_use (struct curve *c, uint64_t key, bool write)
+{
+  const uint64_t h = hash (key);
+  bool missed[MINIATURES] = { false };
+  struct miniature *m;
+  unsigned i;
+
+  assert_held (&c->lock);
+  if (c->guided && c->mode != EVICT_CLOCK)
+    evict_set_share (c->miniatures[SAME].evict, evict_share (c->guided));
+  for (i = 0; i < MINIATURES; ++i) {
+    m = &c->miniatures[i];
+    if (!is_below (h, m->threshold) || (i >= CURVE_SIZES && !c->guided))
+      continue;
+    missed[i] = simulate (m, key, h, write);
+    c->allowance -= missed[i] ? WORK_MISS : WORK_HIT;
+  }
+  if (c->guided)
+    choose_mode (c, missed[SAME], missed[USUAL], missed[CLOCK]);
+  if (c->mode == EVICT_CLOCK)
+    missed[SAME] = missed[CLOCK];
+  for (i = 0; !write && i < CURVE_SIZES; ++i)
+    c->miniatures[i].missed_reads += missed[i];
+  c->allowance -= WORK_USE;
+}
+
 /* Simulates the oldest use in a ring; false: it is not there yet. */
 static bool
 simulate_oldest (struct curve *c, struct ring *r)
 {
   const uint32_t tail = atomic_load_explicit (&r->tail, memory_order_relaxed);
   struct slot *s = &r->slots[tail % RING_SLOTS];
-  uint64_t key, h;
-  unsigned i;
+  uint64_t key;
   bool write;
 
   assert_held (&c->lock);
@@ -413,10 +540,7 @@ simulate_oldest (struct curve *c, struct ring *r)
   atomic_store_explicit (&s->turn, tail + RING_SLOTS, memory_order_release);
   atomic_store_explicit (&r->tail, tail + 1, memory_order_relaxed);
 
-  h = hash (key);
-  for (i = 0; i < CURVE_SIZES && is_below (h, c->miniatures[i].threshold); ++i)
-    c->allowance -= simulate (&c->miniatures[i], key, h, write);
-  c->allowance -= WORK_USE;
+  simulate_use (c, key, write);
   return true;
 }
 
@@ -475,7 +599,8 @@ all_misses (const struct miniature *m)
 static void
 miniature_resize (struct miniature *m, size_t pages, unsigned i)
 {
-  const double of_size = (double) pages * (1u << i) / (1u << SAME);
+  const double of_size =
+      (double) pages * (1u << (i < CURVE_SIZES ? i : SAME)) / (1u << SAME);
 
   m->capacity = clamp_u64 (of_size * share_of (m->threshold) + 0.5, 1, m->most);
   evict_resize (m->evict, m->capacity);
@@ -531,6 +656,16 @@ miniature_halve (struct miniature *m, size_t pages, unsigned i)
   miniature_resize (m, pages, i);
 }
 
+/* The sums are in pages. */
+static void
+scale_sums (struct curve *c, double by)
+{
+  assert_held (&c->lock);
+  c->open *= by;
+  c->close *= by;
+  c->leave *= by;
+}
+
 static void
 halve_sample (struct curve *c)
 {
@@ -539,8 +674,9 @@ halve_sample (struct curve *c)
   assert_held (&c->lock);
   atomic_store_explicit (&c->threshold, threshold_now (c) >> 1,
                          memory_order_relaxed);
-  for (i = 0; i < CURVE_SIZES; ++i)
+  for (i = 0; i < MINIATURES; ++i)
     miniature_halve (&c->miniatures[i], c->pages, i);
+  scale_sums (c, 0.5);
   set_window (c);
 }
 
@@ -750,7 +886,7 @@ curve_free (struct curve *c)
   if (c == NULL)
     return;
   assert (!curve_runs (c));
-  for (i = 0; i < CURVE_SIZES; ++i) {
+  for (i = 0; i < MINIATURES; ++i) {
     evict_free (c->miniatures[i].evict);
     free (c->miniatures[i].frames);
     free (c->miniatures[i].chains);
@@ -791,7 +927,7 @@ curve_new (size_t most)
   c->told = 1;
   c->ring_mask = ring_count (most) - 1;
   c->rings = rings_new (ring_count (most));
-  for (i = 0; i < CURVE_SIZES; ++i)
+  for (i = 0; i < MINIATURES; ++i)
     err |= miniature_init (&c->miniatures[i], miniature_pages (pages, i),
                            threshold_now (c) >> sample_shift (i));
   if (err != 0 || c->rings == NULL) {
@@ -802,8 +938,18 @@ curve_new (size_t most)
 }
 
 void
+curve_guide (struct curve *c, struct evict *ev)
+{
+  word_lock_take (&c->lock, RANK_CURVE);
+  c->guided = ev;
+  evict_order (c->miniatures[CLOCK].evict, EVICT_CLOCK, share_now (c, CLOCK));
+  word_lock_drop (&c->lock);
+}
+
+void
 curve_resize (struct curve *c, size_t pages)
 {
+  const size_t before = c->miniatures[SAME].capacity;
   unsigned i;
 
   word_lock_take (&c->lock, RANK_CURVE);
@@ -811,8 +957,9 @@ curve_resize (struct curve *c, size_t pages)
   /* A little more than there was room for changes the estimate little. */
   while (pages * share_of (threshold_now (c)) > c->miniatures[SAME].most * 1.25)
     halve_sample (c);
-  for (i = 0; i < CURVE_SIZES; ++i)
+  for (i = 0; i < MINIATURES; ++i)
     miniature_resize (&c->miniatures[i], pages, i);
+  scale_sums (c, (double) c->miniatures[SAME].capacity / before);
   set_window (c);
   word_lock_drop (&c->lock);
 }
@@ -824,7 +971,7 @@ curve_memory (const struct curve *c)
   const struct miniature *m;
   unsigned i;
 
-  for (i = 0; i < CURVE_SIZES; ++i) {
+  for (i = 0; i < MINIATURES; ++i) {
     m = &c->miniatures[i];
     bytes += m->most * sizeof m->frames[0] +
              ((size_t) m->chain_mask + 1) * sizeof m->chains[0] +

@@ -13,9 +13,14 @@
 #define CURVE_SIZES 6
 
 struct curve;
+struct evict;
 
 /* For a cache of PAGES pages, until another size is told.  NULL: ENOMEM. */
 extern struct curve *curve_new (size_t pages);
+/* From now on it also finds out which mode of eviction (evict.h) the cache is
+ * better off with, and orders it.  EV must stay as long as the curve.
+ */
+extern void curve_guide (struct curve *c, struct evict *ev);
 /* No thread of ours works for it any more. */
 extern void curve_free (struct curve *c);
 

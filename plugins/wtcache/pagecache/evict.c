@@ -29,6 +29,21 @@
  * left the small queue says that the queue is too short, one on a page that
  * has just left the main queue says the opposite.
  *
+ * That looks at recent misses alone.  Where none of the pages that come back
+ * has just left, the share stays, and the main queue may keep pages for ever
+ * that nothing uses.  The caller can compare what other shares would have
+ * missed (curve.c), and order another mode:
+ *
+ *   mode   small queue       it grows                          new pages enter
+ *   usual  at most 50 %      by recent misses                  small
+ *   widen  at most 90 %      also by 1/2 page for each victim  small
+ *                            of main, 1/8 for each other one,
+ *                            while main finds no use
+ *   clock  leaves first      -                                 main
+ *
+ * Main finds no use while fewer than one in 16 of the last 512 entries at its
+ * end had been used.
+ *
  * Pages that were to leave and might not (dirty, pinned) wait in the held
  * queue.  It is looked at first in each call, but only a few of it, so that
  * many dirty pages neither cost time nor push others out of the main queue.
@@ -43,7 +58,8 @@
 
 /* Shares of the capacity, in thousandths. */
 #define SMALL_START  100  /* the small queue at the start */
-#define SMALL_MOST   500  /* it never grows above, and */
+#define SMALL_MOST   500  /* it never grows above, */
+#define WIDEN_MOST   900  /* or above this in the mode widen, and */
 #define SMALL_LEAST  128  /* (pages) seldom shrinks below */
 #define WINDOW       50   /* uses this close together are one */
 #define RECENT       20   /* has only just left */
@@ -66,6 +82,14 @@
 #define TRUST_TRIAL 16        /* of pages not to be trusted, one in 16 is */
 #define TRUST_GAIN  256       /* a page changes an estimate by 1/256 */
 #define TRUST_LEAST 64        /* (in a sample, by at most 1/64) */
+
+/* When the main queue finds no use, and what that costs it. */
+#define FOUND_GAIN  512 /* a look changes the estimate by 1/512 */
+#define FOUND_LEAST 16  /* (in a sample, by at most 1/16) */
+#define FOUND_NONE  (CERTAIN / 16)
+#define WIDEN_STEPS 8 /* in a page */
+#define WIDEN_MAIN  4 /* for a victim of main */
+#define WIDEN_SMALL 1 /* for one of the small queue */
 
 /* The work of a call of evict_victim, see evict.h. */
 #define LOOKS_MOST 1024
@@ -122,6 +146,11 @@ struct policy {
    */
   int used_of_class[CLASSES], used_of_others;
   unsigned distrusted; /* ghost hits of classes that are not trusted */
+
+  enum evict_mode mode;
+  uint64_t obeyed;  /* the order that the mode is of */
+  int found;        /* how likely an entry at main's end has been used */
+  unsigned widened; /* steps that are not yet a page */
 };
 
 static struct policy *
@@ -369,9 +398,67 @@ small_least (const struct policy *p)
 static void
 set_small_target (struct policy *p, size_t target)
 {
-  const size_t least = small_least (p), most = share (p, SMALL_MOST);
+  const size_t least = small_least (p);
+  const size_t most =
+      share (p, p->mode == EVICT_USUAL ? SMALL_MOST : WIDEN_MOST);
 
   p->small_target = target < least ? least : target > most ? most : target;
+  atomic_store_explicit (
+      &p->shared.share,
+      (uint32_t) ((double) p->small_target * EVICT_WHOLE / p->capacity),
+      memory_order_relaxed);
+}
+
+void
+evict_set_share (struct evict *ev, uint32_t share)
+{
+  struct policy *p = policy_of (ev);
+
+  set_small_target (p, (size_t) ((double) share * p->capacity / EVICT_WHOLE));
+}
+
+/* An order is one word: its number, so that it differs from the last one, the
+ * share, and the mode.
+ */
+#define ORDER_SHARE  8
+#define ORDER_NUMBER 32
+
+void
+evict_order (struct evict *ev, enum evict_mode mode, uint32_t share)
+{
+  const uint64_t last = atomic_load_explicit (&ev->order, memory_order_relaxed);
+
+  atomic_store_explicit (&ev->order,
+                         ((last >> ORDER_NUMBER) + 1) << ORDER_NUMBER |
+                             (uint64_t) share << ORDER_SHARE | mode,
+                         memory_order_relaxed);
+}
+
+static void
+obey (struct policy *p)
+{
+  const uint64_t order =
+      atomic_load_explicit (&p->shared.order, memory_order_relaxed);
+
+  if (order == p->obeyed)
+    return;
+  p->obeyed = order;
+  p->mode = order & ((1u << ORDER_SHARE) - 1);
+  evict_set_share (&p->shared, (uint32_t) order >> ORDER_SHARE);
+}
+
+/* A victim has left, in the mode widen. */
+static void
+widen (struct policy *p, enum evict_queue from)
+{
+  if (p->mode != EVICT_WIDEN || p->found >= FOUND_NONE ||
+      length (p, EVICT_MAIN) == 0)
+    return;
+  p->widened += from == EVICT_MAIN ? WIDEN_MAIN : WIDEN_SMALL;
+  if (p->widened < WIDEN_STEPS)
+    return;
+  p->widened -= WIDEN_STEPS;
+  set_small_target (p, p->small_target + 1);
 }
 
 /* A page that had only just left came back. */
@@ -423,6 +510,8 @@ learn (struct policy *p, struct evict_entry *entry, bool used)
 
   *estimate += ((used ? CERTAIN : 0) - *estimate) / gain;
   entry->trust = 0;
+  p->found += ((used ? CERTAIN : 0) - p->found) /
+              (int) fewer (p, FOUND_GAIN, FOUND_LEAST);
 }
 
 /* ---- admission ---- */
@@ -440,7 +529,7 @@ enter (struct policy *p, struct evict_entry *entry)
 
   set_uses (entry, now (p));
   entry->trust = trust ? (uint8_t) class : 0;
-  push (p, entry, trust ? EVICT_MAIN : EVICT_SMALL);
+  push (p, entry, trust || p->mode == EVICT_CLOCK ? EVICT_MAIN : EVICT_SMALL);
 }
 
 void
@@ -567,6 +656,7 @@ look_at_new (struct policy *p, struct search *s, enum evict_queue queue)
   }
   take (p, entry);
   ghost_remember (p, entry->key, false);
+  widen (p, queue);
   return entry;
 }
 
@@ -592,6 +682,7 @@ look_at_main (struct policy *p, struct search *s)
   learn (p, entry, false);
   take (p, entry);
   ghost_remember (p, entry->key, true);
+  widen (p, EVICT_MAIN);
   return entry;
 }
 
@@ -625,8 +716,10 @@ evict_victim (struct evict *ev, bool (*go) (struct evict_entry *, void *),
   struct policy *p = policy_of (ev);
   struct search s = { .may_go = go, .opaque = opaque, .looks = LOOKS_MOST };
   struct evict_entry *victim = NULL;
-  size_t n;
+  size_t n, small;
 
+  obey (p);
+  small = p->mode == EVICT_CLOCK ? 0 : p->small_target;
   while (victim == NULL && s.looks > 0 && length (p, EVICT_COLD) > 0)
     victim = look_at_unasked (p, &s, EVICT_COLD);
 
@@ -638,7 +731,7 @@ evict_victim (struct evict *ev, bool (*go) (struct evict_entry *, void *),
     victim = look_at_unasked (p, &s, EVICT_AHEAD);
 
   while (victim == NULL && s.looks > 0) {
-    if (length (p, EVICT_SMALL) > p->small_target)
+    if (length (p, EVICT_SMALL) > small)
       victim = look_at_new (p, &s, EVICT_SMALL);
     else if (main_may_have_some (p, &s))
       victim = look_at_main (p, &s);
@@ -701,7 +794,7 @@ evict_new (size_t capacity, size_t most, void *first_entry, size_t stride)
   p->times = 1;
   for (unsigned i = 0; i < EVICT_QUEUES; ++i)
     p->queues[i] = (struct queue){ NOBODY, NOBODY, 0 };
-  p->used_of_others = CERTAIN / 2;
+  p->used_of_others = p->found = CERTAIN / 2;
   for (unsigned i = 0; i < CLASSES; ++i)
     p->used_of_class[i] = CERTAIN;
   p->bucket_count = most / GHOST_BUCKETS + 1;

@@ -58,10 +58,22 @@ _Static_assert(sizeof (struct evict_entry) <= 24, "an entry a frame");
 #define EVICT_WATCHED (UINT32_C (1) << 31)
 #define EVICT_TIME    (EVICT_WATCHED - 1) /* evict.now has no other bits */
 
-/* The part of the policy that evict_hit reads; the rest is in evict.c. */
+/* How new pages and pages that were used again share the cache.  See evict.c.
+ */
+enum evict_mode {
+  EVICT_USUAL,
+  EVICT_WIDEN, /* the main queue shrinks while none of its pages is used */
+  EVICT_CLOCK, /* all pages enter the main queue */
+};
+
+/* The part of the policy that callers use without the eviction lock; the rest
+ * is in evict.c.  All of it is relaxed, see above.
+ */
 struct evict {
   _Atomic uint32_t now;    /* grows by 4 with each page admitted; it wraps */
   _Atomic uint32_t window; /* uses so close together are one, in such units */
+  _Atomic uint32_t share;  /* of the small queue, see evict_share */
+  _Atomic uint64_t order;  /* the last of evict_order, 0 if there was none */
 };
 
 /* A policy for a cache of CAPACITY pages now and at most MOST ever.  Returns
@@ -80,6 +92,22 @@ void evict_stand_for (struct evict *ev, size_t times);
  * are cached, the caller goes on asking for victims.
  */
 void evict_resize (struct evict *ev, size_t capacity);
+
+/* How many pages the small queue may have, of EVICT_WHOLE.  Takes no lock. */
+#define EVICT_WHOLE (1u << 16)
+static inline uint32_t
+evict_share (const struct evict *ev)
+{
+  return atomic_load_explicit (&ev->share, memory_order_relaxed);
+}
+
+/* From the next victim on the policy is in this mode, and the small queue has
+ * this share, as evict_share returns it.  Takes no lock; one caller at a time.
+ */
+void evict_order (struct evict *ev, enum evict_mode mode, uint32_t share);
+
+/* The share of the small queue alone, at once. */
+void evict_set_share (struct evict *ev, uint32_t share);
 
 /* Whether the uses of an entry are to be told, see evict_hit.  The entry must
  * not be in a queue.

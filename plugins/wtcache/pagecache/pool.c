@@ -73,8 +73,8 @@ pool_free (struct pool *pool)
   memory_unmap (pool->frames, (size_t) pool->most * pool->page_size);
   memory_unmap (pool->pages, (size_t) pool->most * pool->stride);
   memory_unmap (pool->buckets, bucket_bytes (pool));
+  curve_free (pool->curve); /* it guides the policy */
   evict_free (pool->evict);
-  curve_free (pool->curve);
   lock_destroy (&pool->evict_lock);
   free (pool);
 }
@@ -112,6 +112,7 @@ pool_new (struct pools *ps, uint32_t page_size, uint64_t budget)
     pool_free (pool);
     return NULL;
   }
+  curve_guide (pool->curve, pool->evict);
   /* Advice: fewer misses of the address translation.  A kernel without huge
    * pages goes on without.
    */
