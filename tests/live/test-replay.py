@@ -42,7 +42,7 @@ def fields(text):
 def frames(server):
     """How many pages the filter has memory for, as it tells at its end."""
     with open(server.path("metrics"), encoding="ascii") as f:
-        match = re.search(r'^wtcache_memory_bytes{kind="frames"} (\d+)',
+        match = re.search(r'^wtcache_memory_bytes{.*kind="frames"} (\d+)',
                           f.read(), re.MULTILINE)
     return int(match.group(1)) // PAGE
 
