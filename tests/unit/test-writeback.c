@@ -723,6 +723,52 @@ test_young_data_stays (void **state)
   stack_free (s);
 }
 
+static uint64_t
+dirty_since (struct stack *s)
+{
+  return atomic_load (&s->export->pc.dirty_since);
+}
+
+/* The age of what is dirty is not that of what a flush has made durable. */
+static void
+test_flush_ends_the_age (void **state)
+{
+  struct stack *s = stack ();
+  uint64_t now;
+
+  (void) state;
+  stack_write (s, 0, 4096, 1, false);
+  assert_int_equal (request_flush (s->client), 0);
+  now = now_ns ();
+  stack_write (s, 4096, 4096, 2, false);
+  assert_true (dirty_since (s) >= now);
+  stack_free (s);
+}
+
+/* A pass over all old data has passed a page, in which another block becomes
+ * dirty while one is still waiting for its write: that one has an age, too.
+ */
+static void
+test_block_behind_a_pass_has_an_age (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct stack *s;
+
+  (void) state;
+  o.settings.dirty_age = 1;
+  s = stack_new (&o);
+  stack_write (s, 512, 512, 1, false);
+  stack_write (s, 5 * 512, 512, 1, false);
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  writeback_tick (s->export, NULL);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+  stack_write (s, 0, 512, 2, false);
+  array_open (s->array, ARRAY_WRITE);
+  stack_wait_idle (s);
+  assert_true (stack_amounts (s).dirty == 0 || dirty_since (s) != 0);
+  stack_free (s);
+}
+
 /* Law 20: over a serial stack it acts at the next request, in its thread. */
 static void
 test_old_data_is_written_at_the_next_request (void **state)
@@ -861,6 +907,8 @@ main (void)
     cmocka_unit_test (test_without_a_connection_data_waits),
     cmocka_unit_test (test_old_data_is_written),
     cmocka_unit_test (test_young_data_stays),
+    cmocka_unit_test (test_flush_ends_the_age),
+    cmocka_unit_test (test_block_behind_a_pass_has_an_age),
     cmocka_unit_test (test_old_data_is_written_at_the_next_request),
     cmocka_unit_test (test_drain),
     cmocka_unit_test (test_drain_tries_again),

@@ -12,12 +12,14 @@
 
 #include "pagecache/states.h"
 
-static void
+/* Blocks more in a state, or fewer.  Returns the bytes there were before. */
+static int64_t
 add_blocks (const struct pagecache *pc, _Atomic int64_t *to, int32_t blocks)
 {
-  if (blocks != 0)
-    atomic_fetch_add_explicit (to, blocks * (int64_t) block_size (pc),
-                               memory_order_relaxed);
+  if (blocks == 0)
+    return -1;
+  return atomic_fetch_add_explicit (to, blocks * (int64_t) block_size (pc),
+                                    memory_order_relaxed);
 }
 
 static bool
@@ -26,30 +28,39 @@ has_any (const struct pagecache *pc, struct page *p, enum block_state state)
   return bits_any (page_map (pc, p, state), page_span (pc));
 }
 
-/* The page's first dirty block: from now on it has an age. */
+/* Blocks of the page became dirty.  The age of dirty data begins with the first
+ * of the cache, or with the first that a pass over all may not have met: such
+ * a pass takes the time away before it looks at any page.  The page is in the
+ * tree by now, so either the pass finds it, or it had ended with the held lock,
+ * or this page's, before: then the time is seen to be gone.
+ */
 static void
-note_dirtied (struct pagecache *pc, struct page *p)
+note_dirtied (struct pagecache *pc, struct page *p, const struct change *c,
+              bool first)
 {
-  p->dirtied = held_pass (&pc->held);
-  if (atomic_load_explicit (&pc->dirty_since, memory_order_relaxed) == 0)
+  if (!c->was_dirty)
+    p->dirtied = held_pass (&pc->held);
+  if (first ||
+      atomic_load_explicit (&pc->dirty_since, memory_order_relaxed) == 0)
     atomic_store_explicit (&pc->dirty_since, now_ns (), memory_order_relaxed);
 }
 
 void
 states_end (struct pagecache *pc, struct page *p, const struct change *c)
 {
+  const int64_t dirty = add_blocks (pc, &pc->dirty, c->dirty);
+
   assert_held (&p->lock);
-  add_blocks (pc, &pc->dirty, c->dirty);
   add_blocks (pc, &pc->writeback, c->writeback);
   add_blocks (pc, &pc->unstable, c->unstable);
   add_blocks (pc, &pc->held_bytes, c->held);
 
-  if (c->dirty > 0 && !c->was_dirty)
-    note_dirtied (pc, p);
   if (c->unstable < 0 && (p->flags & PAGE_LISTED) && !has_any (pc, p, UNSTABLE))
     held_unlist_unstable (&pc->held, p);
   if (c->held > 0 && !(p->flags & PAGE_HELD))
     held_add (&pc->held, p);
+  if (c->dirty > 0)
+    note_dirtied (pc, p, c, dirty == 0);
   if (c->held < 0 && !has_any (pc, p, DIRTY) && !has_any (pc, p, WRITEBACK) &&
       !has_any (pc, p, UNSTABLE))
     held_remove (&pc->held, p);
