@@ -34,6 +34,7 @@
 #include "request/readahead.h"
 #include "submit/backend-nbdkit.h"
 #include "watch/commands.h"
+#include "watch/lost.h"
 #include "watch/metrics.h"
 #include "watch/trace.h"
 #include "wtcache/nbdkit-compat.h"
@@ -240,6 +241,13 @@ wtcache_get_ready (int thread_model)
   }
   if (check_stats () == -1 || make_controllable () == -1)
     return -1;
+  err =
+      lost_init (options.stats ? options.stats : options.control, options.name);
+  if (err != 0) {
+    errno = err;
+    nbdkit_error ("wtcache: %m");
+    return -1;
+  }
   /* nbdkit -D wtcache.requests=1: it was set before. */
   if (wtcache_debug_requests)
     atomic_fetch_add_explicit (&trace_watchers, 1, memory_order_relaxed);
@@ -280,6 +288,7 @@ wtcache_after_fork (nbdkit_backend *nxdata)
   registry_after_fork ();
   if (begin_stats () == -1)
     return -1;
+  lost_tell_old (log_text);
   if (registry.parallel) {
     workers_start (MOST_THREADS);
     if (!workers_are_there ()) {
@@ -313,11 +322,24 @@ static void
 log_lost (const struct export *e, uint64_t bytes, const char *which,
           const char *ranges)
 {
-  nbdkit_error ("wtcache: export %s%s: LOST: %" PRIu64 " %sbytes were "
+  char *text;
+  int err;
+
+  if (asprintf (&text,
+                "wtcache: export %s%s: LOST: %" PRIu64 " %sbytes were "
                 "acknowledged and could not be made durable before the "
                 "server's end (offset+length):%s",
                 name_quoted (e->name).text, e->tls ? " (TLS)" : "", bytes,
-                which, ranges);
+                which, ranges) == -1) {
+    nbdkit_error ("wtcache: LOST: %" PRIu64 " bytes", bytes);
+    return;
+  }
+  nbdkit_error ("%s", text);
+  err = lost_add (text);
+  if (err != 0)
+    nbdkit_error ("wtcache: the file that says so cannot be written: %s",
+                  strerror (err));
+  free (text);
 }
 
 /* Logs what of an export the backend has not got, and adds it up. */
@@ -368,6 +390,7 @@ wtcache_unload (void)
   if (registry.settings.page_size != 0)
     registry_destroy ();
   ownfile_unlock (&stats_file);
+  lost_free ();
   free (options.stats);
   free (options.control);
 }

@@ -511,6 +511,46 @@ def test_time_and_end():
         at_end(server).expect(ended=1, lost_bytes=0)
 
 
+def test_file_of_what_is_lost():
+    """nbdkit ends with 0, so a service manager looks for this file; the next
+    server tells of it, and begins."""
+    with counting(drain="100ms") as server:
+        path = server.path("stats.lost")
+        put(server.connect(), 0, 4 * K, 1)
+        fault(server, "write", "EIO")
+        server.stop()
+        with open(path, encoding="utf-8") as f:
+            mark, line = f.read().splitlines()
+        assert mark.startswith("# "), mark
+        assert "LOST: 4096 bytes" in line and " 0+4096" in line, line
+        assert line in server.stderr()
+        expect(os.stat(path).st_mode & 0o007, 0)
+        server.start()
+        wt.wait_until(lambda: "an earlier server has left: " + line
+                      in server.stderr(), "the next server tells of it")
+        wt.wait_until(lambda: os.path.exists(path + ".old"),
+                      "the file is out of the way")
+        assert not os.path.exists(path)
+        put(server.connect(), 0, 4 * K, 1)
+        server.stop()
+        assert not os.path.exists(path)
+
+
+def test_file_of_what_is_lost_is_of_another():
+    """What has that name by chance keeps its bytes."""
+    with counting(drain="100ms") as server:
+        path = server.path("stats.lost")
+        with open(path, "w", encoding="ascii") as f:
+            f.write("mine\n")
+        put(server.connect(), 0, 4 * K, 1)
+        fault(server, "write", "EIO")
+        server.stop()
+        assert "the file that says so cannot be written" in server.stderr()
+        server.start()
+        with open(path, encoding="ascii") as f:
+            expect(f.read(), "mine\n")
+
+
 def test_always_whole():
     """Whoever reads it finds all of one writing; nothing lies beside it."""
     with counting() as server:
