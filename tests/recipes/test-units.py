@@ -5,6 +5,7 @@ how much they lock in, and their command, run by socket activation with
 exactly the system calls that they allow.  No service is started."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -68,6 +69,43 @@ def test_nothing_ends_it_early():
     assert "wtcache-drain=3600" in options.split()
 
 
+def test_data_that_is_lost_makes_it_fail():
+    """The file that a server leaves then is looked for where it leaves it:
+    beside the statistics, by their name."""
+    post, = values("wtcache@.service", "ExecStopPost")
+    start, = values("wtcache@.service", "ExecStart")
+    stats, = re.findall(r"wtcache-stats=(\S+)\.prom", start)
+    assert post == "/usr/bin/test ! -e %s.lost" % stats, post
+    assert "wtcache-control=%s.ctl" % stats in start, start
+
+
+def test_users_and_folders():
+    """What systemd makes for it is what it runs as and writes to."""
+    with open(os.path.join(UNITS, "wtcache.sysusers"), encoding="ascii") as f:
+        users = f.read()
+    with open(os.path.join(UNITS, "wtcache.tmpfiles"), encoding="ascii") as f:
+        folders = f.read()
+    user, = values("wtcache@.service", "User")
+    assert re.search(r"^u %s " % user, users, re.M), users
+    group, = values("wtcache@.socket", "SocketGroup")
+    assert re.search(r"^g %s " % group, users, re.M), users
+    assert "d /run/wtcache 0755 %s %s -" % (user, user) in folders, folders
+    assert "/run/wtcache" in values("wtcache@.service", "ReadWritePaths")
+    tap.require(shutil.which("systemd-sysusers"), "there is no systemd")
+    with tempfile.TemporaryDirectory() as root:
+        os.mkdir(os.path.join(root, "etc"))
+        for words in (["systemd-sysusers", "--root=" + root,
+                       os.path.join(UNITS, "wtcache.sysusers")],
+                      ["systemd-tmpfiles", "--root=" + root, "--create",
+                       os.path.join(UNITS, "wtcache.tmpfiles")]):
+            done = subprocess.run(words, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True)
+            assert done.returncode == 0, (words, done.stdout)
+        with open(os.path.join(root, "etc/passwd"), encoding="ascii") as f:
+            assert re.search("^%s:" % user, f.read(), re.M)
+        assert os.path.isdir(os.path.join(root, "run/wtcache"))
+
+
 def test_verify():
     """systemd understands every line."""
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +126,7 @@ def command():
     variables = dict(settings("disk.conf"))
     start, = values("wtcache@.service", "ExecStart")
     words = []
-    for word in shlex.split(start):
+    for word in shlex.split(start.replace("%i", "disk")):
         words += (variables[word[1:]].split() if word[:1] == "$" else [word])
     return [word.replace("/srv/wtcache/", "") for word in words]
 
@@ -98,7 +136,7 @@ def command():
 # with more in its cache.
 ACTIVATE = """set -eu
 head -c 32M /dev/urandom >other.img
-mkdir -p /run/wtcache/disk
+mkdir -p /run/wtcache
 systemd-socket-activate -l $PWD/disk.sock %s "$@" &
 server=$!
 uri='nbd+unix:///?socket=disk.sock'
