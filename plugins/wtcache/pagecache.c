@@ -75,8 +75,7 @@ fail_blocks (struct pagecache *pc, struct page *p, struct span s,
   const bool again = !bits_all (page_map (pc, p, PENDING), s);
   uint8_t pending, dirty;
 
-  FOR_EACH_BYTE (i, mask, s)
-  {
+  FOR_EACH_BYTE (i, mask, s) {
     pending = page_map (pc, p, PENDING)[i] & mask;
     dirty = page_map (pc, p, DIRTY)[i] & mask;
     states_apply (pc, p, c, i, mask & ~pending, EVENT_FAILED);
@@ -103,7 +102,7 @@ leave_if_around (struct pagecache *pc, struct page *p, struct span s,
   if (!atomic_load_explicit (&pc->around, memory_order_relaxed))
     return;
   FOR_EACH_BYTE (i, mask, s)
-  states_apply (pc, p, c, i, clean_blocks (pc, p, i, mask), EVENT_DROPPED);
+    states_apply (pc, p, c, i, clean_blocks (pc, p, i, mask), EVENT_DROPPED);
 }
 
 /* Blocks that the backend took become unstable; if a flush or FUA operation
@@ -218,8 +217,7 @@ fail_clear (struct pagecache *pc, struct page *p, struct span s)
   const bool again = bits_any (page_map (pc, p, UNSTABLE), s);
   struct change c = { 0 };
 
-  FOR_EACH_BYTE (i, mask, s)
-  {
+  FOR_EACH_BYTE (i, mask, s) {
     states_apply (pc, p, &c, i, mask & page_map (pc, p, UNSTABLE)[i],
                   EVENT_FLUSH_FAILED);
     states_apply (pc, p, &c, i, clean_blocks (pc, p, i, mask), EVENT_DROPPED);
@@ -313,8 +311,8 @@ settle_page (struct pagecache *pc, struct page *p)
   struct change c = { 0 };
 
   FOR_EACH_BYTE (i, mask, page_span (pc))
-  states_apply (pc, p, &c, i, mask & page_map (pc, p, UNSTABLE)[i],
-                EVENT_SETTLED);
+    states_apply (pc, p, &c, i, mask & page_map (pc, p, UNSTABLE)[i],
+                  EVENT_SETTLED);
   leave_if_around (pc, p, page_span (pc), &c);
   states_end (pc, p, &c);
 }
@@ -326,8 +324,8 @@ unsettle_page (struct pagecache *pc, struct page *p)
   struct change c = { 0 };
 
   FOR_EACH_BYTE (i, mask, page_span (pc))
-  states_apply (pc, p, &c, i, mask & page_map (pc, p, UNSTABLE)[i],
-                EVENT_FLUSH_FAILED);
+    states_apply (pc, p, &c, i, mask & page_map (pc, p, UNSTABLE)[i],
+                  EVENT_FLUSH_FAILED);
   states_end (pc, p, &c);
 }
 
@@ -372,8 +370,7 @@ drop_clean (struct pagecache *pc, uint64_t offset, uint64_t len)
   walk_range (pc, &w, offset, len);
   while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
     s = range_span (pc, page_index (pc, p), offset, len);
-    FOR_EACH_BYTE (i, mask, s)
-    {
+    FOR_EACH_BYTE (i, mask, s) {
       clean = clean_blocks (pc, p, i, mask);
       blocks += __builtin_popcount (page_map (pc, p, UPTODATE)[i] & clean);
       states_apply (pc, p, &c, i, clean, EVENT_DROPPED);

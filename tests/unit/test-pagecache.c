@@ -181,8 +181,7 @@ static void
 test_nothing_is_a_miss (void **state)
 {
   (void) state;
-  FOR_EACH_GEOMETRY (c)
-  {
+  FOR_EACH_GEOMETRY (c) {
     struct page *p;
 
     assert_int_equal (value_at (c, 0, 1), -1);
@@ -197,8 +196,7 @@ static void
 test_fill_is_a_hit (void **state)
 {
   (void) state;
-  FOR_EACH_GEOMETRY (c)
-  {
+  FOR_EACH_GEOMETRY (c) {
     fill (c, 0, 1, 7);
     assert_int_equal (value_at (c, 0, block_of (c)), 7);
     if (block_of (c) < page_size (&c->pc))
@@ -231,8 +229,7 @@ static void
 test_fill_of_uptodate_is_nothing (void **state)
 {
   (void) state;
-  FOR_EACH_GEOMETRY (c)
-  {
+  FOR_EACH_GEOMETRY (c) {
     const struct part part = part_of (c, 0, block_of (c));
     struct span ours;
     struct page *p;
@@ -458,8 +455,7 @@ static void
 test_write_of_blocks_asks_nobody (void **state)
 {
   (void) state;
-  FOR_EACH_GEOMETRY (c)
-  {
+  FOR_EACH_GEOMETRY (c) {
     const int64_t block = block_of (c);
 
     write_dirty (c, 0, block, 5);
@@ -489,8 +485,7 @@ static void
 test_part_of_a_block_needs_its_edge (void **state)
 {
   (void) state;
-  FOR_EACH_GEOMETRY (c)
-  {
+  FOR_EACH_GEOMETRY (c) {
     const uint64_t block = block_of (c);
 
     assert_int_equal (try_write (c, 1, block - 1, 5), WRITE_EDGE);
@@ -512,8 +507,7 @@ static void
 test_short_last_block (void **state)
 {
   (void) state;
-  FOR_EACH_GEOMETRY (g)
-  {
+  FOR_EACH_GEOMETRY (g) {
     const uint32_t block = block_size (&g->pc);
     const uint64_t page = page_size (&g->pc), size = page + block / 2 + 1;
     struct cache *c = cache_new (MEMORY, page, block, size);
@@ -564,8 +558,7 @@ static void
 test_gather_takes_what_is_dirty (void **state)
 {
   (void) state;
-  FOR_EACH_GEOMETRY (c)
-  {
+  FOR_EACH_GEOMETRY (c) {
     const int64_t block = block_of (c);
     uint8_t *bytes = bytes_of (page_size (&c->pc), 0);
     struct span s;
@@ -812,29 +805,29 @@ test_ends_of_writes (void **state)
 
   (void) state;
   FOR_EACH_GEOMETRY (c)
-  for (i = 0; i < ARRAY_LEN (ends); ++i) {
-    const int64_t block = block_of (c);
+    for (i = 0; i < ARRAY_LEN (ends); ++i) {
+      const int64_t block = block_of (c);
 
-    prepare (c, ends[i].before);
-    epoch = held_epoch (&c->pc.held);
-    took = write_claimed (c, 0, block, 2);
-    assert_int_equal (took,
-                      ends[i].before[0] == 'd' || ends[i].before[0] == 's');
-    assert_amounts (c, 0, block, 0, block);
-    if (ends[i].written_meanwhile)
-      write_dirty (c, 0, block, 3);
-    if (ends[i].failure_meanwhile)
-      pagecache_fail (&c->pc, held_epoch (&c->pc.held));
-    pagecache_end_write (&c->pc, 0, block, ends[i].outcome, epoch);
-    assert_block (c, i, ends[i].after);
-    assert_amounts (c, strchr (ends[i].after, 'd') ? block : 0, 0,
-                    strchr (ends[i].after, 's') ? block : 0,
-                    strpbrk (ends[i].after, "ds") ? block : 0);
-    if (strchr (ends[i].after, 'u'))
-      assert_int_equal (value_at (c, 0, block),
-                        ends[i].written_meanwhile ? 3 : 2);
-    pagecache_clear (&c->pc, 0, block, CLEAR_UNKNOWN);
-  }
+      prepare (c, ends[i].before);
+      epoch = held_epoch (&c->pc.held);
+      took = write_claimed (c, 0, block, 2);
+      assert_int_equal (took,
+                        ends[i].before[0] == 'd' || ends[i].before[0] == 's');
+      assert_amounts (c, 0, block, 0, block);
+      if (ends[i].written_meanwhile)
+        write_dirty (c, 0, block, 3);
+      if (ends[i].failure_meanwhile)
+        pagecache_fail (&c->pc, held_epoch (&c->pc.held));
+      pagecache_end_write (&c->pc, 0, block, ends[i].outcome, epoch);
+      assert_block (c, i, ends[i].after);
+      assert_amounts (c, strchr (ends[i].after, 'd') ? block : 0, 0,
+                      strchr (ends[i].after, 's') ? block : 0,
+                      strpbrk (ends[i].after, "ds") ? block : 0);
+      if (strchr (ends[i].after, 'u'))
+        assert_int_equal (value_at (c, 0, block),
+                          ends[i].written_meanwhile ? 3 : 2);
+      pagecache_clear (&c->pc, 0, block, CLEAR_UNKNOWN);
+    }
 }
 
 /* The same for a block that write-back took: it was acknowledged. */
@@ -851,20 +844,20 @@ test_ends_of_writeback (void **state)
 
   (void) state;
   FOR_EACH_GEOMETRY (c)
-  for (i = 0; i < ARRAY_LEN (rows); ++i) {
-    uint8_t *bytes = bytes_of (page_size (&c->pc), 0);
-    const uint64_t failures = c->pc.failures;
-    bool busy;
+    for (i = 0; i < ARRAY_LEN (rows); ++i) {
+      uint8_t *bytes = bytes_of (page_size (&c->pc), 0);
+      const uint64_t failures = c->pc.failures;
+      bool busy;
 
-    write_dirty (c, 0, block_of (c), 1);
-    gather (c, 0, bytes, &busy);
-    end_write (c, 0, block_of (c), rows[i].outcome);
-    assert_block (c, i, rows[i].after);
-    assert_int_equal (c->pc.failures - failures,
-                      rows[i].outcome == OUTCOME_FAILED);
-    pagecache_clear (&c->pc, 0, block_of (c), CLEAR_UNKNOWN);
-    free (bytes);
-  }
+      write_dirty (c, 0, block_of (c), 1);
+      gather (c, 0, bytes, &busy);
+      end_write (c, 0, block_of (c), rows[i].outcome);
+      assert_block (c, i, rows[i].after);
+      assert_int_equal (c->pc.failures - failures,
+                        rows[i].outcome == OUTCOME_FAILED);
+      pagecache_clear (&c->pc, 0, block_of (c), CLEAR_UNKNOWN);
+      free (bytes);
+    }
 }
 
 static void
@@ -904,8 +897,7 @@ static void
 test_end_over_many_pages (void **state)
 {
   (void) state;
-  FOR_EACH_GEOMETRY (c)
-  {
+  FOR_EACH_GEOMETRY (c) {
     const uint64_t page = page_size (&c->pc), block = block_of (c);
     uint64_t i;
 
@@ -988,8 +980,7 @@ static void
 test_flush_settles_what_ended_before (void **state)
 {
   (void) state;
-  FOR_EACH_GEOMETRY (c)
-  {
+  FOR_EACH_GEOMETRY (c) {
     const uint64_t page = page_size (&c->pc), block = block_of (c);
     uint32_t flush;
 
@@ -1061,8 +1052,7 @@ static void
 test_failed_flush_makes_dirty (void **state)
 {
   (void) state;
-  FOR_EACH_GEOMETRY (c)
-  {
+  FOR_EACH_GEOMETRY (c) {
     const uint64_t page = page_size (&c->pc), block = block_of (c);
 
     make_unstable (c, 0, block, 1);
@@ -1114,8 +1104,7 @@ static void
 test_clear_zeroed (void **state)
 {
   (void) state;
-  FOR_EACH_GEOMETRY (c)
-  {
+  FOR_EACH_GEOMETRY (c) {
     const uint64_t page = page_size (&c->pc), block = block_of (c);
 
     fill (c, 0, block, 1);
@@ -1194,8 +1183,7 @@ static void
 test_remembered_zeroes_fill_at_once (void **state)
 {
   (void) state;
-  FOR_EACH_GEOMETRY (c)
-  {
+  FOR_EACH_GEOMETRY (c) {
     const uint64_t page = page_size (&c->pc), block = block_of (c);
     const struct part part = part_of (c, 0, page);
     struct page *p = pin (c, 0);
@@ -1285,8 +1273,7 @@ static void
 test_drop_keeps_what_is_held (void **state)
 {
   (void) state;
-  FOR_EACH_GEOMETRY (c)
-  {
+  FOR_EACH_GEOMETRY (c) {
     const uint64_t page = page_size (&c->pc), block = block_of (c);
 
     fill (c, 0, page, 1);
@@ -1304,8 +1291,7 @@ static void
 test_resize (void **state)
 {
   (void) state;
-  FOR_EACH_GEOMETRY (c)
-  {
+  FOR_EACH_GEOMETRY (c) {
     const uint64_t page = page_size (&c->pc), block = block_of (c);
     uint8_t *bytes = bytes_of (page, 0);
     uint64_t index = 0;

@@ -108,8 +108,8 @@ bits_all (const uint8_t *map, struct span s)
     return !(~map[0] & byte_mask (0, s.first, s.first + s.count));
 
   FOR_EACH_BYTE (i, mask, s)
-  if ((map[i] & mask) != mask)
-    return false;
+    if ((map[i] & mask) != mask)
+      return false;
   return true;
 }
 
@@ -117,8 +117,8 @@ static inline bool
 bits_any (const uint8_t *map, struct span s)
 {
   FOR_EACH_BYTE (i, mask, s)
-  if (map[i] & mask)
-    return true;
+    if (map[i] & mask)
+      return true;
   return false;
 }
 
@@ -126,14 +126,14 @@ static inline void
 bits_set (uint8_t *map, struct span s)
 {
   FOR_EACH_BYTE (i, mask, s)
-  map[i] |= mask;
+    map[i] |= mask;
 }
 
 static inline void
 bits_clear (uint8_t *map, struct span s)
 {
   FOR_EACH_BYTE (i, mask, s)
-  map[i] &= ~mask;
+    map[i] &= ~mask;
 }
 
 static inline bool

@@ -48,8 +48,8 @@ all_coming (const struct pagecache *pc, struct page *p, struct span s)
   const uint8_t *filling = page_map (pc, p, FILLING);
 
   FOR_EACH_BYTE (i, mask, s)
-  if (~(uptodate[i] | filling[i]) & mask)
-    return false;
+    if (~(uptodate[i] | filling[i]) & mask)
+      return false;
   return true;
 }
 

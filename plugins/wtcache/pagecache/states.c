@@ -72,8 +72,7 @@ states_amounts (const struct pagecache *pc, struct page *p, struct span s)
   struct amounts n = { 0 };
   uint32_t counts;
 
-  FOR_EACH_BYTE (i, mask, s)
-  {
+  FOR_EACH_BYTE (i, mask, s) {
     counts = states_count_byte (pc, p, i, mask);
     n.dirty += counts & 0xff;
     n.writeback += counts >> 8 & 0xff;

@@ -190,7 +190,7 @@ states_apply_span (const struct pagecache *pc, struct page *p, struct change *c,
                    struct span s, enum block_event event)
 {
   FOR_EACH_BYTE (i, blocks, s)
-  states_apply (pc, p, c, i, blocks, event);
+    states_apply (pc, p, c, i, blocks, event);
 }
 
 /* A change of a locked page is complete: counts it, and lists the page where
