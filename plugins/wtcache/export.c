@@ -612,7 +612,7 @@ run_last_flush (struct task *t)
 {
   struct last_flush *f = container_of (t, struct last_flush, task);
 
-  completion_end (&f->completion, submit_flush (&f->e->submit, f->b));
+  completion_end (&f->completion, durable_flush (&f->e->submit, f->b));
 }
 
 /* If it fails all that was unstable is dirty again, and is written by another

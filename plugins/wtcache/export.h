@@ -11,7 +11,6 @@
 #include "base/workers.h"
 #include "pagecache.h"
 #include "submit.h"
-#include "submit/backend.h"
 
 enum mode {
   MODE_WRITEBACK,

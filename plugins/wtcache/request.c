@@ -130,15 +130,15 @@ clear_exclusively (struct client *c, uint64_t offset, uint64_t end,
     exclusive_begin (&e->pc.zeroes, &x, offset, end - offset);
   else {
     err =
-        submit_begin_forgetting (&e->submit, c->own, &x, offset, end - offset);
+        clear_begin_forgetting (&e->submit, c->own, &x, offset, end - offset);
     if (err != 0)
       return err;
   }
   pagecache_wait_writeback (&e->pc, offset, end - offset);
   if (zero)
-    err = submit_zero (&e->submit, c->own, offset, end - offset, flags);
+    err = clear_zero (&e->submit, c->own, offset, end - offset, flags);
   else
-    err = submit_trim (&e->submit, c->own, offset, end - offset,
+    err = clear_trim (&e->submit, c->own, offset, end - offset,
                        flags & ZERO_FUA);
   exclusive_end (&e->pc.zeroes, &x);
   return err;

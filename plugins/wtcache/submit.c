@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* To the backend: what waits, batches, places in flight.
+/* To the backend: the queue of writes, batches, and how many are in flight.
  *
- * Writes wait in a queue by offset.  There is no thread of its own: who brings
- * a write, and finds a place in flight, submits it together with its
- * neighbours as one batch, others' among them; who finds none sleeps until his
- * write has ended with another's batch or a place is passed to him.  While the
- * backend keeps up nothing ever waits and nothing is copied; when it does not,
- * what waits grows into larger batches.
+ * Writes wait in a queue by offset.  No thread is reserved for it: a thread
+ * that submits a write and gets a place in flight writes it together with its
+ * neighbours in the queue as one batch.  A thread that gets no place sleeps
+ * until its write has ended in another thread's batch, or a place is passed to
+ * it.  While the backend keeps up, no write waits and none is copied; when it
+ * does not, the writes that wait grow into larger batches.
  *
- * A backend that serves one write at a time is better off with one large batch
- * than with a small one and then the rest.  The clients of a merged batch tend
- * to come back together: so the next is held back until as many have come, and
- * what waits next to it besides, for a part of what a batch takes.
+ * For example, with one place, and writes of 4 KiB at 0, 4K, 8K and 100K that
+ * come at once: the first goes alone; then 4K and 8K go as one batch of 8 KiB,
+ * then 100K.
  *
- * What makes a batch durable is durable.c's business.  Knows nothing of nbdkit.
+ * A backend that serves one write at a time is faster with one large batch than
+ * with a small one and then the rest.  The clients of a merged batch tend to
+ * come back together, so the next batch is held back until as many writes have
+ * come, and the writes that wait beside it, for at most a quarter of what a
+ * batch takes.
+ *
+ * durable.c makes a batch durable.  Knows nothing of nbdkit.
  */
 
 #include <config.h>
@@ -22,29 +27,22 @@
 #include <errno.h>
 
 #include "base/probes.h"
-#include "submit/durable.h"
+#include "submit.h"
 
-/* The most that is merged of several requests, bytes. */
-#define MERGED_MOST (256 * KiB)
+/* The largest batch of several requests, bytes. */
+#define MAX_MERGED (256 * KiB)
 
-/* The part of a batch's latency that the next waits for company, and the most
- * of it, ns.
+/* The next batch is held back for this part of the last one's latency, and for
+ * so many ns at most.
  */
-#define GATHER_PART 4
-
-#define MOST_GATHER_NS 5000000
+#define GATHER_PART   4
+#define MAX_GATHER_NS 5000000
 
 /* From this mean of writes that could be one batch, they are gathered. */
 #define MERGEABLE 1.5
 
-/* How long at least no batch may end before those that wait go on, ns. */
-#define LEAST_PATIENCE_NS 50000000
-
-/* From which age on a call to the backend is taken to hang: at least this, ns,
- * and as many times the usual.
- */
-#define LEAST_HANG_NS UINT64_C (1000000000)
-#define HANG_TIMES    8
+/* A write that waits goes beyond the limit after at least this time, ns. */
+#define MIN_PATIENCE_NS 50000000
 
 void
 submit_init (struct submit *s, struct pagecache *pc, struct memory *memory,
@@ -140,24 +138,18 @@ struct batch {
   struct batch *prev, *next; /* in the list of those under way, by began */
   uint64_t began;            /* ns */
   bool listed;
-  bool hung; /* seen to take far longer than usual: counted nowhere */
+  bool hung;            /* seen to take far longer than usual: not counted */
   struct write *writes; /* linked by in_batch, by offset */
   uint64_t offset, len;
   const uint8_t *bytes;
   uint8_t *buffer; /* borrowed, if there may be more than one write */
-  uint64_t most;   /* the buffer's size, bytes */
+  uint64_t most;   /* the size of the buffer, bytes */
   unsigned nr;
   bool has_place; /* counted in submit.in_flight */
   bool written;   /* no longer counted in submit.unwritten */
   enum way way;
   struct operation op;
 };
-
-uint64_t
-submit_hang (const struct submit *s)
-{
-  return max_u64 (LEAST_HANG_NS, HANG_TIMES * s->latency);
-}
 
 static void
 list_batch (struct submit *s, struct batch *batch)
@@ -182,9 +174,9 @@ unlist_batch (struct submit *s, struct batch *batch)
   batch->listed = false;
 }
 
-/* Beyond the bound by a flush, whatever is faster otherwise: it makes all that
- * is unstable stable, which is room.  By the flag, what overlapped others would
- * only be more that is unstable, without bound.
+/* Beyond the bound by a flush, whichever is faster otherwise: it makes all
+ * unstable blocks stable, which frees room.  By the flag, writes that overlap
+ * others would add unstable blocks without bound.
  */
 static enum way
 choose_way (struct submit *s)
@@ -204,7 +196,7 @@ take_batch (struct submit *s, struct batch *batch, struct write *w)
   struct write *next, **link = &batch->writes;
   const uint64_t most =
       min_u64 (memory_batch_size (s->memory),
-               min_u64 (w->backend->traits.maximum, MERGED_MOST));
+               min_u64 (w->backend->traits.maximum, MAX_MERGED));
 
   assert_held (&s->lock);
   memset (batch, 0, sizeof *batch);
@@ -273,7 +265,7 @@ note_speed (struct submit *s, uint64_t bytes, uint64_t latency)
                          memory_order_relaxed);
 }
 
-/* Whether those that wait are to become one batch with those that come. */
+/* Whether writes that wait are to become one batch with those that come. */
 static bool
 is_gathering (const struct submit *s)
 {
@@ -282,7 +274,7 @@ is_gathering (const struct submit *s)
           (s->waiting < s->company && now_ns () < s->gathers_until));
 }
 
-/* Who waits longest without a place. */
+/* The write that has waited longest without a place. */
 static struct write *
 oldest_waiting (struct submit *s)
 {
@@ -321,7 +313,7 @@ submit_set_depth (struct submit *s, unsigned depth)
   pass_places (s);
 }
 
-/* Whether something that waits lies next to a batch. */
+/* Whether a write that waits lies next to a batch. */
 static bool
 is_adjoined (const struct submit *s, const struct batch *batch)
 {
@@ -334,9 +326,9 @@ is_adjoined (const struct submit *s, const struct batch *batch)
                w->offset == batch->offset + batch->len);
 }
 
-/* The clients of a batch are about to come back.  If what waits lies next to
- * it, those are clients of one stream, who came apart by chance: they become
- * one batch again, else two would alternate for ever.
+/* The clients of a batch are about to come back.  If writes that wait adjoin
+ * the batch, both belong to one stream that happened to split: they become one
+ * batch again, or the halves would alternate for ever.
  */
 static void
 begin_gathering (struct submit *s, const struct batch *batch, uint64_t now)
@@ -346,13 +338,13 @@ begin_gathering (struct submit *s, const struct batch *batch, uint64_t now)
 
   assert_held (&s->lock);
   s->company = max_u64 (s->company, adjoined) + batch->nr;
-  /* A mean: one who comes late must not end it for all. */
+  /* A mean: one late client must not end the gathering for all. */
   s->mergeable = (7 * s->mergeable + adjoined + batch->nr) / 8;
-  s->gathers_until = now + min_u64 (took / GATHER_PART, MOST_GATHER_NS);
+  s->gathers_until = now + min_u64 (took / GATHER_PART, MAX_GATHER_NS);
 }
 
 static void
-give_place_up (struct submit *s, struct batch *batch)
+release_place (struct submit *s, struct batch *batch)
 {
   struct write *w;
 
@@ -362,12 +354,12 @@ give_place_up (struct submit *s, struct batch *batch)
   batch->has_place = false;
   s->in_flight--;
   pass_places (s);
-  /* While they gather, the oldest sees to it that this ends. */
+  /* While writes are gathered, the oldest one watches the deadline. */
   if (is_gathering (s) && (w = oldest_waiting (s)) != NULL)
     event_set (&w->wake);
 }
 
-/* None of its durable writes is waited for as one under way any more. */
+/* No flush waits any longer for the durable writes of a batch. */
 static void
 end_unwritten (struct submit *s, struct batch *batch)
 {
@@ -380,13 +372,13 @@ end_unwritten (struct submit *s, struct batch *batch)
     condition_wake_all (&s->written);
 }
 
-/* What hangs delays its own blocks alone: it holds no place, no flush waits for
- * its company, and it stands in no trial.
+/* A batch that hangs delays its own blocks alone: it holds no place, no flush
+ * waits for its company, and it stands in no trial.
  */
 static void
 note_hung (struct submit *s)
 {
-  const uint64_t before = now_ns () - submit_hang (s);
+  const uint64_t before = now_ns () - durable_hang (s);
   struct batch *batch;
 
   assert_held (&s->lock);
@@ -397,12 +389,12 @@ note_hung (struct submit *s)
     if (batch->writes->durable)
       s->durable -= batch->nr;
     end_unwritten (s, batch);
-    give_place_up (s, batch);
+    release_place (s, batch);
   }
 }
 
-/* The write of a batch has ended.  If a flush follows, its place is free:
- * others write meanwhile, and share that flush or the next.
+/* The write of a batch has ended.  If a flush follows, the batch releases its
+ * place: others write meanwhile, and share that flush or the next.
  */
 static void
 note_written (struct submit *s, const struct operation *op)
@@ -414,20 +406,20 @@ note_written (struct submit *s, const struct operation *op)
   if (!op->durable || batch->written)
     return; /* a repeat, or it hung */
   end_unwritten (s, batch);
-  if (ends_with_flush (batch->backend, op))
-    give_place_up (s, batch);
+  if (durable_ends_with_flush (batch->backend, op))
+    release_place (s, batch);
 }
 
-/* A batch has ended: its writes have, each of them once. */
+/* A batch has ended: ends each of its writes. */
 static void
 end_batch (struct submit *s, struct batch *batch, int err)
 {
   struct write *w, *next;
   const uint64_t now = now_ns ();
 
-  LOCK_FOR_SCOPE (&s->lock); /* who sees `ended` under it may free the write */
+  LOCK_FOR_SCOPE (&s->lock); /* a write may be freed once it is `ended` */
   begin_gathering (s, batch, now);
-  give_place_up (s, batch);
+  release_place (s, batch);
   for (w = batch->writes; w; w = next) {
     next = w->in_batch;
     completion_fail (w->completion, err);
@@ -440,7 +432,7 @@ end_batch (struct submit *s, struct batch *batch, int err)
   }
 }
 
-/* A batch has been written.  One that hung counts in no mean but for a little:
+/* A batch has been written.  One that hung counts for at most twice the mean:
  * a backend that has become so slow is known as such in the end.
  */
 static void
@@ -449,7 +441,7 @@ note_latency (struct submit *s, const struct operation *op, bool fua,
 {
   const struct batch *batch = container_of (op, struct batch, op);
   const uint64_t mean =
-      s->latency ? s->latency : min_u64 (latency, LEAST_HANG_NS);
+      s->latency ? s->latency : min_u64 (latency, durable_hang (s));
 
   assert_held (&s->lock);
   if (batch->hung) {
@@ -475,7 +467,7 @@ call_batch (struct submit *s, struct backend *b, const struct operation *op,
   lock_drop (&s->lock);
 
   began = now_ns ();
-  err = call_write (s, b, op, fua);
+  err = durable_write (s, b, op, fua);
   latency = now_ns () - began;
 
   lock_take (&s->lock);
@@ -508,7 +500,7 @@ run_batch (struct submit *s, struct backend *b, struct batch *batch)
   };
   PROBE5 (batch__submit, export_number (s->pc), batch->offset, batch->len,
           batch->nr, batch->op.durable);
-  err = perform (s, b, &batch->op, &epoch, &stable);
+  err = durable_perform (s, b, &batch->op, &epoch, &stable);
   PROBE4 (batch__end, export_number (s->pc), batch->offset, batch->len, err);
   pagecache_end_write (s->pc, batch->offset, batch->len,
                        outcome_of (err, stable), epoch);
@@ -517,14 +509,14 @@ run_batch (struct submit *s, struct backend *b, struct batch *batch)
   end_batch (s, batch, err);
 }
 
-/* How long no batch may end before those that wait go on without, ns. */
+/* How long no batch may end before a write that waits goes without, ns. */
 static uint64_t
 patience (const struct submit *s)
 {
-  return max_u64 (LEAST_PATIENCE_NS, 4 * s->latency);
+  return max_u64 (MIN_PATIENCE_NS, 4 * s->latency);
 }
 
-/* Batches hang that have all the places: a write waits for its own blocks, not
+/* Batches that hang have all the places.  A write waits for its own blocks, not
  * for those, so it goes beyond the limit.
  */
 static bool
@@ -579,7 +571,7 @@ submit_write (struct submit *s, struct backend *b, struct write *w)
     event_wait_until (&w->wake, wait);
     lock_take (&s->lock);
   }
-  mine = w->has_place; /* else it went along with a neighbour */
+  mine = w->has_place; /* else it ended in a neighbour's batch */
   if (mine) {
     take_batch (s, &batch, w);
     pass_places (s);

@@ -32,7 +32,7 @@
 #include "request.h"
 #include "request/extents.h"
 #include "request/readahead.h"
-#include "submit/backend-nbdkit.h"
+#include "submit.h"
 #include "watch/commands.h"
 #include "watch/lost.h"
 #include "watch/metrics.h"

@@ -749,8 +749,8 @@ run_discard (void *arg)
 {
   struct discard *d = arg;
 
-  d->error = submit_discard (&d->s->export->submit, d->offset, d->len, &d->held,
-                             &d->zeroed);
+  d->error = clear_discard (&d->s->export->submit, d->offset, d->len, &d->held,
+                            &d->zeroed);
 }
 
 /* Law 3: only who is told to gives up what was acknowledged; law 5: then what

@@ -250,8 +250,8 @@ test_durable_zero_and_trim (void **state)
     struct setup *s = setup_row (i);
 
     b = &s->array->backend;
-    assert_int_equal (submit_zero (&s->submit, b, 0, 4096, ZERO_FUA), 0);
-    assert_int_equal (submit_trim (&s->submit, b, 8192, 4096, true), 0);
+    assert_int_equal (clear_zero (&s->submit, b, 0, 4096, ZERO_FUA), 0);
+    assert_int_equal (clear_trim (&s->submit, b, 8192, 4096, true), 0);
     assert_int_equal (array_call (s->array, ARRAY_ZERO, 0).flags,
                       matrix[i].flag ? ZERO_FUA : 0);
     assert_int_equal (array_call (s->array, ARRAY_TRIM, 0).flags,
@@ -275,8 +275,8 @@ test_write_past_is_durable (void **state)
   for (i = 0; i < ARRAY_LEN (matrix); ++i) {
     struct setup *s = setup_row (i);
 
-    assert_int_equal (submit_write_past (&s->submit, &s->array->backend, bytes,
-                                         512, sizeof bytes),
+    assert_int_equal (clear_write_past (&s->submit, &s->array->backend, bytes,
+                                        512, sizeof bytes),
                       0);
     if (matrix[i].flag || matrix[i].flush)
       assert_true (array_has (s, true, 512, sizeof bytes, 3));
@@ -305,9 +305,9 @@ test_no_call_beyond_the_maximum (void **state)
       0);
   assert_int_equal (array_calls (s->array, ARRAY_READ), 16);
   assert_int_equal (bytes[1 * MiB - 513], 1);
-  submit_zero (&s->submit, &s->array->backend, 0, 1 * MiB, 0);
+  clear_zero (&s->submit, &s->array->backend, 0, 1 * MiB, 0);
   assert_int_equal (array_calls (s->array, ARRAY_ZERO), 16);
-  submit_trim (&s->submit, &s->array->backend, 0, 1 * MiB, false);
+  clear_trim (&s->submit, &s->array->backend, 0, 1 * MiB, false);
   assert_int_equal (array_calls (s->array, ARRAY_TRIM), 16);
   free (bytes);
   setup_free (s);
@@ -720,7 +720,7 @@ run_flusher (void *arg)
 {
   struct flusher *f = arg;
 
-  f->error = submit_flush (&f->s->submit, &f->s->array->backend);
+  f->error = durable_flush (&f->s->submit, &f->s->array->backend);
 }
 
 static void
@@ -758,7 +758,7 @@ test_flush_settles (void **state)
   (void) state;
   write_now (s, 0, 4096, 1, false);
   assert_int_equal (amounts (s).unstable, 4096);
-  assert_int_equal (submit_flush (&s->submit, &s->array->backend), 0);
+  assert_int_equal (durable_flush (&s->submit, &s->array->backend), 0);
   assert_int_equal (amounts (s).held, 0);
   assert_true (array_has (s, true, 0, 4096, 1));
   setup_free (s);
@@ -914,12 +914,12 @@ test_failed_fua_makes_dirty (void **state)
 
   write_now (s, 8192, 512, 1, false);
   array_fail (s->array, ARRAY_ZERO, 0, 1, EIO);
-  assert_int_equal (submit_zero (&s->submit, b, 65536, 512, ZERO_FUA), EIO);
+  assert_int_equal (clear_zero (&s->submit, b, 65536, 512, ZERO_FUA), EIO);
   assert_int_equal (amounts (s).dirty, 1024);
 
   write_now (s, 16384, 512, 1, false);
   array_fail (s->array, ARRAY_TRIM, 0, 1, EIO);
-  assert_int_equal (submit_trim (&s->submit, b, 65536, 512, true), EIO);
+  assert_int_equal (clear_trim (&s->submit, b, 65536, 512, true), EIO);
   assert_int_equal (amounts (s).dirty, 1536);
   assert_int_equal (amounts (s).unstable, 0);
   setup_free (s);
@@ -1041,8 +1041,8 @@ run_write_past (void *arg)
   w->bytes = malloc (w->len);
   must (w->bytes != NULL);
   memset (w->bytes, w->value, w->len);
-  w->error = submit_write_past (&w->s->submit, &w->s->array->backend, w->bytes,
-                                w->offset, w->len);
+  w->error = clear_write_past (&w->s->submit, &w->s->array->backend, w->bytes,
+                               w->offset, w->len);
   free (w->bytes);
   LOCK_FOR_SCOPE (&w->s->submit.lock);
   w->ended++;
@@ -1053,8 +1053,8 @@ run_durable_zero (void *arg)
 {
   struct writer *w = arg;
 
-  w->error = submit_zero (&w->s->submit, &w->s->array->backend, w->offset,
-                          w->len, ZERO_FUA);
+  w->error = clear_zero (&w->s->submit, &w->s->array->backend, w->offset,
+                         w->len, ZERO_FUA);
 }
 
 static bool
@@ -1148,7 +1148,7 @@ test_flush_beside_hung_fua_that_fails (void **state)
   write_now (s, 0, 512, 1, false);
   array_fail_range (s->array, ARRAY_WRITE, HUNG_AT, 512, EIO);
   start_hung_fua (s, &w);
-  assert_int_equal (submit_flush (&s->submit, &s->array->backend), 0);
+  assert_int_equal (durable_flush (&s->submit, &s->array->backend), 0);
   assert_true (block_is (s->cache, 0, UNSTABLE));
   assert_int_equal (s->submit.kept, 512);
   assert_int_equal (join_hung (&w), EIO);
@@ -1171,10 +1171,10 @@ test_flush_beside_hung_fua_that_succeeds (void **state)
   write_now (s, 0, 512, 1, false);
   start_hung_fua (s, &w);
   for (i = 0; i < 40000; ++i)
-    assert_int_equal (submit_flush (&s->submit, &s->array->backend), 0);
+    assert_int_equal (durable_flush (&s->submit, &s->array->backend), 0);
   assert_true (block_is (s->cache, 0, UNSTABLE));
   assert_int_equal (join_hung (&w), 0);
-  assert_int_equal (submit_flush (&s->submit, &s->array->backend), 0);
+  assert_int_equal (durable_flush (&s->submit, &s->array->backend), 0);
   assert_int_equal (amounts (s).held, 0);
   setup_free (s);
 }
@@ -1192,7 +1192,7 @@ test_flush_beyond_the_bound_beside_hung_fua (void **state)
   write_now (s, 0, 512, 1, false);
   start_hung_fua (s, &w);
   s->cache->pc.bound = 512; /* the block that hangs is held, too */
-  assert_int_equal (submit_flush (&s->submit, &s->array->backend), 0);
+  assert_int_equal (durable_flush (&s->submit, &s->array->backend), 0);
   assert_false (block_is (s->cache, 0, UNSTABLE));
   assert_int_equal (join_hung (&w), 0);
   setup_free (s);
@@ -1240,8 +1240,8 @@ test_write_past_beside_hung_fua (void **state)
 
   (void) state;
   start_hung_fua (s, &w);
-  assert_int_equal (submit_write_past (&s->submit, &s->array->backend, bytes,
-                                       MiB, sizeof bytes),
+  assert_int_equal (clear_write_past (&s->submit, &s->array->backend, bytes,
+                                      MiB, sizeof bytes),
                     0);
   assert_true (array_keeps (s->array, MiB, bytes, sizeof bytes));
   assert_int_equal (join_hung (&w), 0);
@@ -1282,9 +1282,9 @@ test_zero_is_remembered_until_flushed (void **state)
   struct backend *b = &s->array->backend;
 
   (void) state;
-  assert_int_equal (submit_zero (&s->submit, b, 0, 64 * KiB, 0), 0);
+  assert_int_equal (clear_zero (&s->submit, b, 0, 64 * KiB, 0), 0);
   assert_int_equal (zeroes_bytes (&s->cache->pc.zeroes), 64 * KiB);
-  assert_int_equal (submit_flush (&s->submit, b), 0);
+  assert_int_equal (durable_flush (&s->submit, b), 0);
   assert_int_equal (zeroes_bytes (&s->cache->pc.zeroes), 0);
   assert_true (array_has (s, true, 0, 64 * KiB, 0));
   setup_free (s);
@@ -1299,7 +1299,7 @@ test_zero_goes_durable_when_too_many_are_remembered (void **state)
 
   (void) state;
   for (i = 0; i < ZEROES_MOST + 3; ++i)
-    assert_int_equal (submit_zero (&s->submit, b, i * 8192, 512, 0), 0);
+    assert_int_equal (clear_zero (&s->submit, b, i * 8192, 512, 0), 0);
   assert_int_equal (zeroes_bytes (&s->cache->pc.zeroes), 512 * ZEROES_MOST);
   for (i = ZEROES_MOST; i < ZEROES_MOST + 3; ++i)
     assert_true (array_has (s, true, i * 8192, 512, 0));
@@ -1315,7 +1315,7 @@ test_fast_zero_refused_changes_nothing (void **state)
   (void) state;
   write_now (s, 0, 512, 1, false);
   array_fail (s->array, ARRAY_ZERO, 0, 1, ENOTSUP);
-  assert_int_equal (submit_zero (&s->submit, b, 0, 4096, ZERO_FAST | ZERO_FUA),
+  assert_int_equal (clear_zero (&s->submit, b, 0, 4096, ZERO_FAST | ZERO_FUA),
                     ENOTSUP);
   assert_true (block_is (s->cache, 0, UPTODATE));
   assert_int_equal (amounts (s).unstable, 512);
@@ -1332,14 +1332,14 @@ test_lost_zeroes_are_done_again (void **state)
 
   (void) state;
   s->array->forgets = true;
-  submit_zero (&s->submit, b, 0, 64 * KiB, 0);
+  clear_zero (&s->submit, b, 0, 64 * KiB, 0);
   write_now (s, 4096 + 512, 1024, 7, true);
   write_now (s, 64 * KiB - 512, 512, 8, true);
   array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
-  assert_int_equal (submit_flush (&s->submit, b), EIO);
+  assert_int_equal (durable_flush (&s->submit, b), EIO);
   assert_false (array_has (s, false, 0, 4096, 0)); /* the disk forgot */
-  assert_int_equal (submit_redo_zeroes (&s->submit, b), 0);
-  assert_int_equal (submit_flush (&s->submit, b), 0);
+  assert_int_equal (clear_redo_zeroes (&s->submit, b), 0);
+  assert_int_equal (durable_flush (&s->submit, b), 0);
   assert_true (array_has (s, true, 0, 4096 + 512, 0));
   assert_true (array_has (s, true, 4096 + 512, 1024, 7));
   assert_true (array_has (s, true, 4096 + 1536, 64 * KiB - 512 - 5632, 0));
@@ -1356,12 +1356,12 @@ test_failed_redo_is_told_and_tried_again (void **state)
   uint64_t offset = 0, len;
 
   (void) state;
-  submit_zero (&s->submit, b, 0, 4096, 0);
+  clear_zero (&s->submit, b, 0, 4096, 0);
   zeroes_lose (&s->cache->pc.zeroes, 0);
   array_fail (s->array, ARRAY_ZERO, 0, 1, ENOSPC);
-  assert_int_equal (submit_redo_zeroes (&s->submit, b), ENOSPC);
+  assert_int_equal (clear_redo_zeroes (&s->submit, b), ENOSPC);
   assert_true (zeroes_next_lost (&s->cache->pc.zeroes, &offset, &len));
-  assert_int_equal (submit_redo_zeroes (&s->submit, b), 0);
+  assert_int_equal (clear_redo_zeroes (&s->submit, b), 0);
   assert_false (zeroes_next_lost (&s->cache->pc.zeroes, &offset, &len));
   setup_free (s);
 }
@@ -1391,18 +1391,18 @@ test_redo_zeroes_each_range_once (void **state)
 
   (void) state;
   for (i = 0; i < 5; ++i)
-    submit_zero (&s->submit, &b, i * 8192, 4096, 0);
+    clear_zero (&s->submit, &b, i * 8192, 4096, 0);
   zeroes_lose (&s->cache->pc.zeroes, 0);
   array_forget_calls (s->array);
   failing_beside = &s->cache->pc;
   zero_alone = b.zero;
   b.zero = zero_beside_a_failure;
-  assert_int_equal (submit_redo_zeroes (&s->submit, &b), 0);
+  assert_int_equal (clear_redo_zeroes (&s->submit, &b), 0);
   assert_int_equal (array_calls (s->array, ARRAY_ZERO), 5);
   assert_true (zeroes_next_lost (&s->cache->pc.zeroes, &offset, &len));
   assert_int_equal (offset, 0);
   b.zero = zero_alone;
-  assert_int_equal (submit_redo_zeroes (&s->submit, &b), 0);
+  assert_int_equal (clear_redo_zeroes (&s->submit, &b), 0);
   assert_false (zeroes_next_lost (&s->cache->pc.zeroes, &offset, &len));
   setup_free (s);
 }
@@ -1460,7 +1460,7 @@ wait_acknowledged (void *arg)
 {
   struct open_waiter *w = arg;
 
-  submit_wait_acknowledged (&w->s->submit);
+  durable_wait_acknowledged (&w->s->submit);
   w->ended = true;
 }
 
@@ -1481,19 +1481,19 @@ test_flush_waits_for_open_operations_before_it (void **state)
   struct thread t;
 
   (void) state;
-  submit_open (&s->submit, &plain);
-  submit_wait_acknowledged (&s->submit); /* that one took nothing */
-  submit_open (&s->submit, &before);
+  durable_open (&s->submit, &plain);
+  durable_wait_acknowledged (&s->submit); /* that one took nothing */
+  durable_open (&s->submit, &before);
   before.acknowledged = true;
   thread_start (&t, wait_acknowledged, &w);
   wait_until (waits_for_open (s));
-  submit_open (&s->submit, &after);
+  durable_open (&s->submit, &after);
   after.acknowledged = true;
   assert_false (w.ended);
-  submit_close (&s->submit, &before);
+  durable_close (&s->submit, &before);
   thread_join (&t); /* though another is open, that came later */
-  submit_close (&s->submit, &after);
-  submit_close (&s->submit, &plain);
+  durable_close (&s->submit, &after);
+  durable_close (&s->submit, &plain);
   setup_free (s);
 }
 
@@ -1521,7 +1521,7 @@ run_loader (void *arg)
   for (i = 0; i < l->steps; ++i) {
     offset = (random_below (&r, blocks) % 64 * LOADERS + l->number) * 512;
     if (random_chance (&r, 5))
-      err = submit_flush (&l->s->submit, &l->s->array->backend);
+      err = durable_flush (&l->s->submit, &l->s->array->backend);
     else
       err = write_now (l->s, offset, 512, i % 250, random_chance (&r, 60));
     atomic_fetch_add (l->ended, 1);

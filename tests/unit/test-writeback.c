@@ -344,7 +344,7 @@ run_past (void *arg)
 
   memset (bytes, 9, sizeof bytes);
   exclusive_begin (z, &x, 0, sizeof bytes);
-  p->error = submit_write_past (submit, b, bytes, 0, sizeof bytes);
+  p->error = clear_write_past (submit, b, bytes, 0, sizeof bytes);
   exclusive_end (z, &x);
 }
 

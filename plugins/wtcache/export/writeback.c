@@ -219,7 +219,7 @@ write_batch (struct pass *p, struct backend *b)
   /* Open before a mark goes, so that a flush which no longer finds the mark
    * finds this.
    */
-  submit_open (&e->submit, &open);
+  durable_open (&e->submit, &open);
   atomic_store_explicit (&open.acknowledged, true, memory_order_release);
   len = gather_batch (p, buffer, size, &w.offset);
   if (len > 0) {
@@ -228,7 +228,7 @@ write_batch (struct pass *p, struct backend *b)
     w.len = len;
     submit_write (&e->submit, b, &w);
   }
-  submit_close (&e->submit, &open);
+  durable_close (&e->submit, &open);
   batch_buffer_put (e->memory, &e->pc.borrower, buffer, size);
   return len > 0;
 }
@@ -345,7 +345,7 @@ redo_zeroes (struct export *e, struct backend *own)
   b = export_take (e, own, NEED_ZERO);
   if (b == NULL) /* none can: by writing */
     b = export_take (e, own, NEED_WRITE);
-  err = b ? submit_redo_zeroes (&e->submit, b) : ENOTCONN;
+  err = b ? clear_redo_zeroes (&e->submit, b) : ENOTCONN;
   export_put (e, own, b);
   return err;
 }
@@ -375,7 +375,7 @@ flush_backend (struct export *e, struct backend *own)
 
   if (b == NULL)
     return flush_without_flush (e, own);
-  err = submit_flush (&e->submit, b);
+  err = durable_flush (&e->submit, b);
   export_put (e, own, b);
   return err;
 }
@@ -394,7 +394,7 @@ flush_once (struct export *e, struct backend *own, uint64_t deadline)
   err = redo_zeroes (e, own);
   pass_err = pass_over_all (e, own, deadline);
   err = err ? err : pass_err;
-  submit_wait_acknowledged (&e->submit);
+  durable_wait_acknowledged (&e->submit);
   note_result (e, err);
   flush_err = flush_backend (e, own);
   err = err ? err : flush_err;

@@ -17,8 +17,10 @@
 
 #include <errno.h>
 
+#include <nbdkit-filter.h>
+
 #include "request/extents.h"
-#include "submit/backend-nbdkit.h"
+#include "submit.h"
 
 /* Runs of held blocks that one answer tells of; it ends before the next. */
 #define MOST_RUNS 256

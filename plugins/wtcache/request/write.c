@@ -227,7 +227,7 @@ write_through (struct piece *p, bool durable)
     return err;
 
   completion_init (&completion);
-  submit_open (&p->e->submit, &open);
+  durable_open (&p->e->submit, &open);
   copy_claimed (p, &open);
   w.offset = start;
   w.len = piece_block_end (p->e, p->offset + p->len) - start;
@@ -236,7 +236,7 @@ write_through (struct piece *p, bool durable)
   w.turn = 0;
   w.completion = &completion;
   submit_write (&p->e->submit, p->b, &w);
-  submit_close (&p->e->submit, &open);
+  durable_close (&p->e->submit, &open);
   err = completion_error (&completion);
   completion_destroy (&completion);
   return err;
@@ -255,7 +255,7 @@ write_past (struct piece *p)
   struct exclusive x;
   int err;
 
-  err = submit_begin_forgetting (&p->e->submit, p->b, &x, start, end - start);
+  err = clear_begin_forgetting (&p->e->submit, p->b, &x, start, end - start);
   if (err != 0)
     return err;
   pagecache_wait_writeback (&p->e->pc, start, end - start);
@@ -272,7 +272,7 @@ write_past (struct piece *p)
     bytes = gather;
   }
   if (err == 0)
-    err = submit_write_past (&p->e->submit, p->b, bytes, start, end - start);
+    err = clear_write_past (&p->e->submit, p->b, bytes, start, end - start);
   exclusive_end (z, &x);
   return err;
 }

@@ -14,8 +14,10 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include <nbdkit-filter.h>
+
 #include "base/util.h"
-#include "submit/backend-nbdkit.h"
+#include "submit/backend.h"
 
 /* An errno as NBD has it: anything else would reach the client as EINVAL. */
 static int

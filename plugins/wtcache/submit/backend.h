@@ -10,6 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct nbdkit_extents;
+struct nbdkit_next_ops;
+
 enum fua_kind { FUA_NONE, FUA_EMULATED, FUA_NATIVE };
 
 struct backend_traits {
@@ -57,5 +60,21 @@ struct backend {
    */
   _Atomic bool unflushed;
 };
+
+/* The layer below in nbdkit; tests have none. */
+
+/* Asks the layer below for its traits: in .prepare, because nbdkit demands
+ * that each was asked for before it is relied on.  -1: it told why.
+ */
+extern int backend_init (struct backend *b, struct nbdkit_next_ops *next);
+
+/* The minimum block of the layer below: 1 if it takes any request.  A power of
+ * two, unlike traits.block also below 512.
+ */
+extern uint32_t backend_minimum (struct backend *b);
+
+/* Block status from the layer below, into EXTENTS.  0 or an errno. */
+extern int backend_extents (struct backend *b, uint32_t len, uint64_t offset,
+                            uint32_t flags, struct nbdkit_extents *extents);
 
 #endif /* WTCACHE_BACKEND_H */

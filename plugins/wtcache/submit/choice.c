@@ -3,9 +3,9 @@
 /* Which of two ways to make writes durable is cheaper: the FUA flag on each,
  * or plain writes and one flush that they share.
  *
- * It depends on the backend, how many writes come at once, and time; so it is
- * measured.  A trial gives each way two windows of writes in turn, first the
- * one in use.  The better of a way's windows counts, since what disturbs a
+ * It depends on the backend, on how many writes come at once, and on time; so
+ * it is measured.  A trial gives each way two windows of writes in turn, first
+ * the one in use.  The better of a way's windows counts, since what disturbs a
  * machine only ever makes one worse; the way with the smaller mean latency is
  * used until the next trial.  A trial that speaks for a change is repeated
  * before it is believed, unless the difference is too large for a disturbance.
@@ -83,7 +83,7 @@ choice_way (struct choice *c, unsigned in_flight, uint64_t now)
 static bool
 is_better_by_flush (const struct choice *c)
 {
-  /* Who has gone to the flush needs less to stay there: no swinging. */
+  /* Staying with the flush needs less than changing to it: no swinging. */
   const double part = c->chosen == BY_FLUSH ? 0.95 : 0.8;
 
   return c->mean[BY_FLUSH] < part * c->mean[BY_FLAG];

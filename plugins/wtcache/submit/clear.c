@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* Operations that have their range exclusively: zero, trim, writes past the
- * cache, and to give up what is held.
+ * cache, discard.
  *
- * They wait until nothing of the range is in writeback, call the backend, and
- * then change what of the range is cached.  Nobody wrote there meanwhile, so
- * all marks of its blocks are older than the operation.  A zero that is not
- * durable is remembered, see zeroes.c, and done again after a failure.
+ * They wait until no block of the range is in writeback, call the backend, and
+ * then change the blocks of the range that are cached.  No write happens there
+ * meanwhile, so all marks of these blocks are older than the operation.  A zero
+ * that is not durable is remembered, see zeroes.c, and repeated after a
+ * failure.
  *
  * Knows nothing of nbdkit.
  */
@@ -15,13 +16,14 @@
 
 #include <errno.h>
 
+#include "submit/clear.h"
 #include "submit/durable.h"
 
 /* Zero and trim go in parts of at most this, as nbdkit 1.32 demands. */
 #define CLEAR_PART (64 * MiB)
 
 static int
-call_zero (struct submit *s, struct backend *b, const struct operation *op,
+zero_once (struct submit *s, struct backend *b, const struct operation *op,
            bool fua)
 {
   return meter_zero (&s->meter, b, op->len, op->offset,
@@ -30,8 +32,8 @@ call_zero (struct submit *s, struct backend *b, const struct operation *op,
 
 /* Instead of zeroing, by a connection that cannot. */
 static int
-call_write_zeroes (struct submit *s, struct backend *b,
-                   const struct operation *op, bool fua)
+write_zeroes (struct submit *s, struct backend *b, const struct operation *op,
+              bool fua)
 {
   const uint64_t most =
       min_u64 (memory_batch_size (s->memory), b->traits.maximum);
@@ -50,7 +52,7 @@ call_write_zeroes (struct submit *s, struct backend *b,
 }
 
 static int
-call_trim (struct submit *s, struct backend *b, const struct operation *op,
+trim_once (struct submit *s, struct backend *b, const struct operation *op,
            bool fua)
 {
   return meter_trim (&s->meter, b, op->len, op->offset, fua);
@@ -64,16 +66,16 @@ call_trim (struct submit *s, struct backend *b, const struct operation *op,
 static int
 make_room (struct submit *s, struct backend *b)
 {
-  int err = submit_redo_zeroes (s, b);
+  int err = clear_redo_zeroes (s, b);
 
   if (err == 0)
-    err = submit_flush (s, b);
+    err = durable_flush (s, b);
   return err == EAGAIN ? 0 : err;
 }
 
 int
-submit_begin_forgetting (struct submit *s, struct backend *b,
-                         struct exclusive *x, uint64_t offset, uint64_t len)
+clear_begin_forgetting (struct submit *s, struct backend *b,
+                        struct exclusive *x, uint64_t offset, uint64_t len)
 {
   unsigned i;
   int err;
@@ -104,10 +106,10 @@ forget_zeroes (struct submit *s, uint64_t offset, uint64_t len, int err)
 }
 
 int
-submit_write_past (struct submit *s, struct backend *b, const void *bytes,
-                   uint64_t offset, uint64_t len)
+clear_write_past (struct submit *s, struct backend *b, const void *bytes,
+                  uint64_t offset, uint64_t len)
 {
-  const struct operation op = { .call = call_write,
+  const struct operation op = { .call = durable_write,
                                 .offset = offset,
                                 .len = len,
                                 .bytes = bytes,
@@ -117,7 +119,7 @@ submit_write_past (struct submit *s, struct backend *b, const void *bytes,
   bool stable;
   int err;
 
-  err = perform (s, b, &op, &epoch, &stable);
+  err = durable_perform (s, b, &op, &epoch, &stable);
   forget_zeroes (s, offset, len, err);
   pagecache_clear (s->pc, offset, len, err ? CLEAR_FAILED : CLEAR_UNKNOWN);
   return err;
@@ -131,13 +133,13 @@ clear_part (struct submit *s, struct backend *b, struct operation *op,
   bool stable;
   int err;
 
-  err = perform (s, b, op, &epoch, &stable);
+  err = durable_perform (s, b, op, &epoch, &stable);
   if (err == 0 && !stable && how == CLEAR_ZEROED &&
       !zeroes_remember (&s->pc->zeroes, op->offset, op->len,
                         held_flushes (&s->pc->held), epoch)) {
     op->durable = true;
     op->flags &= ~ZERO_FAST; /* it was fast */
-    err = perform (s, b, op, &epoch, &stable);
+    err = durable_perform (s, b, op, &epoch, &stable);
   }
   if (err == ENOTSUP && (op->flags & ZERO_FAST))
     return err; /* nothing was tried */
@@ -148,10 +150,10 @@ clear_part (struct submit *s, struct backend *b, struct operation *op,
 }
 
 int
-submit_zero (struct submit *s, struct backend *b, uint64_t offset, uint64_t len,
-             unsigned flags)
+clear_zero (struct submit *s, struct backend *b, uint64_t offset, uint64_t len,
+            unsigned flags)
 {
-  struct operation op = { .call = call_zero };
+  struct operation op = { .call = zero_once };
   uint64_t n;
   int err = 0;
 
@@ -168,10 +170,10 @@ submit_zero (struct submit *s, struct backend *b, uint64_t offset, uint64_t len,
 }
 
 int
-submit_trim (struct submit *s, struct backend *b, uint64_t offset, uint64_t len,
-             bool fua)
+clear_trim (struct submit *s, struct backend *b, uint64_t offset, uint64_t len,
+            bool fua)
 {
-  struct operation op = { .call = call_trim, .durable = fua };
+  struct operation op = { .call = trim_once, .durable = fua };
   uint64_t n;
   int err = 0;
 
@@ -197,13 +199,13 @@ count_zeroed (struct zeroes *z, uint64_t offset, uint64_t len)
   return sum;
 }
 
-/* Nobody writes there meanwhile, and nothing of it is on its way: what is held
- * has no other end than this one.  No call of the backend: it works without a
- * connection.
+/* No write of the range begins meanwhile and none is in flight, so no other
+ * thread ends what is held there.  The backend is not called: a discard works
+ * without a connection.
  */
 int
-submit_discard (struct submit *s, uint64_t offset, uint64_t len, uint64_t *held,
-                uint64_t *zeroed)
+clear_discard (struct submit *s, uint64_t offset, uint64_t len, uint64_t *held,
+               uint64_t *zeroed)
 {
   struct pagecache *pc = s->pc;
   struct exclusive x;
@@ -227,7 +229,7 @@ submit_discard (struct submit *s, uint64_t offset, uint64_t len, uint64_t *held,
  * in *LEN; UINT64_MAX: none.
  */
 static uint64_t
-next_held_run (struct pagecache *pc, uint64_t offset, uint64_t *len)
+find_held_run (struct pagecache *pc, uint64_t offset, uint64_t *len)
 {
   uint64_t index = offset >> pc->page_shift;
   struct span run = page_held_run (
@@ -259,7 +261,7 @@ next_gap (struct pagecache *pc, uint64_t *offset, uint64_t end)
     if (!zeroed)
       *offset += n;
     else {
-      held = next_held_run (pc, *offset, &len);
+      held = find_held_run (pc, *offset, &len);
       if (held > *offset)
         return min_u64 (n, held - *offset);
       *offset = held + len;
@@ -275,8 +277,7 @@ static int
 zero_gaps (struct submit *s, struct backend *b, uint64_t offset, uint64_t end)
 {
   const uint64_t most = min_u64 (CLEAR_PART, b->traits.maximum);
-  struct operation op = { .call = b->traits.can_zero ? call_zero
-                                                     : call_write_zeroes,
+  struct operation op = { .call = b->traits.can_zero ? zero_once : write_zeroes,
                           .flags = ZERO_MAY_TRIM };
   uint64_t len;
   uint32_t epoch;
@@ -286,7 +287,7 @@ zero_gaps (struct submit *s, struct backend *b, uint64_t offset, uint64_t end)
   while (err == 0 && (len = next_gap (s->pc, &offset, end)) > 0) {
     op.offset = offset;
     op.len = min_u64 (len, most);
-    err = perform (s, b, &op, &epoch, &stable);
+    err = durable_perform (s, b, &op, &epoch, &stable);
     offset += op.len;
   }
   return err;
@@ -297,7 +298,7 @@ zero_gaps (struct submit *s, struct backend *b, uint64_t offset, uint64_t end)
  * time only if it grew, which a disk bounds.
  */
 int
-submit_redo_zeroes (struct submit *s, struct backend *b)
+clear_redo_zeroes (struct submit *s, struct backend *b)
 {
   struct exclusive x;
   uint64_t offset = 0, len;

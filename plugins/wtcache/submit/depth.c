@@ -97,7 +97,7 @@ depth_serves_one (const struct depth *d)
 }
 
 static unsigned
-class_of (uint64_t bytes, bool fua)
+size_class (uint64_t bytes, bool fua)
 {
   const unsigned size = log2_u64 (max_u64 (bytes, 512) / 512);
 
@@ -105,7 +105,7 @@ class_of (uint64_t bytes, bool fua)
 }
 
 static void
-begin_window (struct depth *d)
+begin_samples (struct depth *d)
 {
   d->ratio_sum = 0;
   d->samples = d->in_flight_sum = d->in_flight_most = d->unknown = 0;
@@ -113,7 +113,7 @@ begin_window (struct depth *d)
 
 /* The end of a window with D->SAMPLES batches. */
 static void
-adapt (struct depth *d)
+adapt_limit (struct depth *d)
 {
   const double ratio = d->ratio_sum / d->samples;
   const double in_flight = (double) d->in_flight_sum / d->samples;
@@ -139,7 +139,7 @@ note_alone (struct depth *d, double *alone, uint64_t latency)
   *alone = *alone == 0 ? latency : *alone * 0.75 + latency * 0.25;
   if (d->probing && ++d->samples >= PROBE_SAMPLES) {
     d->probing = false;
-    begin_window (d);
+    begin_samples (d);
   }
 }
 
@@ -157,7 +157,7 @@ begin_phase (struct depth *d, unsigned phase, unsigned most, uint64_t now)
  * in flight in the last window; STEADY: the limit hardly changed in it.
  */
 static void
-begin_trial (struct depth *d, unsigned most, bool steady, uint64_t now)
+try_depths (struct depth *d, unsigned most, bool steady, uint64_t now)
 {
   const unsigned limit = depth_limit (d);
   const unsigned used = min_u64 (most, d->floor);
@@ -187,12 +187,12 @@ may_take_long (const struct depth *d)
 }
 
 static void
-end_trial (struct depth *d, uint64_t interval, uint64_t now)
+end_phases (struct depth *d, uint64_t interval, uint64_t now)
 {
   d->trial_interval = interval;
   d->trial_due = now + interval;
   d->phase = 0;
-  begin_window (d);
+  begin_samples (d);
 }
 
 /* A trial told nothing, or that the floor is worth it still. */
@@ -200,7 +200,7 @@ static void
 change_nothing (struct depth *d, uint64_t now)
 {
   d->doubted = false;
-  end_trial (d, min_u64 (4 * d->trial_interval, PERIOD_NS), now);
+  end_phases (d, min_u64 (4 * d->trial_interval, PERIOD_NS), now);
 }
 
 /* HIGH moves clearly more. */
@@ -213,7 +213,7 @@ note_gain (struct depth *d, uint64_t now)
   }
   d->floor = d->high;
   d->untried = d->doubted = false;
-  end_trial (d, FIRST_TRIAL_NS, now);
+  end_phases (d, FIRST_TRIAL_NS, now);
 }
 
 /* HIGH does not.  It is believed when it has been seen twice, or for long, or
@@ -227,13 +227,13 @@ note_loss (struct depth *d, uint64_t now)
 
   if (!d->doubted && !is_plain) {
     d->doubted = true;
-    end_trial (d, FIRST_TRIAL_NS, now);
+    end_phases (d, FIRST_TRIAL_NS, now);
     return;
   }
   if (d->tries_floor)
     d->floor = 0;
   d->untried = d->doubted = false;
-  end_trial (d, PERIOD_NS, now);
+  end_phases (d, PERIOD_NS, now);
 }
 
 /* So many must have been in flight in a phase for it to tell something: with
@@ -308,7 +308,7 @@ note_trial (struct depth *d, uint64_t bytes, unsigned in_flight, uint64_t now)
 }
 
 static bool
-is_due (const struct depth *d, uint64_t now)
+is_probe_due (const struct depth *d, uint64_t now)
 {
   /* A surprise lets a trial end first. */
   const bool soon = d->surprised && d->phase == 0;
@@ -331,36 +331,36 @@ begin_probe (struct depth *d, uint64_t now)
   d->probing = d->limit >= 2;
   d->surprised = false;
   d->phase = 0;
-  begin_window (d);
+  begin_samples (d);
 }
 
 static void
-end_window (struct depth *d, uint64_t now)
+end_samples (struct depth *d, uint64_t now)
 {
   const unsigned most = d->in_flight_most;
   const double before = d->limit;
 
-  adapt (d);
-  begin_window (d);
+  adapt_limit (d);
+  begin_samples (d);
   if (d->limit > STEP * d->floor)
     d->floor = 0; /* needed no more, and soon wrong if the limit falls */
   if (now >= d->trial_due && d->limit < STEADY * before)
-    begin_trial (d, most, before < STEADY * d->limit, now);
+    try_depths (d, most, before < STEADY * d->limit, now);
 }
 
 void
 depth_sample (struct depth *d, uint64_t bytes, bool fua, uint64_t latency,
               unsigned in_flight, uint64_t now)
 {
-  double *alone = &d->alone[class_of (bytes, fua)];
+  double *alone = &d->alone[size_class (bytes, fua)];
 
   if (!d->automatic)
     return;
-  if (is_due (d, now))
+  if (is_probe_due (d, now))
     begin_probe (d, now);
   else if (d->probing && now >= d->probe_ends) {
     d->probing = false;
-    begin_window (d);
+    begin_samples (d);
   }
 
   if (in_flight == 1)
@@ -380,5 +380,5 @@ depth_sample (struct depth *d, uint64_t bytes, bool fua, uint64_t latency,
   d->in_flight_sum += in_flight;
   d->in_flight_most = max_u64 (d->in_flight_most, in_flight);
   if (++d->samples >= max_u64 (LEAST_WINDOW, depth_limit (d)))
-    end_window (d, now);
+    end_samples (d, now);
 }

@@ -10,14 +10,14 @@
  *   no flush          the flag on every write
  *   neither           the write
  *
- * One flush that has not begun yet serves all who wait.  A flush number and the
- * epoch (the count of failed flushes and FUA operations) decide what a written
- * block becomes: see held.c.  A failed flush may have cost the backend anything
- * that was not durable, and an error is often told once only, to whoever asked
- * first.  So a durable write that such a failure overlapped is done again
- * before it is acknowledged, and one that ended while another flush or FUA
- * operation was still under way stays unstable, though it may be told as
- * durable, until a flush has covered it.
+ * One flush that has not begun yet serves all that wait.  A flush number and
+ * the epoch (the count of failed flushes and FUA operations) decide what a
+ * written block becomes: see held.c.  A failed flush may have cost the backend
+ * anything that was not durable, and backends often report an error only once,
+ * to the first call that asks.  So a durable write that such a failure
+ * overlapped is done again before it is acknowledged.  One that ended while
+ * another flush or FUA operation was in progress is acknowledged, but stays
+ * unstable until a flush has covered it.
  *
  * Knows nothing of nbdkit, nor of batches.
  */
@@ -30,13 +30,25 @@
 #include "submit/durable.h"
 
 /* How often a durable operation is repeated when others' failures overlap. */
-#define MOST_REPEATS 8
+#define MAX_REPEATS 8
 
-/* A flush waits for writes under way as long as this many flushes last. */
+/* A flush waits for writes in progress as long as this many flushes last. */
 #define COMPANY_WAIT 4
 
+/* A call to the backend is taken to hang at this age, ns, and at so many times
+ * the usual one, whichever is more.
+ */
+#define MIN_HANG_NS UINT64_C (1000000000)
+#define HANG_TIMES  8
+
+uint64_t
+durable_hang (const struct submit *s)
+{
+  return max_u64 (MIN_HANG_NS, HANG_TIMES * s->latency);
+}
+
 void
-submit_open (struct submit *s, struct open_op *op)
+durable_open (struct submit *s, struct open_op *op)
 {
   LOCK_FOR_SCOPE (&s->lock);
 
@@ -50,7 +62,7 @@ submit_open (struct submit *s, struct open_op *op)
 }
 
 void
-submit_close (struct submit *s, struct open_op *op)
+durable_close (struct submit *s, struct open_op *op)
 {
   LOCK_FOR_SCOPE (&s->lock);
 
@@ -74,7 +86,7 @@ find_open (struct submit *s, uint64_t before, bool (*kind) (struct open_op *))
 }
 
 static bool
-is_acknowledged (struct open_op *op)
+took_acknowledged (struct open_op *op)
 {
   return atomic_load_explicit (&op->acknowledged, memory_order_acquire);
 }
@@ -104,7 +116,7 @@ wait_fua (struct submit *s)
   assert_held (&s->lock);
   s->closing_waiters++;
   while ((op = find_open (s, before, is_awaited_fua)) != NULL) {
-    deadline = op->began + submit_hang (s);
+    deadline = op->began + durable_hang (s);
     if (now_ns () >= deadline)
       op->hung = true;
     else
@@ -115,7 +127,7 @@ wait_fua (struct submit *s)
 }
 
 void
-submit_wait_acknowledged (struct submit *s)
+durable_wait_acknowledged (struct submit *s)
 {
   lock_check_none_held ();
   LOCK_FOR_SCOPE (&s->lock);
@@ -123,15 +135,15 @@ submit_wait_acknowledged (struct submit *s)
 
   PROBE2 (wait__begin, export_number (s->pc), WAIT_ACKNOWLEDGED);
   s->closing_waiters++;
-  while (find_open (s, before, is_acknowledged) != NULL)
+  while (find_open (s, before, took_acknowledged) != NULL)
     condition_wait (&s->closed, &s->lock);
   s->closing_waiters--;
   PROBE2 (wait__end, export_number (s->pc), WAIT_ACKNOWLEDGED);
 }
 
-/* Durable writes that are under way will want a flush in a moment, and one that
- * begins after them serves all.  That is worth waiting for: as long as a few
- * flushes last, the backend spends most of its time on writes.
+/* Durable writes in progress will need a flush in a moment, and one that begins
+ * after them serves all.  So a flush waits for them: while it waits for no more
+ * than a few flushes last, the backend spends most of its time on writes.
  */
 static void
 wait_for_company (struct submit *s)
@@ -144,10 +156,10 @@ wait_for_company (struct submit *s)
     ;
 }
 
-/* A flush has succeeded while a FUA operation hangs.  If that fails, the
- * backend may have dropped what the flush covered, and told that operation
- * alone.  So all of it stays unstable, to be written again then, as long as it
- * stays within the bound, and leaves room for zeroed ranges; beyond, the
+/* A flush has succeeded while a FUA operation hangs.  If that operation fails,
+ * the backend may have dropped blocks that the flush covered, and have reported
+ * it to that operation alone.  So they stay unstable, to be written again then,
+ * within the bound, and while there is room for zeroed ranges; beyond, the
  * flush's own result counts.
  */
 static bool
@@ -158,8 +170,8 @@ may_keep (struct submit *s)
              ZEROES_MOST / 2;
 }
 
-/* What a flush that has succeeded covered becomes stable.  False: it stays
- * unstable.
+/* A flush has succeeded: the blocks that it covered become stable.  False: they
+ * stay unstable.
  */
 static bool
 settle (struct submit *s, uint32_t number, bool hung)
@@ -176,18 +188,18 @@ settle (struct submit *s, uint32_t number, bool hung)
   return !keep;
 }
 
-/* A moving mean, in which one that hung weighs no more than others. */
+/* A moving mean, in which a flush that hung weighs no more than others. */
 static uint64_t
 mean_flush (const struct submit *s, uint64_t latency)
 {
   const uint64_t mean = s->flush_latency;
 
   if (mean == 0)
-    return min_u64 (latency, submit_hang (s));
+    return min_u64 (latency, durable_hang (s));
   return (3 * mean + min_u64 (latency, max_u64 (4 * mean, 50000000))) / 4;
 }
 
-/* A flush takes all who wait along. */
+/* Flushes for all that wait. */
 static int
 lead_flush (struct submit *s, struct backend *b, bool company)
 {
@@ -239,8 +251,7 @@ lead_flush (struct submit *s, struct backend *b, bool company)
   return err;
 }
 
-/* The call of an operation has ended; the flush that follows it is asked for.
- */
+/* The call of an operation has ended; the flush after it is requested. */
 static void
 note_ended (struct submit *s, const struct operation *op)
 {
@@ -249,10 +260,10 @@ note_ended (struct submit *s, const struct operation *op)
     op->ended (s, op);
 }
 
-/* A flush for an operation, or for its own sake (NULL).  Under one lock the
- * operation is no longer waited for and waits itself: else a flush could begin
- * between the two, and it would need the next.  *KEPT: what the flush covered
- * stays unstable.
+/* A flush for an operation, or that a client asks for (NULL).  In one critical
+ * section the operation stops being in progress and begins to wait: else a
+ * flush could begin between the two, and it would need the next one.  *KEPT:
+ * the blocks that the flush covered stay unstable.
  */
 static int
 share_flush (struct submit *s, struct backend *b, const struct operation *op,
@@ -278,7 +289,7 @@ share_flush (struct submit *s, struct backend *b, const struct operation *op,
 }
 
 int
-submit_flush (struct submit *s, struct backend *b)
+durable_flush (struct submit *s, struct backend *b)
 {
   bool kept;
 
@@ -286,8 +297,8 @@ submit_flush (struct submit *s, struct backend *b)
 }
 
 int
-call_write (struct submit *s, struct backend *b, const struct operation *op,
-            bool fua)
+durable_write (struct submit *s, struct backend *b, const struct operation *op,
+               bool fua)
 {
   uint64_t done;
   uint32_t n;
@@ -317,13 +328,13 @@ durable_by_flag (const struct backend *b, enum way way)
 }
 
 bool
-ends_with_flush (const struct backend *b, const struct operation *op)
+durable_ends_with_flush (const struct backend *b, const struct operation *op)
 {
   return op->durable && b->traits.can_flush && !durable_by_flag (b, op->way);
 }
 
-/* A call with the FUA flag, begun in an epoch: others see that it is under way.
- * *OVERLAPPED: so was another, or a flush, when it ended.
+/* A call with the FUA flag, begun in an epoch; it is listed while in progress.
+ * *OVERLAPPED: another one, or a flush, was in progress when it ended.
  */
 static int
 call_with_fua (struct submit *s, struct backend *b, const struct operation *op,
@@ -333,14 +344,14 @@ call_with_fua (struct submit *s, struct backend *b, const struct operation *op,
   struct open_op *other;
   int err;
 
-  submit_open (s, &open);
+  durable_open (s, &open);
   lock_take (&s->lock);
   open.fua = true;
   open.began = now_ns ();
   lock_drop (&s->lock);
 
   err = op->call (s, b, op, true);
-  /* ENOTSUP of a fast zero says that nothing was tried. */
+  /* After ENOTSUP of a fast zero nothing was tried. */
   if (err != 0 && !((op->flags & ZERO_FAST) && err == ENOTSUP))
     pagecache_fail (s->pc, epoch);
 
@@ -348,16 +359,16 @@ call_with_fua (struct submit *s, struct backend *b, const struct operation *op,
   *overlapped = s->flushing;
   for (other = s->oldest; other && !*overlapped; other = other->next)
     *overlapped = other != &open && other->fua;
-  if (open.hung) /* what was kept because of it, a flush makes stable now */
+  if (open.hung) /* the next flush makes stable what was kept because of it */
     atomic_store_explicit (&s->kept, 0, memory_order_relaxed);
   lock_drop (&s->lock);
-  submit_close (s, &open);
+  durable_close (s, &open);
   return err;
 }
 
-/* What overlapped a durable write may take it back only by failing; of one that
- * leaves nothing to be written again, its end is waited for, or until it is
- * seen to hang.
+/* For a durable operation of which no copy stays: waits for flushes and FUA
+ * operations that overlapped it, or until they are seen to hang, because their
+ * failure would undo it.
  */
 static void
 wait_overlapping (struct submit *s)
@@ -366,7 +377,7 @@ wait_overlapping (struct submit *s)
 
   LOCK_FOR_SCOPE (&s->lock);
   flushes = s->nr_flushes;
-  deadline = now_ns () + submit_hang (s);
+  deadline = now_ns () + durable_hang (s);
   while (s->flushing && s->nr_flushes == flushes &&
          condition_wait_until (&s->flushed, &s->lock, deadline))
     ;
@@ -374,17 +385,17 @@ wait_overlapping (struct submit *s)
 }
 
 int
-perform (struct submit *s, struct backend *b, const struct operation *op,
-         uint32_t *epoch, bool *stable)
+durable_perform (struct submit *s, struct backend *b,
+                 const struct operation *op, uint32_t *epoch, bool *stable)
 {
   const bool flag =
       op->durable ? durable_by_flag (b, op->way) : flag_on_every_write (b);
-  const bool flush = ends_with_flush (b, op);
+  const bool flush = durable_ends_with_flush (b, op);
   bool overlapped = false, kept = false;
   unsigned i;
   int err;
 
-  for (i = 0; i < MOST_REPEATS; ++i) {
+  for (i = 0; i < MAX_REPEATS; ++i) {
     *epoch = held_epoch (&s->pc->held);
     err = flag ? call_with_fua (s, b, op, *epoch, &overlapped)
                : op->call (s, b, op, false);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What makes an operation durable.  See durable.c; submit.h has the flush. */
+/* What makes an operation durable, and shared flushes.  See durable.c. */
 
 #ifndef WTCACHE_DURABLE_H
 #define WTCACHE_DURABLE_H
 
-#include "submit.h"
+#include "submit/types.h"
 
 /* An operation on the backend that may have to be repeated. */
 struct operation {
@@ -24,17 +24,33 @@ struct operation {
 };
 
 /* Whether its durability asks for a flush after the call. */
-extern bool ends_with_flush (const struct backend *b,
-                             const struct operation *op);
+extern bool durable_ends_with_flush (const struct backend *b,
+                                     const struct operation *op);
 
 /* One operation with all that its durability asks for.  *EPOCH is the epoch
  * when it began, *STABLE whether nothing can take it back.
  */
-extern int perform (struct submit *s, struct backend *b,
-                    const struct operation *op, uint32_t *epoch, bool *stable);
+extern int durable_perform (struct submit *s, struct backend *b,
+                            const struct operation *op, uint32_t *epoch,
+                            bool *stable);
 
 /* For operation.call: a write in calls of at most the backend's maximum. */
-extern int call_write (struct submit *s, struct backend *b,
-                       const struct operation *op, bool fua);
+extern int durable_write (struct submit *s, struct backend *b,
+                          const struct operation *op, bool fua);
+
+/* A flush that begins after this call, shared with all that wait.  EAGAIN:
+ * it succeeded, but a FUA operation beside it failed, so it does not count.
+ * 0 beside a FUA operation that hangs: what it covered may stay unstable.
+ */
+extern int durable_flush (struct submit *s, struct backend *b);
+
+/* Registers an operation that is about to take marks from blocks. */
+extern void durable_open (struct submit *s, struct open_op *op);
+extern void durable_close (struct submit *s, struct open_op *op);
+/* Waits for the operations open now that took acknowledged bytes. */
+extern void durable_wait_acknowledged (struct submit *s);
+
+/* The age from which on a call is taken to hang, ns; under the lock. */
+extern uint64_t durable_hang (const struct submit *s);
 
 #endif /* WTCACHE_DURABLE_H */

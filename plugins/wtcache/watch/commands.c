@@ -402,7 +402,7 @@ discard (struct outcome_of_all *o, struct export *e, uint64_t offset,
     failed (o, e, "offset and length must be multiples of %" PRIu32, block);
     return;
   }
-  if (submit_discard (&e->submit, offset, len, &held, &zeroed) != 0) {
+  if (clear_discard (&e->submit, offset, len, &held, &zeroed) != 0) {
     failed (o, e,
             "too many zeroed ranges are remembered to give up a part of one: "
             "discard more at once");

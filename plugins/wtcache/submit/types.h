@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* What the parts of submit share: its struct, a write that waits for a batch,
+ * and an operation in progress.
+ */
+
+#ifndef WTCACHE_SUBMIT_TYPES_H
+#define WTCACHE_SUBMIT_TYPES_H
+
+#include "base/histogram.h"
+#include "pagecache.h"
+#include "submit/backend.h"
+#include "submit/choice.h"
+#include "submit/completion.h"
+#include "submit/depth.h"
+#include "submit/meter.h"
+
+/* An operation in progress; oldest first. */
+struct open_op {
+  struct open_op *prev, *next; /* guarded by submit.lock */
+  uint64_t ticket;
+  bool fua;       /* a call to the backend that has to make durable */
+  uint64_t began; /* of such a call, ns */
+  bool hung;      /* of such a call: flushes no longer wait for it */
+
+  /* It took marks from blocks that held acknowledged bytes: a flush waits for
+   * it.  Release in page_write_claimed pairs with acquire in
+   * took_acknowledged.
+   */
+  _Atomic bool acknowledged;
+};
+
+/* One range of whole blocks to be written; on its request's stack. */
+struct write {
+  uint64_t offset;
+  uint32_t len;         /* bytes */
+  const uint8_t *bytes; /* do not change until it has ended */
+  bool durable;
+  uint64_t turn; /* from submit_turn; 0: after all that came before it */
+  struct completion *completion;
+  const struct backend *backend; /* of the thread that submits it */
+
+  /* Guarded by submit.lock. */
+  struct write *prev, *next; /* in the queue, by offset */
+  struct write *in_batch;    /* the next of the same batch */
+  uint64_t arrival;
+  uint64_t came; /* ns */
+  bool waits;    /* in the queue */
+  bool ended;
+  bool has_place; /* counted in submit.in_flight */
+  struct event wake;
+};
+
+/* A thread that waits for a flush which begins after its call. */
+struct flush_waiter {
+  struct flush_waiter *next;
+  bool ended;
+  bool kept; /* it succeeded, and what it covered stays unstable */
+  int error;
+};
+
+struct submit {
+  /* Constant. */
+  struct pagecache *pc;
+  struct memory *memory;
+  bool merge; /* batches may carry blocks of several requests */
+  /* Flushes what all connections wrote; OWN may be one that cannot flush. */
+  int (*flush) (void *opaque, struct backend *own);
+  void *opaque;
+
+  struct lock lock; /* RANK_SUBMIT */
+  /* Guarded by lock. */
+  struct write *first, *last; /* the queue of waiting writes, by offset */
+  unsigned waiting;           /* writes in it */
+  unsigned in_flight;
+  struct batch *oldest_batch, *newest_batch; /* their write is under way */
+  /* So many writes are expected until then (ns): the clients whose writes
+   * ended since the last batch was taken, and what waits beside those writes.
+   */
+  unsigned company;
+  uint64_t gathers_until;
+  double mergeable; /* writes that could be one batch, a moving mean */
+  uint64_t arrivals;
+  struct depth depth;
+  struct choice choice; /* for connections that can do both ways */
+  unsigned unwritten;   /* durable writes whose write has not ended */
+  unsigned durable;     /* … that have not ended */
+  struct condition written;
+  uint64_t flush_latency; /* ns, a moving mean */
+  uint64_t latency;       /* ns, of batches, a moving mean */
+  uint64_t last_ended;    /* ns; when a batch ended last */
+  struct open_op *oldest, *newest;
+  uint64_t tickets;
+  unsigned closing_waiters;
+  struct condition closed;
+  struct flush_waiter *waiters; /* for the next flush */
+  uint64_t nr_flushes;          /* that have ended */
+  bool flushing;
+  struct condition flushed;
+
+  /* Bytes a second, a moving mean; 0: not known.  Relaxed: written under the
+   * lock, read without.
+   */
+  _Atomic uint64_t write_speed;
+
+  /* Bytes that stayed unstable though a flush has covered them, because a FUA
+   * operation beside it hangs: no further flush helps.  Relaxed: an estimate.
+   */
+  _Atomic int64_t kept;
+
+  /* Statistics: relaxed, exact enough. */
+  struct meter meter;
+  struct histogram batch_writes; /* how many in a batch */
+  _Atomic uint64_t flushes_asked, flushes_done;
+};
+
+#endif /* WTCACHE_SUBMIT_TYPES_H */
