@@ -126,6 +126,7 @@ clear_exclusively (struct client *c, uint64_t offset, uint64_t end,
   struct exclusive x;
   int err;
 
+  durable_enter (&e->submit);
   if (zero)
     exclusive_begin (&e->pc.zeroes, &x, offset, end - offset);
   else {

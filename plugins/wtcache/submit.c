@@ -41,8 +41,11 @@
 /* From this mean of writes that could be one batch, they are gathered. */
 #define MERGEABLE 1.5
 
-/* A write that waits goes beyond the limit after at least this time, ns. */
-#define MIN_PATIENCE_NS 50000000
+/* A write that waits goes beyond the limit after at least and at most this
+ * time, ns.
+ */
+#define MIN_PATIENCE_NS UINT64_C (50000000)
+#define MAX_PATIENCE_NS UINT64_C (1000000000)
 
 void
 submit_init (struct submit *s, struct pagecache *pc, struct memory *memory,
@@ -57,6 +60,7 @@ submit_init (struct submit *s, struct pagecache *pc, struct memory *memory,
   condition_init (&s->closed);
   condition_init (&s->flushed);
   condition_init (&s->written);
+  condition_init (&s->alone_ended);
   depth_init (&s->depth, depth);
 }
 
@@ -64,6 +68,7 @@ void
 submit_destroy (struct submit *s)
 {
   assert (s->first == NULL && s->in_flight == 0 && s->oldest == NULL);
+  condition_destroy (&s->alone_ended);
   condition_destroy (&s->written);
   condition_destroy (&s->flushed);
   condition_destroy (&s->closed);
@@ -513,7 +518,7 @@ run_batch (struct submit *s, struct backend *b, struct batch *batch)
 static uint64_t
 patience (const struct submit *s)
 {
-  return max_u64 (MIN_PATIENCE_NS, 4 * s->latency);
+  return clamp_u64 (4 * s->latency, MIN_PATIENCE_NS, MAX_PATIENCE_NS);
 }
 
 /* Batches that hang have all the places.  A write waits for its own blocks, not

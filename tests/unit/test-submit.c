@@ -707,6 +707,25 @@ test_hung_batches_let_others_by (void **state)
   setup_free (s);
 }
 
+/* So it does beside a backend where batches last for days. */
+static void
+test_patience_is_bounded (void **state)
+{
+  struct setup *s = setup_new (1);
+  struct writer slow, other;
+
+  (void) state;
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  start_writer (&slow, s, 0, 512, true);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+  start_writer (&other, s, 4096, 512, true);
+  array_wait_gate (s->array, ARRAY_WRITE, 2);
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (join_writer (&slow), 0);
+  assert_int_equal (join_writer (&other), 0);
+  setup_free (s);
+}
+
 /* ---- flushes ---- */
 
 struct flusher {
@@ -1135,6 +1154,45 @@ join_hung (struct writer *w)
   return join_writer (w);
 }
 
+static bool
+is_flushing (struct setup *s)
+{
+  LOCK_FOR_SCOPE (&s->submit.lock);
+
+  return s->submit.flushing;
+}
+
+/* A client's flush covers what ended before it.  So neither it nor a flush that
+ * it shares waits for a durable write that would want a flush, too.
+ */
+static void
+test_client_flush_waits_for_no_company (void **state)
+{
+  struct backend_traits traits = array_traits (SIZE);
+  struct writer in_progress, waits;
+  struct flusher f;
+  struct setup *s;
+
+  (void) state;
+  traits.fua = FUA_EMULATED;
+  s = setup_traits (&traits, true, 4);
+  s->submit.flush_latency = UINT64_C (1000000000000000);
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  start_writer (&in_progress, s, 0, 512, true);
+  start_writer (&waits, s, 8192, 512, true);
+  array_wait_gate (s->array, ARRAY_WRITE, 2);
+  array_let_by (s->array, ARRAY_WRITE);
+  wait_until (is_flushing (s));
+  assert_int_equal (array_calls (s->array, ARRAY_FLUSH), 0);
+  start_flusher (&f, s);
+  assert_int_equal (join_flusher (&f), 0);
+  assert_int_equal (array_calls (s->array, ARRAY_FLUSH), 1);
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (join_writer (&in_progress), 0);
+  assert_int_equal (join_writer (&waits), 0);
+  setup_free (s);
+}
+
 /* A flush ends beside a FUA write that hangs; if that fails, what the flush
  * covered is still there and is written again.
  */
@@ -1248,8 +1306,61 @@ test_write_past_beside_hung_fua (void **state)
   setup_free (s);
 }
 
+static bool
+is_kept_waiting (struct setup *s)
+{
+  LOCK_FOR_SCOPE (&s->submit.lock);
+
+  return s->submit.alone_waiters > 0;
+}
+
+/* A writer whose write failures of others have undone so often that it runs
+ * alone: its next attempt is at the gate.
+ */
 static void
-test_repeats_are_bounded (void **state)
+start_undone_writer (struct setup *s, struct writer *w)
+{
+  struct flusher f;
+  unsigned i;
+
+  array_shut (s->array, ARRAY_WRITE, GATE_AFTER);
+  array_fail (s->array, ARRAY_FLUSH, 0, ~0U, EIO);
+  start_writer (w, s, 4096, 512, true);
+  for (i = 1; i <= 3; ++i) {
+    wait_until (array_calls (s->array, ARRAY_WRITE) == i);
+    array_wait_gate (s->array, ARRAY_WRITE, 1);
+    start_flusher (&f, s);
+    assert_int_equal (join_flusher (&f), EIO);
+    array_let_by (s->array, ARRAY_WRITE);
+  }
+  wait_until (array_calls (s->array, ARRAY_WRITE) == 4);
+  array_wait_gate (s->array, ARRAY_WRITE, 1);
+}
+
+/* A durable write never has the error of other operations, however often those
+ * fail: the last attempt keeps them from beginning.
+ */
+static void
+test_undone_write_runs_alone (void **state)
+{
+  struct setup *s = setup_new (4);
+  struct flusher f;
+  struct writer w;
+
+  (void) state;
+  start_undone_writer (s, &w);
+  start_flusher (&f, s);
+  wait_until (is_kept_waiting (s));
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (join_writer (&w), 0);
+  assert_int_equal (join_flusher (&f), EIO);
+  assert_int_equal (array_calls (s->array, ARRAY_WRITE), 4);
+  setup_free (s);
+}
+
+/* If it hangs, others go on; and if their failures still undo it, it ends. */
+static void
+test_write_that_hangs_alone (void **state)
 {
   struct setup *s = setup_new (4);
   struct flusher f;
@@ -1257,11 +1368,12 @@ test_repeats_are_bounded (void **state)
   unsigned i;
 
   (void) state;
-  array_shut (s->array, ARRAY_WRITE, GATE_AFTER);
-  array_fail (s->array, ARRAY_FLUSH, 0, ~0U, EIO);
-  start_writer (&w, s, 4096, 512, true);
-  for (i = 0; i < 8; ++i) {
-    wait_until (array_calls (s->array, ARRAY_WRITE) == i + 1);
+  start_undone_writer (s, &w);
+  lock_take (&s->submit.lock);
+  s->submit.latency = 0;
+  lock_drop (&s->submit.lock);
+  for (i = 4; i <= 8; ++i) {
+    wait_until (array_calls (s->array, ARRAY_WRITE) == i);
     array_wait_gate (s->array, ARRAY_WRITE, 1);
     start_flusher (&f, s);
     assert_int_equal (join_flusher (&f), EIO);
@@ -1593,6 +1705,7 @@ main (void)
     cmocka_unit_test (test_gathering_ends),
     cmocka_unit_test (test_no_gathering_for_a_parallel_backend),
     cmocka_unit_test (test_hung_batches_let_others_by),
+    cmocka_unit_test (test_patience_is_bounded),
     cmocka_unit_test (test_flush_settles),
     cmocka_unit_test (test_waiters_share_a_flush),
     cmocka_unit_test (test_waiters_share_its_error),
@@ -1607,12 +1720,14 @@ main (void)
     cmocka_unit_test (test_durable_write_is_repeated),
     cmocka_unit_test (test_write_and_flush_are_repeated),
     cmocka_unit_test (test_write_past_waits_for_what_overlaps),
+    cmocka_unit_test (test_client_flush_waits_for_no_company),
     cmocka_unit_test (test_flush_beside_hung_fua_that_fails),
     cmocka_unit_test (test_flush_beside_hung_fua_that_succeeds),
     cmocka_unit_test (test_flush_beyond_the_bound_beside_hung_fua),
     cmocka_unit_test (test_durable_writes_beside_hung_fua),
     cmocka_unit_test (test_write_past_beside_hung_fua),
-    cmocka_unit_test (test_repeats_are_bounded),
+    cmocka_unit_test (test_undone_write_runs_alone),
+    cmocka_unit_test (test_write_that_hangs_alone),
     cmocka_unit_test (test_zero_is_remembered_until_flushed),
     cmocka_unit_test (test_zero_goes_durable_when_too_many_are_remembered),
     cmocka_unit_test (test_fast_zero_refused_changes_nothing),

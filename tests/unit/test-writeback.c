@@ -496,6 +496,75 @@ test_flush_of_every_connection_that_wrote (void **state)
   stack_free (s);
 }
 
+/* At each flush of the backend another client's FUA write fails. */
+static struct {
+  struct stack *s;
+  int (*flush) (struct backend *b);
+  struct thread thread;
+  bool runs;
+  _Atomic bool ended;
+} failing;
+
+static void
+run_failing_write (void *arg)
+{
+  uint8_t b[512] = { 0 };
+
+  (void) arg;
+  must (request_write (failing.s->client, b, sizeof b, MiB, true) == EIO);
+  failing.ended = true;
+}
+
+static bool
+has_failed_or_waits (void)
+{
+  struct submit *s = &failing.s->export->submit;
+
+  LOCK_FOR_SCOPE (&s->lock);
+  return failing.ended || s->alone_waiters > 0;
+}
+
+static int
+flush_beside_failing_write (struct backend *b)
+{
+  if (!failing.runs) {
+    failing.ended = false;
+    failing.runs = true;
+    thread_start (&failing.thread, run_failing_write, NULL);
+  }
+  wait_until (has_failed_or_waits ());
+  if (failing.ended) {
+    thread_join (&failing.thread);
+    failing.runs = false;
+  }
+  return failing.flush (b);
+}
+
+/* A flush never has the error of other clients' writes, however often those
+ * fail: its last attempt keeps them from beginning.
+ */
+static void
+test_undone_flush_runs_alone (void **state)
+{
+  struct stack *s = stack ();
+
+  (void) state;
+  stack_write (s, 0, 512, 1, false);
+  array_fail_range (s->array, ARRAY_WRITE, MiB, 512, EIO);
+  failing.s = s;
+  failing.runs = false;
+  failing.flush = s->backends[0].flush;
+  s->backends[0].flush = flush_beside_failing_write;
+  s->export->submit.latency = UINT64_C (1000000000000000);
+  assert_int_equal (flush (s), 0);
+  assert_true (stack_keeps (s, 0, 512, 1));
+  assert_true (calls (s, ARRAY_FLUSH) <= 5);
+  if (failing.runs)
+    thread_join (&failing.thread);
+  s->backends[0].flush = failing.flush;
+  stack_free (s);
+}
+
 /* ---- the bound ---- */
 
 static struct stack *
@@ -882,6 +951,7 @@ main (void)
     cmocka_unit_test (test_flush_makes_all_durable),
     cmocka_unit_test (test_flush_of_nothing_flushes_the_backend),
     cmocka_unit_test (test_flush_writes_in_batches),
+    cmocka_unit_test (test_undone_flush_runs_alone),
     cmocka_unit_test (test_flush_writes_dirty_blocks_only),
     cmocka_unit_test (test_batches_keep_to_the_maximum),
     cmocka_unit_test (test_short_last_block_is_written_to_its_end),

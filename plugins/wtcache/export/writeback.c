@@ -26,7 +26,12 @@
 #define MOST_HELPERS  16
 #define RETRY_NS      UINT64_C (1000000000) /* when the backend refuses */
 #define DRAIN_WAIT_NS UINT64_C (200000000)
-#define MOST_ATTEMPTS 8
+
+/* How often failures of others undo a flush before it runs alone, and how often
+ * if it cannot.
+ */
+#define MAX_UNDONE   3
+#define MAX_ATTEMPTS 8
 
 /* Of the bound: background work begins, and ends; unstable data is flushed. */
 #define BEGIN_AT(bound) ((bound) / 2)
@@ -408,14 +413,20 @@ flush_once (struct export *e, struct backend *own, uint64_t deadline)
 static int
 flush_by (struct export *e, struct backend *own, uint64_t deadline)
 {
+  bool alone = false;
   int err, i;
 
   atomic_fetch_add_explicit (&e->writeback.passes, 1, memory_order_relaxed);
-  for (i = 0; i < MOST_ATTEMPTS; ++i) {
-    err = flush_once (e, own, deadline);
-    if (err != EAGAIN)
+  for (i = 1; (err = flush_once (e, own, deadline)) == EAGAIN; ++i) {
+    if (i == MAX_UNDONE) {
+      durable_begin_alone (&e->submit);
+      alone = true;
+    }
+    if (i >= MAX_ATTEMPTS && !durable_is_alone (&e->submit))
       break;
   }
+  if (alone)
+    durable_end_alone (&e->submit);
   atomic_fetch_sub_explicit (&e->writeback.passes, 1, memory_order_relaxed);
   return err == EAGAIN ? EIO : err;
 }

@@ -349,6 +349,8 @@ write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
   struct piece p; /* large: only what is used is set */
   int err;
 
+  if (path != PATH_DIRTY)
+    durable_enter (&e->submit);
   p.e = e;
   p.b = c->own;
   p.buf = buf;

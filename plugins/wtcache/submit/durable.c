@@ -29,7 +29,10 @@
 #include "base/probes.h"
 #include "submit/durable.h"
 
-/* How often a durable operation is repeated when others' failures overlap. */
+/* How often failures of others undo an operation before it runs alone, and how
+ * often if it cannot.
+ */
+#define MAX_UNDONE  3
 #define MAX_REPEATS 8
 
 /* A flush waits for writes in progress as long as this many flushes last. */
@@ -141,9 +144,98 @@ durable_wait_acknowledged (struct submit *s)
   PROBE2 (wait__end, export_number (s->pc), WAIT_ACKNOWLEDGED);
 }
 
+static bool
+is_alone (const struct submit *s)
+{
+  assert_held (&s->lock);
+  return atomic_load_explicit (&s->alone, memory_order_relaxed) &&
+         now_ns () < s->alone_since + durable_hang (s);
+}
+
+/* Whether the caller has to wait for another thread's operation. */
+static bool
+is_kept_out (const struct submit *s)
+{
+  return is_alone (s) && !pthread_equal (s->alone_thread, pthread_self ());
+}
+
+static void
+wait_alone (struct submit *s)
+{
+  assert_held (&s->lock);
+  s->alone_waiters++;
+  while (is_kept_out (s))
+    condition_wait_until (&s->alone_ended, &s->lock,
+                          s->alone_since + durable_hang (s));
+  s->alone_waiters--;
+}
+
+static void
+take_alone (struct submit *s)
+{
+  assert_held (&s->lock);
+  s->alone_thread = pthread_self ();
+  s->alone_since = now_ns ();
+  atomic_store_explicit (&s->alone, true, memory_order_relaxed);
+}
+
+/* For an operation that has blocks, which another that runs alone may wait for:
+ * so it does not wait.  False: another keeps new operations out already.
+ */
+static bool
+try_alone (struct submit *s)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+
+  if (is_alone (s))
+    return false;
+  take_alone (s);
+  return true;
+}
+
+void
+durable_begin_alone (struct submit *s)
+{
+  lock_check_none_held ();
+  LOCK_FOR_SCOPE (&s->lock);
+
+  wait_alone (s);
+  take_alone (s);
+}
+
+/* One that took too long may have been followed by another. */
+void
+durable_end_alone (struct submit *s)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+
+  if (pthread_equal (s->alone_thread, pthread_self ()))
+    atomic_store_explicit (&s->alone, false, memory_order_relaxed);
+  condition_wake_all (&s->alone_ended);
+}
+
+bool
+durable_is_alone (struct submit *s)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+
+  return is_alone (s);
+}
+
+void
+durable_enter (struct submit *s)
+{
+  if (!atomic_load_explicit (&s->alone, memory_order_relaxed))
+    return;
+  lock_check_none_held ();
+  LOCK_FOR_SCOPE (&s->lock);
+  wait_alone (s);
+}
+
 /* Durable writes in progress will need a flush in a moment, and one that begins
  * after them serves all.  So a flush waits for them: while it waits for no more
- * than a few flushes last, the backend spends most of its time on writes.
+ * than a few flushes last, the backend spends most of its time on writes.  A
+ * client's flush covers only what ended before it, so it does not wait.
  */
 static void
 wait_for_company (struct submit *s)
@@ -151,7 +243,7 @@ wait_for_company (struct submit *s)
   const uint64_t deadline = now_ns () + COMPANY_WAIT * s->flush_latency;
 
   assert_held (&s->lock);
-  while (s->unwritten > 0 &&
+  while (s->unwritten > 0 && !s->hurried &&
          condition_wait_until (&s->written, &s->lock, deadline))
     ;
 }
@@ -201,7 +293,7 @@ mean_flush (const struct submit *s, uint64_t latency)
 
 /* Flushes for all that wait. */
 static int
-lead_flush (struct submit *s, struct backend *b, bool company)
+lead_flush (struct submit *s, struct backend *b)
 {
   struct flush_waiter *served, *w, *next;
   uint32_t number, epoch;
@@ -211,10 +303,10 @@ lead_flush (struct submit *s, struct backend *b, bool company)
 
   assert_held (&s->lock);
   s->flushing = true;
-  if (company)
-    wait_for_company (s);
+  wait_for_company (s);
   served = s->waiters;
   s->waiters = NULL;
+  s->hurried = false;
   lock_drop (&s->lock);
 
   epoch = held_epoch (&s->pc->held);
@@ -277,10 +369,14 @@ share_flush (struct submit *s, struct backend *b, const struct operation *op,
   s->waiters = &me;
   if (op)
     note_ended (s, op);
+  else {
+    s->hurried = true;
+    condition_wake_all (&s->written);
+  }
   PROBE2 (wait__begin, export_number (s->pc), WAIT_FLUSH);
   while (!me.ended)
     if (!s->flushing)
-      lead_flush (s, b, op != NULL);
+      lead_flush (s, b);
     else
       condition_wait (&s->flushed, &s->lock);
   PROBE2 (wait__end, export_number (s->pc), WAIT_FLUSH);
@@ -293,6 +389,7 @@ durable_flush (struct submit *s, struct backend *b)
 {
   bool kept;
 
+  durable_enter (s);
   return share_flush (s, b, NULL, &kept);
 }
 
@@ -384,37 +481,57 @@ wait_overlapping (struct submit *s)
   wait_fua (s);
 }
 
-int
-durable_perform (struct submit *s, struct backend *b,
-                 const struct operation *op, uint32_t *epoch, bool *stable)
+/* One attempt of an operation.  EAGAIN: a failure of others undid it. */
+static int
+attempt (struct submit *s, struct backend *b, const struct operation *op,
+         uint32_t *epoch, bool *stable)
 {
   const bool flag =
       op->durable ? durable_by_flag (b, op->way) : flag_on_every_write (b);
   const bool flush = durable_ends_with_flush (b, op);
   bool overlapped = false, kept = false;
+  int err;
+
+  *epoch = held_epoch (&s->pc->held);
+  err = flag ? call_with_fua (s, b, op, *epoch, &overlapped)
+             : op->call (s, b, op, false);
+  atomic_store_explicit (&b->unflushed, true, memory_order_release);
+  if (err == 0 && flush)
+    err = share_flush (s, b, op, &kept);
+  else {
+    LOCK_FOR_SCOPE (&s->lock);
+    note_ended (s, op);
+  }
+  if (err == 0 && overlapped && op->uncached) {
+    wait_overlapping (s);
+    overlapped = false;
+  }
+  *stable = !b->traits.can_flush || (flush && !kept) || (flag && !overlapped);
+  if (err != 0 && err != EAGAIN)
+    return err;
+  if (!op->durable || held_epoch (&s->pc->held) == *epoch)
+    return 0;
+  return EAGAIN;
+}
+
+/* While an operation runs alone, each failure that undoes this one is of an
+ * operation that had begun before: so the repeats end.
+ */
+int
+durable_perform (struct submit *s, struct backend *b,
+                 const struct operation *op, uint32_t *epoch, bool *stable)
+{
+  bool alone = false;
   unsigned i;
   int err;
 
-  for (i = 0; i < MAX_REPEATS; ++i) {
-    *epoch = held_epoch (&s->pc->held);
-    err = flag ? call_with_fua (s, b, op, *epoch, &overlapped)
-               : op->call (s, b, op, false);
-    atomic_store_explicit (&b->unflushed, true, memory_order_release);
-    if (err == 0 && flush)
-      err = share_flush (s, b, op, &kept);
-    else {
-      LOCK_FOR_SCOPE (&s->lock);
-      note_ended (s, op);
-    }
-    if (err == 0 && overlapped && op->uncached) {
-      wait_overlapping (s);
-      overlapped = false;
-    }
-    *stable = !b->traits.can_flush || (flush && !kept) || (flag && !overlapped);
-    if (err != 0 && err != EAGAIN)
-      return err;
-    if (!op->durable || held_epoch (&s->pc->held) == *epoch)
-      return 0;
+  for (i = 1; (err = attempt (s, b, op, epoch, stable)) == EAGAIN; ++i) {
+    if (i >= MAX_UNDONE && !alone)
+      alone = try_alone (s);
+    if (i >= MAX_REPEATS && !durable_is_alone (s))
+      break;
   }
-  return EIO; /* the backend fails all the time */
+  if (alone)
+    durable_end_alone (s);
+  return err == EAGAIN ? EIO : err;
 }

@@ -34,6 +34,21 @@ extern int durable_perform (struct submit *s, struct backend *b,
                             const struct operation *op, uint32_t *epoch,
                             bool *stable);
 
+/* An operation that failures of others undo again and again runs alone: until
+ * it has ended, no other durable operation begins, so those in progress are the
+ * last that can undo it.  Operations no longer wait for one that takes as long
+ * as a call that hangs.  durable_begin_alone waits for its turn; the caller
+ * holds no block meanwhile.
+ */
+extern void durable_begin_alone (struct submit *s);
+extern void durable_end_alone (struct submit *s);
+/* Whether an operation still keeps others from beginning. */
+extern bool durable_is_alone (struct submit *s);
+/* Waits until no operation of another thread runs alone.  A durable operation
+ * calls it before it has any block or range.
+ */
+extern void durable_enter (struct submit *s);
+
 /* For operation.call: a write in calls of at most the backend's maximum. */
 extern int durable_write (struct submit *s, struct backend *b,
                           const struct operation *op, bool fua);

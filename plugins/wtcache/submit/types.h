@@ -7,6 +7,8 @@
 #ifndef WTCACHE_SUBMIT_TYPES_H
 #define WTCACHE_SUBMIT_TYPES_H
 
+#include <pthread.h>
+
 #include "base/histogram.h"
 #include "pagecache.h"
 #include "submit/backend.h"
@@ -94,9 +96,21 @@ struct submit {
   unsigned closing_waiters;
   struct condition closed;
   struct flush_waiter *waiters; /* for the next flush */
-  uint64_t nr_flushes;          /* that have ended */
+  bool hurried;        /* one of them is not for a durable write: no company */
+  uint64_t nr_flushes; /* that have ended */
   bool flushing;
   struct condition flushed;
+
+  /* See durable_begin_alone. */
+  pthread_t alone_thread;
+  uint64_t alone_since;   /* ns */
+  unsigned alone_waiters; /* operations that may not begin */
+  struct condition alone_ended;
+
+  /* An operation runs alone.  Changes under the lock; relaxed: an operation
+   * that misses it has begun before.
+   */
+  _Atomic bool alone;
 
   /* Bytes a second, a moving mean; 0: not known.  Relaxed: written under the
    * lock, read without.
