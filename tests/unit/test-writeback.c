@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 
 #include "stack.h"
 
@@ -496,6 +497,50 @@ test_flush_of_every_connection_that_wrote (void **state)
   stack_free (s);
 }
 
+/* A backend such as a plugin that relies on nbdkit's threads. */
+static struct {
+  int (*write) (struct backend *b, const void *bytes, uint32_t len,
+                uint64_t offset, bool fua);
+  _Atomic bool blocks_signals;
+} plugin;
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wstack-usage="
+static int
+write_with_large_stack (struct backend *b, const void *bytes, uint32_t len,
+                        uint64_t offset, bool fua)
+{
+  volatile uint8_t local[512 * KiB];
+  sigset_t now;
+  size_t i;
+
+  for (i = 0; i < sizeof local; i += 512)
+    local[sizeof local - 1 - i] = i;
+  must (pthread_sigmask (SIG_BLOCK, NULL, &now) == 0);
+  if (sigismember (&now, SIGTERM) || sigismember (&now, SIGALRM))
+    plugin.blocks_signals = true;
+  return plugin.write (b, bytes, len, offset, fua);
+}
+#pragma GCC diagnostic pop
+
+/* Threads of the filter have the stack and the signals of others. */
+static void
+test_helpers_are_like_other_threads (void **state)
+{
+  struct stack *s = stack ();
+
+  (void) state;
+  plugin.blocks_signals = false;
+  plugin.write = s->backends[0].write;
+  s->backends[0].write = write_with_large_stack;
+  stack_write (s, 0, 512, 1, false);
+  assert_int_equal (writeback_drain (s->export, NULL), 0);
+  assert_true (calls (s, ARRAY_WRITE) > 0);
+  assert_false (plugin.blocks_signals);
+  s->backends[0].write = plugin.write;
+  stack_free (s);
+}
+
 /* At each flush of the backend another client's FUA write fails. */
 static struct {
   struct stack *s;
@@ -952,6 +997,7 @@ main (void)
     cmocka_unit_test (test_flush_of_nothing_flushes_the_backend),
     cmocka_unit_test (test_flush_writes_in_batches),
     cmocka_unit_test (test_undone_flush_runs_alone),
+    cmocka_unit_test (test_helpers_are_like_other_threads),
     cmocka_unit_test (test_flush_writes_dirty_blocks_only),
     cmocka_unit_test (test_batches_keep_to_the_maximum),
     cmocka_unit_test (test_short_last_block_is_written_to_its_end),

@@ -13,15 +13,14 @@
 #include <config.h>
 
 #include <pthread.h>
-#include <signal.h>
 #include <stddef.h>
 
 #include "base/lock.h"
+#include "base/thread.h"
 #include "base/util.h"
 #include "base/workers.h"
 
 #define MOST_WORKERS 128
-#define STACK_BYTES  (256 * KiB)
 
 static struct {
   struct lock lock; /* RANK_WORKERS */
@@ -73,24 +72,14 @@ worker (void *arg)
 
 /* One more thread, if there may be one and the system has one. */
 static void
-begin_thread (void)
+add_worker (void)
 {
-  pthread_attr_t attr;
-  sigset_t all, old;
-
   assert_held (&w.lock);
-  if (w.begun == w.most || pthread_attr_init (&attr) != 0)
-    return;
-  /* Signals are the server's business. */
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  if (pthread_attr_setstacksize (&attr, STACK_BYTES) == 0 &&
-      pthread_create (&w.threads[w.begun], &attr, worker, NULL) == 0) {
+  if (w.begun < w.most &&
+      thread_begin (&w.threads[w.begun], worker, NULL) == 0) {
     w.begun++;
     w.idle++;
   }
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
-  pthread_attr_destroy (&attr);
 }
 
 /* The first thread is begun here: a task that has to be queued never finds that
@@ -102,10 +91,10 @@ workers_start (unsigned most)
   condition_init (&w.changed);
   LOCK_FOR_SCOPE (&w.lock);
 
-  w.most = most < MOST_WORKERS ? most : MOST_WORKERS;
+  w.most = thread_limit (min_u64 (most, MOST_WORKERS));
   w.last = &w.first;
   w.stopping = false;
-  begin_thread ();
+  add_worker ();
   if (w.begun == 0)
     w.most = 0;
 }
@@ -145,7 +134,7 @@ hand_over (struct task *t, bool must)
   if (w.most == 0)
     return false;
   if (w.idle <= w.waiting)
-    begin_thread ();
+    add_worker ();
   if (!must && w.idle <= w.waiting)
     return false;
   t->next = NULL;

@@ -24,7 +24,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,12 +35,12 @@
 
 #include "base/lock.h"
 #include "base/ownfile.h"
+#include "base/thread.h"
 #include "base/util.h"
 #include "watch/control.h"
 
 #define MOST_CLIENTS 8
-#define KEPT_CLIENTS 2 /* more, for commands that take no time */
-#define STACK_BYTES  (256 * KiB)
+#define KEPT_CLIENTS 2          /* more, for commands that take no time */
 #define LINE_BYTES   (16 * KiB) /* the longest command */
 #define CLIENT_MS    10000      /* for each thing that a client has to do */
 #define STEP_MS      100        /* the server may end meanwhile */
@@ -335,26 +334,6 @@ free_slot (void)
   return NULL;
 }
 
-/* A thread with no signals, which are the server's business. */
-static int
-begin_thread (pthread_t *thread, void *(*run) (void *), void *arg)
-{
-  pthread_attr_t attr;
-  sigset_t all, old;
-  int err = pthread_attr_init (&attr);
-
-  if (err != 0)
-    return err;
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  err = pthread_attr_setstacksize (&attr, STACK_BYTES);
-  if (err == 0)
-    err = pthread_create (thread, &attr, run, arg);
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
-  pthread_attr_destroy (&attr);
-  return err;
-}
-
 static void
 begin_conversation (int fd)
 {
@@ -367,7 +346,7 @@ begin_conversation (int fd)
     if (c->state == SLOT_ENDED)
       pthread_join (c->thread, NULL);
     *c = (struct conversation){ .fd = fd, .state = SLOT_RUNS };
-    if (begin_thread (&c->thread, converse, c) == 0)
+    if (thread_begin (&c->thread, converse, c) == 0)
       return;
     c->state = SLOT_FREE;
   }
@@ -410,7 +389,7 @@ control_start (void (*run) (struct conversation *c, char *line),
     return errno;
   control.run = run;
   control.is_quick = is_quick;
-  err = begin_thread (&control.listener, listen_to_clients, NULL);
+  err = thread_begin (&control.listener, listen_to_clients, NULL);
   control.runs = err == 0;
   return err;
 }
