@@ -145,6 +145,18 @@ clear_exclusively (struct client *c, uint64_t offset, uint64_t end,
   return err;
 }
 
+/* Zeroes blocks that are covered in part.  ENOTSUP of a fast zero says that
+ * nothing has changed, which a write cannot say.
+ */
+static int
+zero_edge (struct client *c, uint64_t offset, uint64_t end, enum mode mode,
+           bool durable)
+{
+  const int err = write_in_mode (c, NULL, end - offset, offset, mode, durable);
+
+  return err == ENOTSUP ? EIO : err;
+}
+
 /* The aligned middle first: if it is refused nothing has changed. */
 int
 request_zero (struct client *c, uint32_t len, uint64_t offset, unsigned flags)
@@ -161,13 +173,13 @@ request_zero (struct client *c, uint32_t len, uint64_t offset, unsigned flags)
   if (durable)
     flags |= ZERO_FUA;
   if (first >= last) /* less than a block, or parts of two */
-    return write_in_mode (c, NULL, len, offset, mode, durable);
+    return zero_edge (c, offset, end, mode, durable);
 
   err = clear_exclusively (c, first, last, flags, true);
   if (err == 0 && offset < first)
-    err = write_in_mode (c, NULL, first - offset, offset, mode, durable);
+    err = zero_edge (c, offset, first, mode, durable);
   if (err == 0 && last < end)
-    err = write_in_mode (c, NULL, end - last, last, mode, durable);
+    err = zero_edge (c, last, end, mode, durable);
   return err;
 }
 

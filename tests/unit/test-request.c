@@ -674,6 +674,24 @@ test_fast_zero_refused (void **state)
   stack_free (s);
 }
 
+/* Law 9: after the middle was zeroed, or a part of a block perhaps, ENOTSUP
+ * would be untrue.
+ */
+static void
+test_fast_zero_whose_edge_is_refused (void **state)
+{
+  struct stack *s = stack ();
+
+  (void) state;
+  array_fail (s->array, ARRAY_WRITE, 0, 1000, ENOTSUP);
+  assert_int_equal (request_zero (s->client, 20000, 100, ZERO_FAST | ZERO_FUA),
+                    EIO);
+  assert_int_equal (request_zero (s->client, 100, 100, ZERO_FAST | ZERO_FUA),
+                    EIO);
+  array_heal (s->array);
+  stack_free (s);
+}
+
 /* Law 9: failure leaves clean blocks unknown and acknowledged ones dirty. */
 static void
 test_failed_zero (void **state)
@@ -1807,6 +1825,7 @@ main (void)
     cmocka_unit_test (test_zero),
     cmocka_unit_test (test_durable_zero),
     cmocka_unit_test (test_fast_zero_refused),
+    cmocka_unit_test (test_fast_zero_whose_edge_is_refused),
     cmocka_unit_test (test_failed_zero),
     cmocka_unit_test (test_trim),
     cmocka_unit_test (test_zero_waits_for_writes_in_flight),
