@@ -52,7 +52,7 @@ character (const unsigned char *p)
 
 /* FNV-1a. */
 static uint64_t
-hash (const unsigned char *p)
+name_hash (const unsigned char *p)
 {
   uint64_t h = UINT64_C (0xcbf29ce484222325);
 
@@ -84,7 +84,7 @@ name_quoted (const char *name)
     *to++ = *p;
   }
   if (*end)
-    to += sprintf (to, "#%016" PRIx64, hash (begin));
+    to += sprintf (to, "#%016" PRIx64, name_hash (begin));
   *to++ = '"';
   *to = '\0';
   return q;

@@ -22,7 +22,7 @@ least (unsigned a, unsigned b)
 
 /* d[i][j]: the edits between the first I characters of A and J of B. */
 static unsigned
-distance (const char *a, const char *b)
+edit_distance (const char *a, const char *b)
 {
   const size_t m = strlen (a), n = strlen (b);
   unsigned d[LONGEST + 1][LONGEST + 1];
@@ -56,7 +56,7 @@ nearest_name (const char *word, const char *const *names, size_t nr)
   if (length < 2)
     return NULL;
   for (i = 0; i < nr; ++i) {
-    edits = distance (word, names[i]);
+    edits = edit_distance (word, names[i]);
     if (edits < best) {
       best = edits;
       found = names[i];

@@ -34,11 +34,11 @@
 #define MARK_MAX   200 /* bytes of a mark */
 #define LOCK_TRIES 10
 
-static int refuse (char *why, size_t size, const char *format, ...)
+static int ownfile_refuse (char *why, size_t size, const char *format, ...)
     __attribute__ ((format (printf, 3, 4)));
 
 static int
-refuse (char *why, size_t size, const char *format, ...)
+ownfile_refuse (char *why, size_t size, const char *format, ...)
 {
   va_list args;
 
@@ -71,21 +71,22 @@ look (const char *path, const char *mark, struct stat *st, char *why,
 
   /* First without opening it: to open a device can be an act. */
   if (lstat (path, st) != 0)
-    return errno == ENOENT ? 0 : refuse (why, size, "%s: %m", path);
+    return errno == ENOENT ? 0 : ownfile_refuse (why, size, "%s: %m", path);
   if (S_ISLNK (st->st_mode))
-    return refuse (why, size, "%s is a symbolic link", path);
+    return ownfile_refuse (why, size, "%s is a symbolic link", path);
   if (!S_ISREG (st->st_mode))
-    return refuse (why, size, "%s is not a regular file", path);
+    return ownfile_refuse (why, size, "%s is not a regular file", path);
   fd = open (path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   if (fd == -1)
-    return refuse (why, size, "%s cannot be read: %m", path);
+    return ownfile_refuse (why, size, "%s cannot be read: %m", path);
   ours = fstat (fd, st) == 0 && S_ISREG (st->st_mode) && is_ours (fd, mark);
   close (fd);
   if (!ours)
-    return refuse (why, size,
-                   "%s was not written by wtcache, so it is not replaced: "
-                   "name another file, or remove that one",
-                   path);
+    return ownfile_refuse (
+        why, size,
+        "%s was not written by wtcache, so it is not replaced: "
+        "name another file, or remove that one",
+        path);
   return 1;
 }
 
@@ -96,7 +97,7 @@ beside (const char *path, const char *suffix, char *why, size_t size)
 
   if (asprintf (&other, "%s%s", path, suffix) != -1)
     return other;
-  refuse (why, size, "%s", strerror (ENOMEM));
+  ownfile_refuse (why, size, "%s", strerror (ENOMEM));
   return NULL;
 }
 
@@ -120,14 +121,15 @@ open_lock (const char *path, bool create, char *why, size_t size)
       fd =
           open (path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd == -1 && errno != EEXIST)
-      return refuse (why, size, "%s cannot be opened: %m", path);
+      return ownfile_refuse (why, size, "%s cannot be opened: %m", path);
   }
   if (fd == -1)
-    return refuse (why, size, "%s cannot be opened: %m", path);
+    return ownfile_refuse (why, size, "%s cannot be opened: %m", path);
   if (fstat (fd, &st) == 0 && S_ISREG (st.st_mode) && st.st_size == 0)
     return fd;
   close (fd);
-  return refuse (why, size, "%s is in the way, and no lock of wtcache", path);
+  return ownfile_refuse (why, size, "%s is in the way, and no lock of wtcache",
+                         path);
 }
 
 /* Whether a descriptor is of the file that the path names now. */
@@ -147,8 +149,8 @@ take_lock (int fd, const char *path, char *why, size_t size)
   if (flock (fd, LOCK_EX | LOCK_NB) == 0)
     return 0;
   if (errno != EWOULDBLOCK)
-    return refuse (why, size, "%s cannot be locked: %m", path);
-  refuse (why, size, "another server uses this file");
+    return ownfile_refuse (why, size, "%s cannot be locked: %m", path);
+  ownfile_refuse (why, size, "another server uses this file");
   return 1;
 }
 
@@ -161,7 +163,7 @@ check_folder (const char *path, char *why, size_t size)
   int r = 0;
 
   if (folder == NULL || access (folder, W_OK | X_OK) != 0)
-    r = refuse (why, size, "cannot write in its folder: %m");
+    r = ownfile_refuse (why, size, "cannot write in its folder: %m");
   free (folder);
   return r;
 }
@@ -233,7 +235,7 @@ ownfile_unlock (struct ownfile *f)
 /* ---- the file ---- */
 
 static int
-put (int fd, const char *text, size_t len)
+write_text (int fd, const char *text, size_t len)
 {
   ssize_t n;
 
@@ -264,7 +266,7 @@ make (const char *path, const char *mark, mode_t mode, char *why, size_t size)
     fd = open (path, flags, mode);
   }
   if (fd == -1)
-    return refuse (why, size, "%s cannot be made: %m", path);
+    return ownfile_refuse (why, size, "%s cannot be made: %m", path);
   return fd;
 }
 
@@ -296,16 +298,17 @@ write_new (const struct ownfile *f, const char *new_path, const char *text,
     return -1;
   if (there)
     keep_mode (fd, &old);
-  good = put (fd, f->mark, strlen (f->mark)) == 0 && put (fd, text, len) == 0;
+  good = write_text (fd, f->mark, strlen (f->mark)) == 0 &&
+         write_text (fd, text, len) == 0;
   if (!good)
-    refuse (why, size, "cannot write: %m");
+    ownfile_refuse (why, size, "cannot write: %m");
   if (close (fd) != 0 && good) {
     good = false;
-    refuse (why, size, "cannot write: %m");
+    ownfile_refuse (why, size, "cannot write: %m");
   }
   if (good && rename (new_path, f->path) != 0) {
     good = false;
-    refuse (why, size, "cannot replace: %m");
+    ownfile_refuse (why, size, "cannot replace: %m");
   }
   if (!good)
     unlink (new_path);

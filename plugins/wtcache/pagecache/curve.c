@@ -214,7 +214,7 @@ static THREAD_OWN uint32_t my_turn;
  * patterns of the disk.
  */
 static uint64_t
-hash (uint64_t key)
+curve_hash (uint64_t key)
 {
   key ^= key >> 33;
   key *= UINT64_C (0xff51afd7ed558ccd);
@@ -305,7 +305,7 @@ ring_count (size_t most)
 /* ---- the simulation ---- */
 
 static uint32_t *
-chain_of (struct miniature *m, uint64_t h)
+miniature_chain (struct miniature *m, uint64_t h)
 {
   return &m->chains[h & m->chain_mask];
 }
@@ -313,7 +313,7 @@ chain_of (struct miniature *m, uint64_t h)
 static struct frame *
 find (struct miniature *m, uint64_t key, uint64_t h)
 {
-  uint32_t i = *chain_of (m, h);
+  uint32_t i = *miniature_chain (m, h);
 
   while (i != NOBODY && m->frames[i].entry.key != key)
     i = m->frames[i].next;
@@ -321,7 +321,7 @@ find (struct miniature *m, uint64_t key, uint64_t h)
 }
 
 static bool
-may_go (struct evict_entry *entry, void *opaque)
+frame_may_leave (struct evict_entry *entry, void *opaque)
 {
   (void) entry;
   (void) opaque;
@@ -343,8 +343,8 @@ free_frame (struct miniature *m, uint32_t *link)
 static void
 evict_frame (struct miniature *m)
 {
-  struct evict_entry *entry = evict_victim (m->evict, may_go, NULL);
-  uint32_t *link = chain_of (m, hash (entry->key));
+  struct evict_entry *entry = evict_victim (m->evict, frame_may_leave, NULL);
+  uint32_t *link = miniature_chain (m, curve_hash (entry->key));
 
   while (&m->frames[*link].entry != entry)
     link = &m->frames[*link].next;
@@ -352,7 +352,7 @@ evict_frame (struct miniature *m)
 }
 
 static struct frame *
-take_frame (struct miniature *m)
+miniature_take_frame (struct miniature *m)
 {
   struct frame *f;
 
@@ -376,10 +376,10 @@ simulate (struct miniature *m, uint64_t key, uint64_t h, bool write)
     evict_hit (m->evict, &f->entry);
     return false;
   }
-  f = take_frame (m);
+  f = miniature_take_frame (m);
   f->entry.key = key;
-  f->next = *chain_of (m, h);
-  *chain_of (m, h) = (uint32_t) (f - m->frames);
+  f->next = *miniature_chain (m, h);
+  *miniature_chain (m, h) = (uint32_t) (f - m->frames);
   evict_admit (m->evict, &f->entry, write ? ADMIT_WRITE : ADMIT_READ);
   return true;
 }
@@ -499,7 +499,7 @@ choose_mode (struct curve *c, bool now, bool usual, bool clock)
 static void
 simulate_use (struct curve *c, uint64_t key, bool write)
 {
-  const uint64_t h = hash (key);
+  const uint64_t h = curve_hash (key);
   bool missed[MINIATURES] = { false };
   struct miniature *m;
   unsigned i;
@@ -645,7 +645,7 @@ miniature_halve (struct miniature *m, size_t pages, unsigned i)
   for (chain = m->chains; chain <= m->chains + m->chain_mask; ++chain)
     for (link = chain; *link != NOBODY;) {
       f = &m->frames[*link];
-      if (is_below (hash (f->entry.key), threshold)) {
+      if (is_below (curve_hash (f->entry.key), threshold)) {
         link = &f->next;
         continue;
       }
@@ -707,7 +707,7 @@ bound_work (struct curve *c)
 }
 
 static void
-drain (struct curve *c)
+curve_drain (struct curve *c)
 {
   assert_held (&c->lock);
   simulate_all (c);
@@ -716,12 +716,12 @@ drain (struct curve *c)
 }
 
 static void
-run_task (struct task *t)
+curve_run_task (struct task *t)
 {
   struct curve *c = container_of (t, struct curve, task);
 
   if (word_lock_try (&c->lock, RANK_CURVE)) {
-    drain (c);
+    curve_drain (c);
     word_lock_drop (&c->lock);
   }
   atomic_store_explicit (&c->task_runs, false, memory_order_release);
@@ -750,13 +750,13 @@ just_seen (const struct curve *c, struct ring *r, uint64_t h)
 bool
 curve_samples (const struct curve *c, uint64_t key)
 {
-  return is_below (hash (key), threshold_now (c));
+  return is_below (curve_hash (key), threshold_now (c));
 }
 
 void
 curve_note (struct curve *c, uint64_t key, enum curve_use use)
 {
-  const uint64_t h = hash (key);
+  const uint64_t h = curve_hash (key);
   struct ring *r;
 
   if (!is_below (h, threshold_now (c)))
@@ -790,7 +790,7 @@ curve_get (struct curve *c, struct curve_counts *counts)
     counts->dropped += atomic_load_explicit (&r->dropped, memory_order_relaxed);
   }
   word_lock_take (&c->lock, RANK_CURVE);
-  drain (c);
+  curve_drain (c);
   for (i = 0; i < CURVE_SIZES; ++i)
     counts->misses[i] = all_misses (&c->miniatures[i]);
   word_lock_drop (&c->lock);
@@ -920,7 +920,7 @@ curve_new (size_t most)
 
   if (c == NULL)
     return NULL;
-  c->task.run = run_task;
+  c->task.run = curve_run_task;
   c->pages = most;
   c->allowance = ALLOW_MOST;
   atomic_init (&c->threshold, threshold_for (pages, most));

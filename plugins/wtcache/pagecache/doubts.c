@@ -38,7 +38,7 @@ doubts_destroy (struct doubts *d)
 
 /* How far apart they are; 0: they overlap. */
 static uint64_t
-distance (const struct doubt *a, const struct doubt *b)
+doubts_gap (const struct doubt *a, const struct doubt *b)
 {
   if (a->end <= b->offset)
     return b->offset - a->end + 1;
@@ -53,7 +53,7 @@ nearest (struct doubts *d, const struct doubt *to)
 
   assert_held (&d->lock);
   for (i = 1; i < d->count; ++i)
-    if (distance (&d->doubt[i], to) < distance (best, to))
+    if (doubts_gap (&d->doubt[i], to) < doubts_gap (best, to))
       best = &d->doubt[i];
   return best;
 }
@@ -69,7 +69,7 @@ doubts_add (struct doubts *d, uint64_t offset, uint64_t len,
   LOCK_FOR_SCOPE (&d->lock);
   struct doubt *old = nearest (d, &new);
 
-  if (d->count == 0 || (distance (old, &new) > 0 && d->count < DOUBTS_MOST)) {
+  if (d->count == 0 || (doubts_gap (old, &new) > 0 && d->count < DOUBTS_MOST)) {
     d->doubt[d->count++] = new;
     return;
   }

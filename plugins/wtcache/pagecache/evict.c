@@ -231,7 +231,7 @@ length (const struct policy *p, enum evict_queue queue)
 }
 
 static void
-push (struct policy *p, struct evict_entry *entry, enum evict_queue queue)
+queue_push (struct policy *p, struct evict_entry *entry, enum evict_queue queue)
 {
   struct queue *q = &p->queues[queue];
   const uint32_t i = index_of (p, entry);
@@ -270,13 +270,13 @@ static void
 move (struct policy *p, struct evict_entry *entry, enum evict_queue queue)
 {
   take (p, entry);
-  push (p, entry, queue);
+  queue_push (p, entry, queue);
 }
 
 /* ---- ghost ---- */
 
 static uint64_t
-hash (uint64_t key)
+ghost_hash (uint64_t key)
 {
   key ^= key >> 32;
   key *= UINT64_C (0xd6e8feb86659fd93);
@@ -287,7 +287,7 @@ hash (uint64_t key)
 }
 
 static struct bucket *
-bucket_of (const struct policy *p, uint64_t h)
+ghost_bucket (const struct policy *p, uint64_t h)
 {
   return &p->buckets[(h >> 32) * p->bucket_count >> 32];
 }
@@ -334,8 +334,8 @@ ghost_sweep (struct policy *p)
 static void
 ghost_remember (struct policy *p, uint64_t key, bool from_main)
 {
-  const uint64_t h = hash (key);
-  struct bucket *b = bucket_of (p, h);
+  const uint64_t h = ghost_hash (key);
+  struct bucket *b = ghost_bucket (p, h);
   unsigned where = 0;
   size_t age, most = 0;
 
@@ -366,9 +366,9 @@ ghost_remember (struct policy *p, uint64_t key, bool from_main)
 static uint32_t
 ghost_recall (struct policy *p, uint64_t key)
 {
-  const uint64_t h = hash (key);
+  const uint64_t h = ghost_hash (key);
   const uint32_t print = print_of (h);
-  struct bucket *b = bucket_of (p, h);
+  struct bucket *b = ghost_bucket (p, h);
   uint32_t found = 0;
 
   for (unsigned i = 0; i < SLOTS; ++i) {
@@ -463,7 +463,7 @@ widen (struct policy *p, enum evict_queue from)
 
 /* A page that had only just left came back. */
 static void
-adapt (struct policy *p, bool from_main)
+evict_adapt_target (struct policy *p, bool from_main)
 {
   const size_t step = share (p, ADAPT_STEP);
 
@@ -485,7 +485,7 @@ adapt (struct policy *p, bool from_main)
 
 /* The class of a slot, from 1. */
 static unsigned
-class_of (const struct policy *p, uint32_t slot)
+ghost_class (const struct policy *p, uint32_t slot)
 {
   return slot & FROM_MAIN ? CLASSES
                           : 1 + (unsigned) (slot_age (p, slot) * AGE_CLASSES /
@@ -521,15 +521,16 @@ static void
 enter (struct policy *p, struct evict_entry *entry)
 {
   const uint32_t slot = ghost_recall (p, entry->key);
-  const unsigned class = slot != 0 ? class_of (p, slot) : 0;
+  const unsigned class = slot != 0 ? ghost_class (p, slot) : 0;
   const bool trust = class > 0 && trusted (p, class);
 
   if (slot != 0 && slot_age (p, slot) <= share (p, RECENT))
-    adapt (p, slot & FROM_MAIN);
+    evict_adapt_target (p, slot & FROM_MAIN);
 
   set_uses (entry, now (p));
   entry->trust = trust ? (uint8_t) class : 0;
-  push (p, entry, trust || p->mode == EVICT_CLOCK ? EVICT_MAIN : EVICT_SMALL);
+  queue_push (p, entry,
+              trust || p->mode == EVICT_CLOCK ? EVICT_MAIN : EVICT_SMALL);
 }
 
 void
@@ -571,7 +572,7 @@ evict_admit (struct evict *ev, struct evict_entry *entry, enum admission why)
   else {
     /* The ghost is asked at the first use, if there is one. */
     await_use (p, entry);
-    push (p, entry, EVICT_AHEAD);
+    queue_push (p, entry, EVICT_AHEAD);
   }
 }
 
@@ -604,7 +605,7 @@ struct search {
 };
 
 static bool
-may_go (struct search *s, struct evict_entry *entry)
+search_may_take (struct search *s, struct evict_entry *entry)
 {
   return s->may_go (entry, s->opaque);
 }
@@ -629,7 +630,7 @@ look_at_unasked (struct policy *p, struct search *s, enum evict_queue queue)
     enter (p, entry);
     return NULL;
   }
-  if (!may_go (s, entry)) {
+  if (!search_may_take (s, entry)) {
     move (p, entry, EVICT_HELD);
     return NULL;
   }
@@ -650,7 +651,7 @@ look_at_new (struct policy *p, struct search *s, enum evict_queue queue)
     move (p, entry, EVICT_MAIN);
     return NULL;
   }
-  if (!may_go (s, entry)) {
+  if (!search_may_take (s, entry)) {
     move (p, entry, EVICT_HELD);
     return NULL;
   }
@@ -674,7 +675,7 @@ look_at_main (struct policy *p, struct search *s)
     s->refused_by_main = 0;
     return NULL;
   }
-  if (!may_go (s, entry)) {
+  if (!search_may_take (s, entry)) {
     move (p, entry, EVICT_MAIN);
     s->refused_by_main++;
     return NULL;

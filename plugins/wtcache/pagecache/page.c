@@ -251,7 +251,7 @@ page_unclaim (struct pagecache *pc, struct page *p, const struct part *part)
 
 /* Whether a block's latest acknowledged bytes may not be durable. */
 static bool
-is_acknowledged (struct pagecache *pc, struct page *p, uint32_t b)
+page_block_is_acknowledged (struct pagecache *pc, struct page *p, uint32_t b)
 {
   const struct part part = span_part (pc, page_index (pc, p), block_span (b));
 
@@ -273,7 +273,7 @@ page_write_claimed (struct pagecache *pc, struct page *p,
   word_lock_take (&p->lock, RANK_PAGE);
   copy_in (pc, p, part, from);
   for (b = s.first; b < s.first + s.count; ++b)
-    if (is_acknowledged (pc, p, b)) {
+    if (page_block_is_acknowledged (pc, p, b)) {
       /* Release pairs with acquire in durable.c: a thread that no longer finds
        * the mark under this page's lock finds this.
        */

@@ -353,7 +353,7 @@ unlink_page (struct pool *pool, struct page *p)
 
 /* Nothing of it is held, wanted or under way: it may go. */
 static bool
-is_idle (const struct page *p)
+pool_page_is_idle (const struct page *p)
 {
   assert_held (&p->lock);
   return p->pins == 0 && !(p->flags & (PAGE_HELD | PAGE_FILLING));
@@ -370,7 +370,7 @@ lock_if_idle (struct evict_entry *entry, void *opaque)
 
   if (!word_lock_try (&p->lock, RANK_PAGE))
     return false;
-  if (is_idle (p)) {
+  if (pool_page_is_idle (p)) {
     *wasted = evict_is_unused (entry);
     return true;
   }
@@ -379,7 +379,7 @@ lock_if_idle (struct evict_entry *entry, void *opaque)
 }
 
 static page_number
-pop (struct pool *pool, page_number *list)
+pool_pop_frame (struct pool *pool, page_number *list)
 {
   const page_number n = *list;
 
@@ -391,7 +391,7 @@ pop (struct pool *pool, page_number *list)
 }
 
 static void
-push (struct pool *pool, page_number *list, page_number n)
+pool_push_frame (struct pool *pool, page_number *list, page_number n)
 {
   assert_held (&pool->evict_lock);
   atomic_store_explicit (&pool_page (pool, n)->chain, *list,
@@ -451,13 +451,13 @@ take_frame (struct pool *pool, bool may_evict)
   page_number n;
 
   assert_held (&pool->evict_lock);
-  n = pop (pool, &pool->free);
+  n = pool_pop_frame (pool, &pool->free);
   if (n != 0)
     return n;
   if ((pool->empty != 0 || pool->fresh < pool->most) &&
       memory_take (pool->memory, page_cost (pool))) {
     change_owned (pool, 1);
-    n = pop (pool, &pool->empty);
+    n = pool_pop_frame (pool, &pool->empty);
     return n != 0 ? n : ++pool->fresh;
   }
   return may_evict ? evict_one (pool) : 0;
@@ -468,7 +468,7 @@ static bool
 shed_frame (struct pool *pool)
 {
   LOCK_FOR_SCOPE (&pool->evict_lock);
-  page_number n = pop (pool, &pool->free);
+  page_number n = pool_pop_frame (pool, &pool->free);
 
   if (n == 0)
     n = evict_one (pool);
@@ -476,7 +476,7 @@ shed_frame (struct pool *pool)
     return false;
   memory_release (pool_frame (pool, pool_page (pool, n)), pool->page_size);
   memory_give (pool->memory, page_cost (pool));
-  push (pool, &pool->empty, n);
+  pool_push_frame (pool, &pool->empty, n);
   change_owned (pool, -1);
   return true;
 }
@@ -624,13 +624,13 @@ free_page (struct pool *pool, struct page *p)
   LOCK_FOR_SCOPE (&pool->evict_lock);
 
   evict_forget (pool->evict, &p->evict);
-  push (pool, &pool->free, pool_number (pool, p));
+  pool_push_frame (pool, &pool->free, pool_number (pool, p));
 }
 
 void
 pool_discard (struct pool *pool, struct page *p)
 {
-  assert (is_idle (p));
+  assert (pool_page_is_idle (p));
   p->pins = 1; /* nobody evicts it before we free it */
   unlink_page (pool, p);
   word_lock_drop (&p->lock);

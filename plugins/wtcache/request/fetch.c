@@ -263,7 +263,7 @@ struct run {
 };
 
 static void
-run_helper (struct task *t)
+fetch_run_helper (struct task *t)
 {
   struct run *r = container_of (t, struct run, task);
 
@@ -289,7 +289,7 @@ read_runs (struct fetch *f)
     if (i + n < f->nr && nr_helped < MOST_HELPERS && registry.parallel) {
       r = &helped[nr_helped];
       *r = (struct run){
-        .task.run = run_helper, .f = f, .first = &f->misses[i], .nr = n
+        .task.run = fetch_run_helper, .f = f, .first = &f->misses[i], .nr = n
       };
       completion_begin (&f->completion);
       if (workers_try (&r->task)) {

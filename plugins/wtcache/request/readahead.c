@@ -197,7 +197,7 @@ begin_task (struct readahead *ra, struct ahead_task *t)
 }
 
 static void
-run_task (struct task *task)
+readahead_run_task (struct task *task)
 {
   struct ahead_task *t = container_of (task, struct ahead_task, task);
   struct readahead *ra = t->ra;
@@ -251,7 +251,7 @@ begin_chunk (struct readahead *ra, uint64_t offset, uint64_t len)
   if (i == TASKS)
     return false;
   ra->tasks[i] = (struct ahead_task){
-    .task.run = run_task,
+    .task.run = readahead_run_task,
     .ra = ra,
     .offset = offset,
     .len = len,
@@ -292,7 +292,7 @@ readahead_help (struct readahead *ra, struct backend *own, uint64_t offset)
 
 /* How far ahead of a stream has been read, bytes. */
 static uint64_t
-distance (const struct stream *s)
+stream_distance (const struct stream *s)
 {
   if (s->backward)
     return s->low > s->ahead ? s->low - s->ahead : 0;
@@ -332,7 +332,7 @@ next_chunk (const struct readahead *ra, const struct stream *s)
 
   n = s->backward ? (n ? n : CHUNK) : CHUNK - n;
   if (s->window < 4 * CHUNK)
-    n = min_u64 (n, s->window - distance (s));
+    n = min_u64 (n, s->window - stream_distance (s));
   return min_u64 (n, s->backward ? s->ahead : ra->e->pc.size - s->ahead);
 }
 
@@ -341,12 +341,12 @@ read_ahead (struct readahead *ra, struct stream *s, uint64_t len)
 {
   uint64_t n;
 
-  if (distance (s) == 0)
+  if (stream_distance (s) == 0)
     s->ahead = s->backward ? s->low : s->high;
-  if (distance (s) > s->window / 2)
+  if (stream_distance (s) > s->window / 2)
     return;
   adapt_window (ra, s, len);
-  while (distance (s) < s->window) {
+  while (stream_distance (s) < s->window) {
     n = next_chunk (ra, s);
     if (n == 0 || !begin_chunk (ra, s->backward ? s->ahead - n : s->ahead, n))
       return;
@@ -379,7 +379,7 @@ region_of (const struct stream *s)
 }
 
 static uint16_t *
-chain_of (struct readahead *ra, uint64_t region)
+region_chain (struct readahead *ra, uint64_t region)
 {
   return &ra->chains[(hash_u64 (region) >> 32) % CHAINS];
 }
@@ -387,7 +387,7 @@ chain_of (struct readahead *ra, uint64_t region)
 static void
 chain_stream (struct readahead *ra, struct stream *s)
 {
-  uint16_t *chain = chain_of (ra, region_of (s));
+  uint16_t *chain = region_chain (ra, region_of (s));
 
   assert_held (&ra->lock);
   s->next = *chain;
@@ -398,7 +398,7 @@ chain_stream (struct readahead *ra, struct stream *s)
 static void
 unchain_stream (struct readahead *ra, struct stream *s, uint64_t region)
 {
-  uint16_t *link = chain_of (ra, region);
+  uint16_t *link = region_chain (ra, region);
 
   assert_held (&ra->lock);
   while (&ra->streams[*link - 1] != s)
@@ -443,7 +443,7 @@ forget_stream (struct readahead *ra, struct stream *s)
   unchain_stream (ra, s, region_of (s));
   if (s->window > 0) {
     count (ra, region_of (s), -1);
-    if (!s->grown && distance (s) > 0)
+    if (!s->grown && stream_distance (s) > 0)
       ra->first = max_u64 (ra->first / 2, 1);
   }
   memset (s, 0, sizeof *s);
@@ -455,7 +455,7 @@ find_in_region (struct readahead *ra, uint64_t region, uint64_t offset,
 {
   unsigned i;
 
-  for (i = *chain_of (ra, region); i > 0; i = ra->streams[i - 1].next)
+  for (i = *region_chain (ra, region); i > 0; i = ra->streams[i - 1].next)
     if (belongs (ra, &ra->streams[i - 1], offset, len))
       return &ra->streams[i - 1];
   return NULL;
@@ -527,7 +527,7 @@ note_look (struct readahead *ra, uint64_t region)
 {
   unsigned i, next;
 
-  for (i = *chain_of (ra, region); i > 0; i = next) {
+  for (i = *region_chain (ra, region); i > 0; i = next) {
     struct stream *s = &ra->streams[i - 1];
 
     next = s->next;
@@ -568,8 +568,8 @@ note_active (struct readahead *ra, struct stream *s)
 
 /* The second request of a stream: now it is one. */
 static void
-begin_window (struct readahead *ra, struct stream *s, uint64_t offset,
-              uint64_t len)
+stream_begin_window (struct readahead *ra, struct stream *s, uint64_t offset,
+                     uint64_t len)
 {
   unchain_stream (ra, s, region_of (s));
   s->backward = !goes_forward (ra, s, offset);
@@ -622,7 +622,7 @@ note_request (struct readahead *ra, uint64_t offset, uint64_t len, bool missed)
   }
   note_active (ra, s);
   if (s->window == 0)
-    begin_window (ra, s, offset, len);
+    stream_begin_window (ra, s, offset, len);
   advance (ra, s, offset, len);
   read_ahead (ra, s, len);
 }

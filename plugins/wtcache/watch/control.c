@@ -82,7 +82,7 @@ static struct {
 /* ---- the socket's file ---- */
 
 static int
-fail (char *why, size_t size, const char *what, int err)
+control_fail (char *why, size_t size, const char *what, int err)
 {
   if (err != 0)
     snprintf (why, size, "%s: %s", what, strerror (err));
@@ -113,21 +113,24 @@ make_way (const struct sockaddr_un *addr, char *why, size_t size)
   int fd, r, err;
 
   if (lstat (addr->sun_path, &st) != 0)
-    return errno == ENOENT ? 0 : fail (why, size, "cannot be used", errno);
+    return errno == ENOENT ? 0
+                           : control_fail (why, size, "cannot be used", errno);
   if (!S_ISSOCK (st.st_mode))
-    return fail (why, size, "exists and is no socket", 0);
+    return control_fail (why, size, "exists and is no socket", 0);
   fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd == -1)
-    return fail (why, size, "no socket can be had", errno);
+    return control_fail (why, size, "no socket can be had", errno);
   r = connect (fd, (const struct sockaddr *) addr, sizeof *addr);
   err = r == 0 ? 0 : errno;
   close (fd);
   if (err == 0 || err == EAGAIN)
-    return fail (why, size, "another server listens there", 0);
+    return control_fail (why, size, "another server listens there", 0);
   if (err != ECONNREFUSED)
-    return fail (why, size, "exists, and whose it is cannot be told", err);
+    return control_fail (why, size, "exists, and whose it is cannot be told",
+                         err);
   if (unlink (addr->sun_path) != 0)
-    return fail (why, size, "is left over and cannot be removed", errno);
+    return control_fail (why, size, "is left over and cannot be removed",
+                         errno);
   return 0;
 }
 
@@ -138,19 +141,19 @@ bind_here (const struct sockaddr_un *addr, char *why, size_t size)
   int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
   if (fd == -1)
-    return fail (why, size, "no socket can be had", errno);
+    return control_fail (why, size, "no socket can be had", errno);
   /* Linux makes the file with the mode of the socket, less the umask: there is
    * no moment at which others could connect.
    */
   if (fchmod (fd, 0600) != 0 ||
       bind (fd, (const struct sockaddr *) addr, sizeof *addr) != 0) {
-    fail (why, size, "cannot be made", errno);
+    control_fail (why, size, "cannot be made", errno);
     close (fd);
     return -1;
   }
   if (lstat (addr->sun_path, &st) != 0 || (st.st_mode & 077) != 0 ||
       listen (fd, 2 * MOST_CLIENTS) != 0) {
-    fail (why, size, "cannot be for its owner alone", errno);
+    control_fail (why, size, "cannot be for its owner alone", errno);
     unlink (addr->sun_path);
     close (fd);
     return -1;
@@ -167,7 +170,8 @@ control_bind (const char *path, char *why, size_t size)
   struct ownfile lock = { .path = path, .lock = -1 };
 
   if (strlen (path) >= sizeof addr.sun_path)
-    return fail (why, size, "is longer than the path of a socket can be", 0);
+    return control_fail (why, size,
+                         "is longer than the path of a socket can be", 0);
   strcpy (addr.sun_path, path);
   if (lock_path (&lock, why, size) == -1)
     return -1;
@@ -230,7 +234,7 @@ control_is_over (struct conversation *c)
 }
 
 static void
-put (struct conversation *c, const char *text, size_t len)
+conversation_put (struct conversation *c, const char *text, size_t len)
 {
   ssize_t n;
 
@@ -264,7 +268,7 @@ control_say (struct conversation *c, const char *format, ...)
     if ((unsigned char) *p < ' ')
       *p = '?';
   *p = '\n'; /* in the place of the end */
-  put (c, text, n + 1);
+  conversation_put (c, text, n + 1);
   free (text);
 }
 

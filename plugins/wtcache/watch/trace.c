@@ -155,7 +155,7 @@ take_records (struct record **spare)
 
 /* False: there is a trace already. */
 static bool
-begin (const char *export, struct record *records, size_t room)
+trace_begin_recording (const char *export, struct record *records, size_t room)
 {
   LOCK_FOR_SCOPE (&trace.lock);
 
@@ -172,7 +172,7 @@ begin (const char *export, struct record *records, size_t room)
 
 /* From now on nobody records; what is left, and how much was missed. */
 static size_t
-end (struct record **left, uint64_t *missed)
+trace_end_recording (struct record **left, uint64_t *missed)
 {
   LOCK_FOR_SCOPE (&trace.lock);
 
@@ -205,7 +205,7 @@ follow (struct file *file, struct record *spare, uint64_t deadline,
     write_records (file, spare, n);
   }
   atomic_fetch_sub_explicit (&trace_watchers, 1, memory_order_relaxed);
-  n = end (&left, missed);
+  n = trace_end_recording (&left, missed);
   write_records (file, left, n);
 }
 
@@ -229,13 +229,13 @@ trace_record (struct pools *ps, const char *export, const char *name,
   both = malloc (bytes);
   if (both == NULL)
     err = ENOMEM;
-  else if (!begin (export, both, room))
+  else if (!trace_begin_recording (export, both, room))
     err = EBUSY;
   else {
     file.began = now_ns ();
     err = open_new (name, &file);
     if (err != 0)
-      end (&left, &result->missed);
+      trace_end_recording (&left, &result->missed);
   }
   if (err == 0) {
     atomic_fetch_add_explicit (&trace_watchers, 1, memory_order_relaxed);
