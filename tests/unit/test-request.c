@@ -143,6 +143,44 @@ test_two_readers_one_backend_read (void **state)
   stack_free (s);
 }
 
+/* Law 14: one that joined a fill waits for that page alone.  More pages than
+ * there are queues to wait in: some share one.
+ */
+static void
+test_joiner_waits_for_its_own_page (void **state)
+{
+  enum { PAGES = 65 };
+  struct stack *s = stack ();
+  struct request *fills = calloc (2 * PAGES, sizeof *fills);
+  struct request *joiners = fills + PAGES;
+  unsigned i;
+
+  (void) state;
+  must (fills != NULL);
+  array_shut (s->array, ARRAY_READ, GATE_BEFORE);
+  for (i = 0; i < PAGES; ++i) {
+    fills[i] = (struct request){
+      .s = s, .what = DO_READ, .offset = i * 16 * KiB, .len = 512
+    };
+    joiners[i] = fills[i];
+    set_backend (s, fills[i].offset, 512, 5);
+    request_start (&fills[i]);
+    array_wait_gate (s->array, ARRAY_READ, i + 1);
+    request_start (&joiners[i]);
+    wait_until (stack_page_waits (s, i * 16 * KiB));
+  }
+  for (i = 0; i < PAGES; ++i) {
+    array_let_by (s->array, ARRAY_READ);
+    array_wait_gate (s->array, ARRAY_READ, PAGES - i - 1);
+  }
+  array_open (s->array, ARRAY_READ);
+  for (i = 0; i < 2 * PAGES; ++i)
+    assert_int_equal (request_join (&fills[i]), 0);
+  assert_int_equal (calls (s, ARRAY_READ), PAGES);
+  free (fills);
+  stack_free (s);
+}
+
 /* Law 8: if a fill that it joined fails, it reads for itself. */
 static void
 test_joiner_of_failed_fill_reads_itself (void **state)
@@ -1799,6 +1837,7 @@ main (void)
     cmocka_unit_test (test_read_error_is_told_and_not_cached),
     cmocka_unit_test (test_error_beside_the_request_is_none),
     cmocka_unit_test (test_two_readers_one_backend_read),
+    cmocka_unit_test (test_joiner_waits_for_its_own_page),
     cmocka_unit_test (test_joiner_of_failed_fill_reads_itself),
     cmocka_unit_test (test_hit_does_not_wait_for_a_miss),
     cmocka_unit_test (test_write_during_fill_stays),

@@ -3,9 +3,10 @@
 /* Threads that wait for a page to change: for a fill, or for a write in flight.
  *
  * A descriptor has no room for a condition of its own.  So all pages share a
- * few queues, by a hash of the descriptor's address, and a wake-up of one page
- * also wakes those of the pages that share its queue: each looks at its own
- * page again.
+ * few queues, by a hash of the descriptor's address.  A queue lists its waiters
+ * with the page that each waits for: a wait ends with a change of that page
+ * alone.  Else a reader that joined a fill would read for itself as soon as the
+ * fill of another page ended.
  */
 
 #include <config.h>
@@ -18,10 +19,17 @@
 /* Threads that wait for a page sleep in one of these queues. */
 #define WAIT_QUEUES 64
 
+/* On the stack of the thread that waits. */
+struct waiter {
+  struct waiter *next;
+  const struct page *page;
+  bool woken;
+};
+
 struct wait_queue {
   struct lock lock; /* RANK_WAIT */
   struct condition changed;
-  uint64_t wakes; /* guarded by lock */
+  struct waiter *first; /* guarded by lock, as the waiters are */
 };
 
 static struct wait_queue queues[WAIT_QUEUES];
@@ -48,14 +56,15 @@ void
 waits_sleep (struct page *p)
 {
   struct wait_queue *q = queue_of (p);
-  uint64_t wakes;
+  struct waiter me = { .page = p };
 
   assert_held (&p->lock);
   p->flags |= PAGE_WAITERS;
   lock_take (&q->lock);
-  wakes = q->wakes;
+  me.next = q->first;
+  q->first = &me;
   word_lock_drop (&p->lock);
-  while (q->wakes == wakes)
+  while (!me.woken)
     condition_wait (&q->changed, &q->lock);
   lock_drop (&q->lock);
 }
@@ -64,13 +73,20 @@ void
 waits_wake (struct page *p)
 {
   struct wait_queue *q = queue_of (p);
+  struct waiter **link, *w;
 
   assert_held (&p->lock);
   if (!(p->flags & PAGE_WAITERS))
     return;
   p->flags &= ~PAGE_WAITERS;
   lock_take (&q->lock);
-  q->wakes++;
+  for (link = &q->first; (w = *link) != NULL;)
+    if (w->page == p) {
+      w->woken = true;
+      *link = w->next;
+    }
+    else
+      link = &w->next;
   condition_wake_all (&q->changed);
   lock_drop (&q->lock);
 }
