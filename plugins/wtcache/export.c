@@ -1,26 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* A cached export: identity, size, connections, and who may be called.
+/* The registry of exports: which cache a connection uses, and how long it is
+ * kept.
  *
  * A cache belongs to a name, and to TLS or not.  It outlives its connections:
- * clean pages because they are worth it, dirty ones because they must.  If the
- * backend does not promise that its connections see each other's writes, each
- * connection has a cache to itself, unless the user says otherwise.
+ * clean pages because the next client may read them, dirty ones because they
+ * are not yet on the backend.  If the backend does not promise that its
+ * connections see each other's writes, each connection has a cache to itself,
+ * unless wtcache-share says otherwise.
  *
  * The connections of one cache agree on the disk's size and its blocks, and on
  * nothing else: one may be read-only, another be unable to flush.  Each call to
- * the backend is made as the connection allows that makes it.
- *
- * Helpers have no connection of their own.  They borrow the backend of a live
- * one that can do what they need: lent from its first data request, so that its
- * negotiation is over.
- *
- * A flush by one connection covers what the others wrote only if the backend
- * promises it (multi-conn) to all of them.  Otherwise a connection owes a flush
- * from its first write until a flush by it has succeeded that began after its
- * last write ended, and a client's flush reaches each connection that owes one.
- * A connection ends in this order: it is no longer lent, every borrower has
- * returned it, what it owes is flushed, flushes no longer reach it.
+ * the backend is made as the calling connection allows.
  *
  * Knows nothing of nbdkit.
  */
@@ -38,13 +29,14 @@ struct registry registry;
 
 const char *const mode_names[] = {
   [MODE_WRITEBACK] = "writeback",
-  [MODE_THROUGH] = "through",
+  [MODE_PROMPT] = "through",
   [MODE_WRITETHROUGH] = "writethrough",
   [MODE_WRITEAROUND] = "writearound",
 };
 
 int
-registry_init (const struct settings *settings, uint64_t size, bool parallel)
+export_registry_init (const struct settings *settings, uint64_t size,
+                      bool parallel)
 {
   int err;
 
@@ -67,49 +59,10 @@ registry_init (const struct settings *settings, uint64_t size, bool parallel)
 }
 
 void
-registry_after_fork (void)
+export_registry_after_fork (void)
 {
   memory_after_fork (&registry.memory);
   pools_after_fork (&registry.pools);
-}
-
-bool
-export_holds_data (struct export *e)
-{
-  return pagecache_amounts (&e->pc).held > 0 ||
-         zeroes_bytes (&e->pc.zeroes) > 0;
-}
-
-bool
-export_is_unstable (struct export *e)
-{
-  return pagecache_amounts (&e->pc).unstable > 0 ||
-         zeroes_bytes (&e->pc.zeroes) > 0;
-}
-
-/* Whether a connection can do what is needed. */
-static bool
-fits (const struct backend *b, enum need need)
-{
-  switch (need) {
-  case NEED_WRITE:
-    return b->traits.can_write;
-  case NEED_ZERO:
-    return b->traits.can_write && b->traits.can_zero;
-  case NEED_FLUSH:
-    return b->traits.can_write && b->traits.can_flush;
-  default:
-    return true;
-  }
-}
-
-/* Whether what is written by it can be made durable: nothing is known of the
- * writes of one that can neither flush nor FUA.
- */
-static bool
-can_make_durable (const struct backend *b)
-{
-  return b->traits.can_flush || b->traits.fua != FUA_NONE;
 }
 
 static void
@@ -141,21 +94,20 @@ free_export (struct export *e)
   stats_destroy (&e->stats);
   submit_destroy (&e->submit);
   pagecache_destroy (&e->pc);
-  condition_destroy (&e->returned);
-  lock_destroy (&e->lease_lock);
+  leases_destroy (e);
   memory_give (e->memory, sizeof *e + strlen (e->name) + 1);
   free (e->name);
   free (e);
 }
 
 void
-registry_destroy (void)
+export_registry_destroy (void)
 {
   struct export *e, *next;
 
   for (e = registry.first; e; e = next) {
     next = e->next;
-    stats_destroy (&e->stats); /* what it holds goes with the pools */
+    stats_destroy (&e->stats); /* its pages are freed with the pools */
     free (e->name);
     free (e);
   }
@@ -173,7 +125,7 @@ count_holding (void)
 
   assert_held (&registry.lock);
   for (e = registry.first; e; e = e->next)
-    if (e->writers > 0 || export_holds_data (e))
+    if (e->writers > 0 || dirty_is_held (e))
       n++;
   atomic_store_explicit (&registry.holding, n, memory_order_relaxed);
 }
@@ -191,9 +143,9 @@ free_number (void)
 }
 
 static bool
-is_idle (struct export *e)
+is_unused (struct export *e)
 {
-  return e->users == 0 && e->keepers == 0 && !export_holds_data (e) &&
+  return e->users == 0 && e->keepers == 0 && !dirty_is_held (e) &&
          !atomic_load_explicit (&e->writeback.running, memory_order_acquire) &&
          atomic_load_explicit (&e->writeback.drains, memory_order_acquire) == 0;
 }
@@ -206,71 +158,13 @@ forget_one (void)
 
   assert_held (&registry.lock);
   for (e = registry.first; e; e = e->next)
-    if (is_idle (e) && (!oldest || e->last_used < oldest->last_used))
+    if (is_unused (e) && (!oldest || e->last_used < oldest->last_used))
       oldest = e;
   if (oldest == NULL)
     return false;
   unlink_export (oldest);
   free_export (oldest);
   return true;
-}
-
-/* The next backend that owes a flush and that flush NUMBER did not take yet. */
-static struct backend *
-borrow_unflushed (struct export *e, uint64_t number)
-{
-  LOCK_FOR_SCOPE (&e->lease_lock);
-  struct backend *b;
-
-  for (b = e->attached; b; b = b->next_attached)
-    if (b->last_flush != number && fits (b, NEED_FLUSH) &&
-        atomic_exchange_explicit (&b->unflushed, false, memory_order_acq_rel)) {
-      b->last_flush = number;
-      b->leases++;
-      return b;
-    }
-  return NULL;
-}
-
-/* Flushes BY, and each other connection that owes a flush.  A write sets
- * `unflushed` after it, so a flush that begins later finds it set.
- */
-static int
-flush_each (struct export *e, struct backend *by, uint64_t number)
-{
-  struct backend *b;
-  int err, first = 0;
-
-  atomic_store_explicit (&by->unflushed, true, memory_order_release);
-  while ((b = borrow_unflushed (e, number)) != NULL) {
-    err = meter_flush (&e->submit.meter, b);
-    if (err != 0)
-      atomic_store_explicit (&b->unflushed, true, memory_order_release);
-    first = first ? first : err;
-    export_return (e, b);
-  }
-  return first;
-}
-
-static int
-flush_connections (void *opaque, struct backend *own)
-{
-  struct export *e = opaque;
-  struct backend *by = export_take (e, own, NEED_FLUSH);
-  uint64_t number;
-  bool each;
-  int err;
-
-  if (by == NULL)
-    return EIO;
-  lock_take (&e->lease_lock);
-  number = ++e->flushes;
-  each = e->flushes_each;
-  lock_drop (&e->lease_lock);
-
-  err = each ? flush_each (e, by, number) : meter_flush (&e->submit.meter, by);
-  export_put (e, own, by);
-  return err;
 }
 
 static int
@@ -302,7 +196,6 @@ new_export (const char *name, bool tls, bool share,
   atomic_init (&e->holds, share);
   e->number = free_number ();
   e->preferred = traits->preferred;
-  e->flushes_each = !traits->can_multi_conn;
   pagecache_init (
       &e->pc, &registry.pools, pool, e->number, traits->size, traits->block,
       atomic_load_explicit (&registry.settings.mode, memory_order_relaxed) ==
@@ -311,10 +204,9 @@ new_export (const char *name, bool tls, bool share,
       &e->submit, &e->pc, &registry.memory, registry.parallel,
       atomic_load_explicit (&registry.settings.depth, memory_order_relaxed));
   stats_init (&e->stats);
-  e->submit.flush = flush_connections;
+  e->submit.flush = leases_flush;
   e->submit.opaque = e;
-  lock_init (&e->lease_lock, RANK_LEASES);
-  condition_init (&e->returned);
+  leases_init (e, traits->can_multi_conn);
   registry.numbers[e->number / 64] |= UINT64_C (1) << e->number % 64;
   e->next = registry.first;
   registry.first = e;
@@ -322,8 +214,8 @@ new_export (const char *name, bool tls, bool share,
   return 0;
 }
 
-/* A shared cache is found by its key; one that a connection had for itself
- * only by the next that comes when it is free.
+/* A shared cache is found by its key; an unshared one only while it has no
+ * connection.
  */
 static struct export *
 find_export (const char *name, bool tls, bool share)
@@ -348,10 +240,10 @@ same_disk (struct export *e, const struct backend_traits *t)
 static bool
 is_in_use (struct export *e)
 {
-  return e->users > 0 || export_holds_data (e);
+  return e->users > 0 || dirty_is_held (e);
 }
 
-/* Adapts an export that nobody uses to what the backend has become. */
+/* Adapts an export without connections to the backend as it is now. */
 static int
 renew_export (struct export **e, const struct backend_traits *traits,
               int64_t *unsavable)
@@ -361,7 +253,7 @@ renew_export (struct export **e, const struct backend_traits *traits,
   char *name;
   int err;
 
-  if (is_idle (old)) {
+  if (is_unused (old)) {
     name = strdup (old->name);
     if (name == NULL)
       return ENOMEM;
@@ -371,7 +263,7 @@ renew_export (struct export **e, const struct backend_traits *traits,
     free (name);
     return err;
   }
-  /* What it holds has to fit: a last block that was not full would have to be
+  /* Held bytes have to fit: a last block that was not full would have to be
    * read again in part.
    */
   if (traits->block != block_size (&old->pc) ||
@@ -380,27 +272,6 @@ renew_export (struct export **e, const struct backend_traits *traits,
   *unsavable = pagecache_resize (&old->pc, traits->size);
   old->preferred = traits->preferred;
   return 0;
-}
-
-/* Whether a flush of one connection covers the others, with one more that says
- * MULTI_CONN.  If that changes, what is unstable may be of connections that
- * ended without a flush: it is dirty again, and a flush that is under way does
- * not count.
- */
-static void
-agree_on_flushes (struct export *e, bool multi_conn)
-{
-  bool changes;
-
-  assert_held (&registry.lock);
-  lock_take (&e->lease_lock);
-  changes = e->users == 0 ? e->flushes_each == multi_conn
-                          : !e->flushes_each && !multi_conn;
-  if (changes)
-    e->flushes_each = !multi_conn;
-  lock_drop (&e->lease_lock);
-  if (changes)
-    pagecache_fail (&e->pc, held_epoch (&e->pc.held));
 }
 
 /* Whether two caches may be over one disk and one of them is kept when its
@@ -438,9 +309,9 @@ find_siblings (struct export *e, struct open_result *result)
   }
 }
 
-/* The cache for a connection.  Where one is in use that connections share, it
- * is shared with one that does not say multi-conn too: the two would be over
- * one disk.
+/* The cache for a connection.  A connection that is not multi-conn joins a
+ * shared cache that is in use: a cache of its own would be a second one over
+ * the same disk.
  */
 static struct export *
 find_joinable (const char *name, bool tls, bool *share)
@@ -476,7 +347,7 @@ export_open (const char *name, bool tls, bool share,
     return err;
 
   result->export = e;
-  agree_on_flushes (e, traits->can_multi_conn);
+  leases_agree (e, e->users == 0, traits->can_multi_conn);
   find_siblings (e, result);
   e->users++;
   e->writers += writes;
@@ -505,12 +376,12 @@ has_sibling_in_use (const struct export *e)
   return false;
 }
 
-/* Frees the cache of one connection, if nobody uses it. */
+/* Frees the cache of one connection, if it is not in use. */
 static bool
 free_unshared (struct export *e)
 {
   assert_held (&registry.lock);
-  if (e->shared || !is_idle (e))
+  if (e->shared || !is_unused (e))
     return false;
   unlink_export (e);
   free_export (e);
@@ -561,165 +432,12 @@ export_let_go (struct export *e)
   count_holding ();
 }
 
-void
-export_attach (struct export *e, struct backend *b)
-{
-  LOCK_FOR_SCOPE (&e->lease_lock);
-
-  b->leases = 0;
-  b->lendable = b->leaving = false;
-  b->next_attached = e->attached;
-  e->attached = b;
-}
-
-void
-export_lend (struct export *e, struct backend *b)
-{
-  LOCK_FOR_SCOPE (&e->lease_lock);
-
-  b->lendable = true;
-}
-
-/* Whether a connection that ends wrote something that only a flush by it
- * covers.
- */
-static bool
-owes_flush (struct export *e, struct backend *b)
-{
-  struct backend *other;
-
-  assert_held (&e->lease_lock);
-  if (!fits (b, NEED_FLUSH))
-    return false;
-  if (e->flushes_each)
-    return atomic_load_explicit (&b->unflushed, memory_order_acquire);
-  for (other = e->attached; other; other = other->next_attached)
-    if (!other->leaving && fits (other, NEED_FLUSH))
-      return false;
-  return export_is_unstable (e);
-}
-
-/* A flush for a connection that ends. */
-struct last_flush {
-  struct task task;
-  struct export *e;
-  struct backend *b;
-  struct completion completion;
-};
-
-static void
-run_last_flush (struct task *t)
-{
-  struct last_flush *f = container_of (t, struct last_flush, task);
-
-  completion_end (&f->completion, durable_flush (&f->e->submit, f->b));
-}
-
-/* If it fails all that was unstable is dirty again, and is written by another
- * connection.  A helper calls, since for the connection's own thread some
- * backends fail at once: it has no client any more.
- */
-static void
-flush_last (struct export *e, struct backend *b)
-{
-  struct last_flush f = { .task.run = run_last_flush, .e = e, .b = b };
-
-  completion_init (&f.completion);
-  completion_begin (&f.completion);
-  if (!registry.parallel || !workers_try (&f.task))
-    run_last_flush (&f.task);
-  completion_wait (&f.completion);
-  completion_destroy (&f.completion);
-}
-
-static void
-wait_returned (struct export *e, struct backend *b)
-{
-  assert_held (&e->lease_lock);
-  while (b->leases > 0)
-    condition_wait (&e->returned, &e->lease_lock);
-}
-
-void
-export_withdraw (struct export *e, struct backend *b)
-{
-  struct backend **link = &e->attached;
-
-  lock_take (&e->lease_lock);
-  b->lendable = false;
-  b->leaving = true;
-  wait_returned (e, b); /* nothing is written by it any more */
-  if (owes_flush (e, b)) {
-    lock_drop (&e->lease_lock);
-    flush_last (e, b);
-    lock_take (&e->lease_lock);
-    wait_returned (e, b); /* others' flushes */
-  }
-  while (*link != b)
-    link = &(*link)->next_attached;
-  *link = b->next_attached;
-  lock_drop (&e->lease_lock);
-}
-
-struct backend *
-export_borrow (struct export *e, enum need need)
-{
-  LOCK_FOR_SCOPE (&e->lease_lock);
-  struct backend *b, *found = NULL;
-
-  for (b = e->attached; b; b = b->next_attached) {
-    if (!b->lendable || !fits (b, need))
-      continue;
-    if (found == NULL || can_make_durable (b))
-      found = b;
-    if (need == NEED_READ || can_make_durable (b))
-      break;
-  }
-  if (found)
-    found->leases++;
-  return found;
-}
-
-struct backend *
-export_take (struct export *e, struct backend *own, enum need need)
-{
-  const bool suits = own && fits (own, need);
-  struct backend *b = NULL;
-
-  if (suits && can_make_durable (own))
-    return own;
-  if (registry.parallel || own == NULL)
-    b = export_borrow (e, need);
-  if (suits && b && !can_make_durable (b)) {
-    export_return (e, b);
-    b = NULL;
-  }
-  return b ? b : suits ? own : NULL;
-}
-
-void
-export_put (struct export *e, struct backend *own, struct backend *b)
-{
-  if (b && b != own)
-    export_return (e, b);
-}
-
-void
-export_return (struct export *e, struct backend *b)
-{
-  LOCK_FOR_SCOPE (&e->lease_lock);
-
-  assert (b->leases > 0);
-  b->leases--;
-  condition_wake_all (&e->returned);
-}
-
 /* The first run of held blocks at or after *INDEX and *BLOCK, in bytes: these
  * move behind it.  False: none.
  */
 static bool
-next_held_run (struct pagecache *pc, uint64_t *index, uint32_t *block,
-               uint64_t *offset, uint64_t *len)
+next_run (struct pagecache *pc, uint64_t *index, uint32_t *block,
+          uint64_t *offset, uint64_t *len)
 {
   uint64_t at = *index;
   struct span s;
@@ -759,12 +477,12 @@ export_format_held (struct export *e, uint64_t from, char *text, size_t size)
   uint64_t index = from >> pc->page_shift;
   uint32_t block = (from & (page_size (pc) - 1)) >> pc->block_shift;
   uint64_t offset, len, at = 0, more = 0;
-  bool any = next_held_run (pc, &index, &block, &offset, &len), another;
+  bool any = next_run (pc, &index, &block, &offset, &len), another;
 
   text[0] = '\0';
   while (any) {
-    /* Runs of neighbouring pages are one. */
-    while ((another = next_held_run (pc, &index, &block, &at, &more)) &&
+    /* Adjoining runs of neighbouring pages are reported as one. */
+    while ((another = next_run (pc, &index, &block, &at, &more)) &&
            at == offset + len)
       len += more;
     if (!append_range (text, size, offset, len))
@@ -790,7 +508,7 @@ export_format_zeroed (struct export *e, char *text, size_t size)
 }
 
 void
-exports_for_each (void (*f) (struct export *e, void *opaque), void *opaque)
+export_for_each (void (*f) (struct export *e, void *opaque), void *opaque)
 {
   LOCK_FOR_SCOPE (&registry.lock);
   struct export *e;
@@ -815,7 +533,7 @@ add_pages_read (struct export *e, void *opaque)
 }
 
 void
-registry_curve (struct curve_estimate *all, struct curve_counts *counts)
+export_curve (struct curve_estimate *all, struct curve_counts *counts)
 {
   struct curve_estimate one;
   struct curve_counts counted;
@@ -827,7 +545,7 @@ registry_curve (struct curve_estimate *all, struct curve_counts *counts)
   memset (counts, 0, sizeof *counts);
   for (pool = pools_first (&registry.pools); pool; pool = pool->next) {
     r = (struct pool_reads){ .pool = pool };
-    exports_for_each (add_pages_read, &r);
+    export_for_each (add_pages_read, &r);
     curve_estimate (pool->curve, r.pages, now_ns (), &one);
     curve_get (pool->curve, &counted);
     counts->sampled_reads += counted.sampled_reads;

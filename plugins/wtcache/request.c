@@ -15,7 +15,6 @@
 
 #include <errno.h>
 
-#include "export/writeback.h"
 #include "request.h"
 #include "request/piece.h"
 #include "request/write.h"

@@ -1,79 +1,38 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* nbdkit's face of the cache: callbacks that hand on to the parts below.
- *
- * A connection joins its export's cache in .prepare and leaves it in .finalize,
- * or in .close where that never came; in leaving, the last that writes drains
- * the cache, while its own `next` can still be called.
- *
- * One thread of ours looks at the clock: it writes the statistics, pokes
- * write-back, and learns that the server was told to stop: nbdkit reports that
- * to filters only by ending a sleep in nbdkit_nanosleep.  A server that stops
- * without being told (nbdkit -s) ends that thread in .cleanup.
+/* The nbdkit callbacks.  Each checks its arguments, calls the division below
+ * that does the work, and returns or logs the error.
  */
 
 #include <config.h>
 
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/name.h"
-#include "base/ownfile.h"
 #include "base/probes.h"
-#include "base/repeat.h"
 #include "base/workers.h"
-#include "export/options.h"
-#include "export/writeback.h"
+#include "export.h"
 #include "request.h"
-#include "request/extents.h"
-#include "request/readahead.h"
-#include "submit.h"
-#include "watch/commands.h"
-#include "watch/lost.h"
-#include "watch/metrics.h"
-#include "watch/trace.h"
+#include "watch.h"
+#include "wtcache/clock.h"
+#include "wtcache/connection.h"
 #include "wtcache/nbdkit-compat.h"
+#include "wtcache/statsfile.h"
 
 #define MOST_THREADS 96
-#define TICK_NS      100000000
-#define STATS_TICKS  20 /* statistics are written every so many ticks */
-#define GROWTH       4  /* the cache may become so many times larger */
+#define GROWTH       4 /* the cache may grow to so many times its size */
 
 /* nbdkit -D wtcache.requests=1 logs each request that clients send. */
 NBDKIT_DLL_PUBLIC int wtcache_debug_requests;
 
-static pthread_t clock_thread;
-static bool clock_runs; /* main thread only */
-/* Ends the clock where no signal does: with "nbdkit -s" the server ends with
- * its one connection.  Relaxed: polled.
- */
-static _Atomic bool clock_ends;
 /* The registry may be used: from .get_ready to .cleanup.  Acquire in .prepare
  * pairs with release in these.
  */
 static _Atomic bool serving;
-
-/* The log says once that connections do not share.  Relaxed: an exchange. */
-static _Atomic bool told_unshared;
-
-/* One connection. */
-struct handle {
-  char *name;
-  bool tls;
-  bool joined;
-  bool shared;
-  /* Helpers may borrow the backend.  Relaxed: set once, by whichever threads
-   * come first; export_lend takes the lock that counts.
-   */
-  _Atomic bool lent;
-  struct backend backend;
-  struct client client;
-};
 
 /* How often the module was loaded into this process. */
 static unsigned loads;
@@ -110,101 +69,14 @@ wtcache_config_complete (nbdkit_next_config_complete *next,
   return next (nxdata);
 }
 
-/* The first line of the statistics: no other file has it. */
-#define STATS_MARK                                                             \
-  "# Statistics of nbdkit-wtcache-filter, which replaces this file\n"
-#define WHY_BYTES 512
-
-static struct ownfile stats_file = { .mark = STATS_MARK, .lock = -1 };
-static struct repeat stats_repeat; /* clock thread; main thread at the end */
-
-static int
-write_stats (char *why, size_t size)
-{
-  char *text;
-  size_t len;
-  int r;
-
-  if (metrics_text (&text, &len) != 0) {
-    snprintf (why, size, "cannot write: %s", strerror (ENOMEM));
-    return -1;
-  }
-  r = ownfile_replace (&stats_file, text, len, why, size);
-  free (text);
-  return r;
-}
-
-/* Writes the statistics; what repeats is logged once, then counted. */
-static void
-renew_stats (void)
-{
-  char why[WHY_BYTES];
-  bool failed;
-
-  if (stats_file.lock == -1)
-    return;
-  failed = write_stats (why, sizeof why) == -1;
-  switch (repeat_note (&stats_repeat, failed, now_ns ())) {
-  case REPEAT_BEGAN:
-    nbdkit_error ("wtcache-stats=%s: %s; it is tried again every few seconds",
-                  options.stats, why);
-    break;
-  case REPEAT_GOES_ON:
-    nbdkit_error ("wtcache-stats=%s: %s; failed %" PRIu64 " times so far",
-                  options.stats, why, stats_repeat.count);
-    break;
-  case REPEAT_ENDED:
-    nbdkit_error ("wtcache-stats=%s: written again, after %" PRIu64 " failures",
-                  options.stats, stats_repeat.count);
-    break;
-  case REPEAT_SILENT:
-    break;
-  }
-}
-
-static int
-refuse_stats (const char *why)
-{
-  nbdkit_error ("wtcache-stats=%s: %s", options.stats, why);
-  return -1;
-}
-
-/* Whatever can be seen before the server goes into the background. */
-static int
-check_stats (void)
-{
-  char why[WHY_BYTES];
-
-  metrics_name (options.name);
-  stats_file.path = options.stats;
-  if (options.stats && ownfile_check (&stats_file, why, sizeof why) != 0)
-    return refuse_stats (why);
-  return 0;
-}
-
-/* The server has its user now (nbdkit -u). */
-static int
-begin_stats (void)
-{
-  char why[WHY_BYTES];
-
-  if (options.stats == NULL)
-    return 0;
-  if (ownfile_lock (&stats_file, why, sizeof why) == 0 &&
-      write_stats (why, sizeof why) == 0)
-    return 0;
-  ownfile_unlock (&stats_file);
-  return refuse_stats (why);
-}
-
 static void
 log_text (const char *text)
 {
   nbdkit_error ("%s", text);
 }
 
-/* The socket is there before the server goes into the background: what is wrong
- * is told at start.
+/* Binds the control socket before the server goes into the background, so that
+ * an error is logged where the server was started.
  */
 static int
 make_controllable (void)
@@ -214,8 +86,7 @@ make_controllable (void)
   if (options.control == NULL)
     return 0;
   memory_may_grow (&registry.memory, GROWTH * options.size);
-  commands_init (&options, log_text);
-  if (control_bind (options.control, why, sizeof why) == 0)
+  if (watch_bind (&options, log_text, why, sizeof why) == 0)
     return 0;
   nbdkit_error ("wtcache-control=%s: %s", options.control, why);
   return -1;
@@ -230,16 +101,16 @@ wtcache_get_ready (int thread_model)
   if (!parallel) {
     options_tell_without_effect ();
     if (!options.mode_given)
-      options.settings.mode = MODE_THROUGH;
+      options.settings.mode = MODE_PROMPT;
   }
-  err = registry_init (&options.settings, options.size, parallel);
+  err = export_registry_init (&options.settings, options.size, parallel);
   if (err != 0) {
     errno = err;
     nbdkit_error ("wtcache-size=%" PRIu64 ": cannot map that much: %m",
                   options.size);
     return -1;
   }
-  if (check_stats () == -1 || make_controllable () == -1)
+  if (statsfile_check () == -1 || make_controllable () == -1)
     return -1;
   err =
       lost_init (options.stats ? options.stats : options.control, options.name);
@@ -255,38 +126,14 @@ wtcache_get_ready (int thread_model)
   return 0;
 }
 
-/* Over a serial stack it only writes statistics: no thread of ours calls the
- * backend then.
- */
-static void *
-run_clock (void *arg)
-{
-  unsigned ticks = 0;
-
-  /* nbdkit_nanosleep fails once the server was told to stop. */
-  while (!atomic_load_explicit (&clock_ends, memory_order_relaxed) &&
-         nbdkit_nanosleep (0, TICK_NS) == 0) {
-    if (registry.parallel)
-      exports_for_each (writeback_tick, NULL);
-    if (++ticks % STATS_TICKS == 0)
-      renew_stats ();
-  }
-  /* The server stops: from now on nothing is held back. */
-  atomic_store_explicit (&registry.stopping, true, memory_order_relaxed);
-  if (registry.parallel)
-    exports_for_each (writeback_begin_drain, NULL);
-  return arg;
-}
-
 static int
 wtcache_after_fork (nbdkit_backend *nxdata)
 {
-  sigset_t all, old;
   int err;
 
   (void) nxdata;
-  registry_after_fork ();
-  if (begin_stats () == -1)
+  export_registry_after_fork ();
+  if (statsfile_begin () == -1)
     return -1;
   lost_tell_old (log_text);
   if (registry.parallel) {
@@ -296,17 +143,13 @@ wtcache_after_fork (nbdkit_backend *nxdata)
       return -1;
     }
   }
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  err = pthread_create (&clock_thread, NULL, run_clock, NULL);
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  err = clock_start ();
   if (err != 0) {
     errno = err;
     nbdkit_error ("wtcache: cannot start a thread: %m");
     return -1;
   }
-  clock_runs = true;
-  err = control_start (command_run, command_is_quick);
+  err = watch_start ();
   if (err != 0) {
     errno = err;
     nbdkit_error ("wtcache-control=%s: cannot listen: %m", options.control);
@@ -315,7 +158,7 @@ wtcache_after_fork (nbdkit_backend *nxdata)
   return 0;
 }
 
-/* Room for the ranges that a line of the log tells. */
+/* Room for the ranges that one line of the log names. */
 #define RANGES_BYTES 512
 
 static void
@@ -342,7 +185,9 @@ log_lost (const struct export *e, uint64_t bytes, const char *which,
   free (text);
 }
 
-/* Logs what of an export the backend has not got, and adds it up. */
+/* Logs the ranges of an export that the backend lacks, and adds their bytes
+ * up.
+ */
 static void
 log_left (struct export *e, void *opaque)
 {
@@ -369,15 +214,12 @@ wtcache_cleanup (nbdkit_backend *nxdata)
 
   (void) nxdata;
   atomic_store_explicit (&serving, false, memory_order_release);
-  atomic_store_explicit (&clock_ends, true, memory_order_relaxed);
-  if (clock_runs)
-    pthread_join (clock_thread, NULL);
-  clock_runs = false;
-  control_stop (); /* its commands need the workers */
+  clock_stop ();
+  watch_stop (); /* its commands need the workers */
   workers_stop ();
-  exports_for_each (log_left, &lost);
-  metrics_end (lost);
-  renew_stats ();
+  export_for_each (log_left, &lost);
+  watch_end (lost);
+  statsfile_renew ();
 }
 
 /* Once for each load: given twice, the filter has one state all the same. */
@@ -386,10 +228,10 @@ wtcache_unload (void)
 {
   if (--loads > 0)
     return;
-  control_unbind ();
+  watch_unbind ();
   if (registry.settings.page_size != 0)
-    registry_destroy ();
-  ownfile_unlock (&stats_file);
+    export_registry_destroy ();
+  statsfile_end ();
   lost_free ();
   free (options.stats);
   free (options.control);
@@ -403,110 +245,11 @@ wtcache_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
 
   if (next (context, readonly, exportname) == -1)
     return NULL;
-  h = calloc (1, sizeof *h);
-  if (h)
-    h->name = strdup (exportname);
-  if (h == NULL || h->name == NULL) {
+  h = connection_new (exportname, is_tls);
+  if (h == NULL)
     nbdkit_error ("wtcache: opening export %s: %m",
                   name_quoted (exportname).text);
-    free (h);
-    return NULL;
-  }
-  h->tls = is_tls;
   return h;
-}
-
-/* Whether the connections of this export share one cache. */
-static bool
-is_shared (const struct backend_traits *t)
-{
-  switch (options.share) {
-  case SHARE_NEVER:
-    return false;
-  case SHARE_ALWAYS:
-    /* One connection's flush has to reach what the others wrote, which only
-     * threads of ours may do.
-     */
-    return t->can_multi_conn || registry.parallel;
-  default:
-    return t->can_multi_conn;
-  }
-}
-
-static void
-tell_not_held (struct handle *h, const struct open_result *r)
-{
-  const bool two_kinds =
-      r->nr_siblings > 0 && r->siblings[0]->tls == r->export->tls;
-
-  if (registry.settings.mode != MODE_WRITEBACK || !h->backend.traits.can_write)
-    return;
-  if (r->nr_siblings > 0)
-    nbdkit_error ("wtcache: export %s is open %s, "
-                  "in two caches: ordinary writes go through at once",
-                  name_quoted (h->name).text,
-                  two_kinds ? "with multi-conn and without"
-                            : "with TLS and without");
-  else if (!h->shared && !atomic_exchange_explicit (&told_unshared, true,
-                                                    memory_order_relaxed))
-    nbdkit_error ("wtcache: export %s: connections may be over one disk "
-                  "without seeing each other's writes, so each has a cache "
-                  "of its own and ordinary writes go through at once",
-                  name_quoted (h->name).text);
-}
-
-/* What a sibling held back may be what this connection reads.  Over a serial
- * stack its own connection writes it, at its next request.
- */
-static void
-write_siblings (struct open_result *r)
-{
-  struct export *e;
-  unsigned i;
-
-  for (i = 0; i < r->nr_siblings; ++i) {
-    e = r->siblings[i];
-    if (registry.parallel && pagecache_amounts (&e->pc).dirty > 0)
-      writeback_drain (e, NULL);
-    export_let_go (e);
-  }
-}
-
-static int
-join_export (struct handle *h)
-{
-  const struct backend_traits *t = &h->backend.traits;
-  char ranges[RANGES_BYTES];
-  struct open_result r;
-  int err;
-
-  err = export_open (h->name, h->tls, is_shared (t), t, t->can_write, &r);
-  if (err == ESTALE) {
-    nbdkit_error ("wtcache: export %s now has %" PRIu64 " bytes in "
-                  "blocks of %" PRIu32 ", but its cache is in use, or holds "
-                  "data, with another size: refused",
-                  name_quoted (h->name).text, t->size, t->block);
-    return -1;
-  }
-  if (err != 0) {
-    errno = err;
-    nbdkit_error ("wtcache: export %s: no memory for its cache: %m "
-                  "(wtcache-size=%" PRIu64 ")",
-                  name_quoted (h->name).text, memory_limit (&registry.memory));
-    return -1;
-  }
-  if (r.unsavable > 0) {
-    export_format_held (r.export, t->size, ranges, sizeof ranges);
-    nbdkit_error ("wtcache: export %s has shrunk to %" PRIu64 " bytes: "
-                  "%" PRId64 " dirty bytes past its end cannot be saved "
-                  "(offset+length):%s",
-                  name_quoted (h->name).text, t->size, r.unsavable, ranges);
-  }
-  h->client.export = r.export;
-  h->shared = r.export->shared;
-  tell_not_held (h, &r);
-  write_siblings (&r);
-  return 0;
 }
 
 static int
@@ -521,75 +264,22 @@ wtcache_prepare (nbdkit_next *next, void *handle, int readonly)
                   name_quoted (h->name).text);
     return -1;
   }
-  if (backend_init (&h->backend, next) == -1)
-    return -1;
-  if (join_export (h) == -1)
-    return -1;
-  export_attach (h->client.export, &h->backend);
-  h->client.own = &h->backend;
-  /* Off, it may be switched on by who controls the server. */
-  if (registry.parallel &&
-      (registry.settings.readahead != 0 || options.control != NULL))
-    h->client.ahead = readahead_new (h->client.export);
-  h->joined = true;
-  return 0;
-}
-
-/* The last connection that writes leaves nothing behind if it can help it;
- * so does each one if others' flushes do not cover it.
- */
-static void
-drain (struct handle *h)
-{
-  struct export *e = h->client.export;
-  const bool last = export_end_writer (e);
-  int err;
-
-  if (!last && h->backend.traits.can_multi_conn && e->shared)
-    return;
-  if (!export_holds_data (e))
-    return;
-  /* Its negotiation is over, even if it sent no request. */
-  export_lend (e, &h->backend);
-  err = writeback_drain (e, &h->backend);
-  if (err != 0) {
-    errno = err;
-    nbdkit_error ("wtcache: export %s: %" PRId64 " bytes could not be "
-                  "written back when its last writer left: %m; they wait in "
-                  "memory for the next connection",
-                  name_quoted (h->name).text, pagecache_amounts (&e->pc).held);
-  }
-}
-
-static void
-leave_export (struct handle *h)
-{
-  if (!h->joined)
-    return;
-  h->joined = false;
-  readahead_free (h->client.ahead);
-  if (h->backend.traits.can_write)
-    drain (h);
-  export_withdraw (h->client.export, &h->backend);
-  export_close (h->client.export);
+  return connection_join (h, next);
 }
 
 static int
 wtcache_finalize (nbdkit_next *next, void *handle)
 {
   (void) next;
-  leave_export (handle);
+  connection_leave (handle);
   return 0;
 }
 
 static void
 wtcache_close (void *handle)
 {
-  struct handle *h = handle;
-
-  leave_export (h);
-  free (h->name);
-  free (h);
+  connection_leave (handle);
+  connection_free (handle);
 }
 
 static int64_t
@@ -601,7 +291,7 @@ wtcache_get_size (nbdkit_next *next, void *handle)
   return h->backend.traits.size;
 }
 
-/* Partial blocks are our work; what helps us most is whole pages. */
+/* Any request is taken; whole pages are the fastest. */
 static int
 wtcache_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
                     uint32_t *preferred, uint32_t *maximum)
@@ -683,10 +373,10 @@ static const char *const kind_names[] = {
   [KIND_CACHE] = "cache",
 };
 
-/* Somebody wants to be told of each request. */
+/* Reports a request to the trace and to the debug log. */
 static void
-tell_watchers (struct handle *h, enum request_kind kind, uint32_t count,
-               uint64_t offset, uint32_t flags)
+note_request (struct handle *h, enum request_kind kind, uint32_t count,
+              uint64_t offset, uint32_t flags)
 {
   const bool writes = kind == KIND_WRITE || kind == KIND_FUA_WRITE;
 
@@ -698,23 +388,26 @@ tell_watchers (struct handle *h, enum request_kind kind, uint32_t count,
         name_quoted (h->name).text, kind_names[kind], offset, count, flags);
 }
 
-/* What is to be done for few requests only, apart from those of every one. */
+/* The rare part of begin_request: tracing, and the first request of a
+ * connection.
+ */
 static __attribute__ ((noinline)) void
 begin_slowly (struct handle *h, enum request_kind kind, uint32_t count,
               uint64_t offset, uint32_t flags)
 {
   if (atomic_load_explicit (&trace_watchers, memory_order_relaxed) != 0)
-    tell_watchers (h, kind, count, offset, flags);
+    note_request (h, kind, count, offset, flags);
   if (!atomic_load_explicit (&h->lent, memory_order_relaxed)) {
-    export_lend (h->client.export, &h->backend);
-    atomic_store_explicit (&h->lent, true, memory_order_relaxed);
+    connection_lend (h);
   }
 }
 
-/* Each data request begins here: from the first on helpers may borrow. */
+/* Each data request begins here; from the first one on helpers may borrow the
+ * connection.
+ */
 static inline __attribute__ ((always_inline)) struct client *
-begin (struct handle *h, enum request_kind kind, uint32_t count,
-       uint64_t offset, uint32_t flags)
+begin_request (struct handle *h, enum request_kind kind, uint32_t count,
+               uint64_t offset, uint32_t flags)
 {
   PROBE5 (request__begin, kind, h->name, offset, count, flags);
   if (atomic_load_explicit (&trace_watchers, memory_order_relaxed) != 0 ||
@@ -723,10 +416,10 @@ begin (struct handle *h, enum request_kind kind, uint32_t count,
   return &h->client;
 }
 
-/* Its error is logged once, and goes to this client. */
+/* Logs the error of a request, and returns it to the client. */
 static __attribute__ ((noinline)) int
-fail (struct handle *h, enum request_kind kind, uint32_t count, uint64_t offset,
-      int error, int *err)
+fail_request (struct handle *h, enum request_kind kind, uint32_t count,
+              uint64_t offset, int error, int *err)
 {
   PROBE5 (error, kind, h->name, offset, count, error);
   stats_add (&h->client.export->stats, COUNT_ERRORS, 1);
@@ -738,13 +431,13 @@ fail (struct handle *h, enum request_kind kind, uint32_t count, uint64_t offset,
   return -1;
 }
 
-/* Each ends here. */
+/* Each data request ends here. */
 static inline __attribute__ ((always_inline)) int
-end (struct handle *h, enum request_kind kind, uint32_t count, uint64_t offset,
-     int error, int *err)
+end_request (struct handle *h, enum request_kind kind, uint32_t count,
+             uint64_t offset, int error, int *err)
 {
   PROBE3 (request__end, kind, h->name, error);
-  return error == 0 ? 0 : fail (h, kind, count, offset, error, err);
+  return error == 0 ? 0 : fail_request (h, kind, count, offset, error, err);
 }
 
 static int
@@ -752,11 +445,11 @@ wtcache_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
                uint64_t offset, uint32_t flags, int *err)
 {
   struct handle *h = handle;
-  struct client *c = begin (h, KIND_READ, count, offset, flags);
+  struct client *c = begin_request (h, KIND_READ, count, offset, flags);
 
   (void) next;
-  return end (h, KIND_READ, count, offset, request_read (c, buf, count, offset),
-              err);
+  return end_request (h, KIND_READ, count, offset,
+                      request_read (c, buf, count, offset), err);
 }
 
 static int
@@ -766,26 +459,26 @@ wtcache_pwrite (nbdkit_next *next, void *handle, const void *buf,
   struct handle *h = handle;
   const bool fua = flags & NBDKIT_FLAG_FUA;
   const enum request_kind kind = fua ? KIND_FUA_WRITE : KIND_WRITE;
-  struct client *c = begin (h, kind, count, offset, flags);
+  struct client *c = begin_request (h, kind, count, offset, flags);
   struct stats *s = &c->export->stats;
 
   (void) next;
   stats_request (s, COUNT_WRITES, COUNT_WRITE_BYTES, count);
   if (fua)
     stats_request (s, COUNT_FUA, COUNT_FUA_BYTES, count);
-  return end (h, kind, count, offset,
-              request_write (c, buf, count, offset, fua), err);
+  return end_request (h, kind, count, offset,
+                      request_write (c, buf, count, offset, fua), err);
 }
 
 static int
 wtcache_flush (nbdkit_next *next, void *handle, uint32_t flags, int *err)
 {
   struct handle *h = handle;
-  struct client *c = begin (h, KIND_FLUSH, 0, 0, flags);
+  struct client *c = begin_request (h, KIND_FLUSH, 0, 0, flags);
 
   (void) next;
   stats_add (&c->export->stats, COUNT_FLUSHES, 1);
-  return end (h, KIND_FLUSH, 0, 0, request_flush (c), err);
+  return end_request (h, KIND_FLUSH, 0, 0, request_flush (c), err);
 }
 
 static int
@@ -793,7 +486,7 @@ wtcache_zero (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
               uint32_t flags, int *err)
 {
   struct handle *h = handle;
-  struct client *c = begin (h, KIND_ZERO, count, offset, flags);
+  struct client *c = begin_request (h, KIND_ZERO, count, offset, flags);
   struct stats *s = &c->export->stats;
   unsigned zero_flags = 0;
   int error;
@@ -807,7 +500,7 @@ wtcache_zero (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
   zero_flags |= flags & NBDKIT_FLAG_FAST_ZERO ? ZERO_FAST : 0;
   error = request_zero (c, count, offset, zero_flags);
   if (error == ENOTSUP) {
-    /* Of a fast zero it is an answer, of any other nbdkit would abort. */
+    /* Only a fast zero may return it: for any other nbdkit would abort. */
     if (zero_flags & ZERO_FAST) {
       PROBE3 (request__end, KIND_ZERO, h->name, error);
       *err = error;
@@ -815,7 +508,7 @@ wtcache_zero (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
     }
     error = EIO;
   }
-  return end (h, KIND_ZERO, count, offset, error, err);
+  return end_request (h, KIND_ZERO, count, offset, error, err);
 }
 
 static int
@@ -823,7 +516,7 @@ wtcache_trim (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
               uint32_t flags, int *err)
 {
   struct handle *h = handle;
-  struct client *c = begin (h, KIND_TRIM, count, offset, flags);
+  struct client *c = begin_request (h, KIND_TRIM, count, offset, flags);
   struct stats *s = &c->export->stats;
   const bool fua = flags & NBDKIT_FLAG_FUA;
 
@@ -831,8 +524,8 @@ wtcache_trim (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
   stats_request (s, COUNT_TRIMS, COUNT_TRIM_BYTES, count);
   if (fua)
     stats_request (s, COUNT_FUA, COUNT_FUA_BYTES, count);
-  return end (h, KIND_TRIM, count, offset, request_trim (c, count, offset, fua),
-              err);
+  return end_request (h, KIND_TRIM, count, offset,
+                      request_trim (c, count, offset, fua), err);
 }
 
 static int
@@ -841,24 +534,24 @@ wtcache_extents (nbdkit_next *next, void *handle, uint32_t count,
                  struct nbdkit_extents *extents, int *err)
 {
   struct handle *h = handle;
-  struct client *c = begin (h, KIND_BLOCK_STATUS, count, offset, flags);
+  struct client *c = begin_request (h, KIND_BLOCK_STATUS, count, offset, flags);
 
   (void) next;
-  return end (h, KIND_BLOCK_STATUS, count, offset,
-              extents_get (c, count, offset, flags, extents), err);
+  return end_request (h, KIND_BLOCK_STATUS, count, offset,
+                      extents_get (c, count, offset, flags, extents), err);
 }
 
-/* Advice: what fails now is told when it is read.  ERR may be NULL. */
+/* Advice: an error is reported when the range is read.  ERR may be NULL. */
 static int
 wtcache_cache (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
                uint32_t flags, int *err)
 {
   struct handle *h = handle;
-  struct client *c = begin (h, KIND_CACHE, count, offset, flags);
+  struct client *c = begin_request (h, KIND_CACHE, count, offset, flags);
 
   (void) next;
   (void) err;
-  /* More than a part of the cache would only push itself out. */
+  /* More than half of the cache would evict its own pages. */
   fetch_range (c->export, c->own, offset,
                min_u64 (count, memory_limit (&registry.memory) / 2),
                ADMIT_READ);

@@ -45,7 +45,7 @@ stack_new (const struct stack_options *o)
   if (!o->serial)
     pthread_once (&threads_once, begin_threads);
   s->array = array_new (&o->traits);
-  must (registry_init (&o->settings, o->memory, !o->serial) == 0);
+  must (export_registry_init (&o->settings, o->memory, !o->serial) == 0);
   s->nr_clients = o->clients;
   for (i = 0; i < o->clients; ++i) {
     array_connect (s->array, &s->backends[i]);
@@ -53,8 +53,8 @@ stack_new (const struct stack_options *o)
                        &result) == 0);
     must (s->export == NULL || s->export == result.export);
     s->export = result.export;
-    export_attach (s->export, &s->backends[i]);
-    export_lend (s->export, &s->backends[i]);
+    leases_attach (s->export, &s->backends[i]);
+    leases_lend (s->export, &s->backends[i]);
     s->clients[i].export = s->export;
     s->clients[i].own = &s->backends[i];
   }
@@ -79,13 +79,13 @@ stack_free (struct stack *s)
   for (i = 0; i < s->nr_clients; ++i) {
     if (s->backends[i].traits.can_write)
       export_end_writer (s->export);
-    export_withdraw (s->export, &s->backends[i]);
+    leases_withdraw (s->export, &s->backends[i]);
   }
   must (stack_amounts (s).writeback == 0);
   pagecache_clear (&s->export->pc, 0, UINT64_C (1) << 62, CLEAR_UNKNOWN);
   for (i = 0; i < s->nr_clients; ++i)
     export_close (s->export);
-  registry_destroy ();
+  export_registry_destroy ();
   array_free (s->array);
   free (s);
 }

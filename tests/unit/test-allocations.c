@@ -234,9 +234,9 @@ join (struct guest *g)
     return err;
   g->client.export = r.export;
   g->client.own = &g->backend;
-  export_attach (r.export, &g->backend);
+  leases_attach (r.export, &g->backend);
   g->client.ahead = readahead_new (r.export);
-  export_lend (r.export, &g->backend);
+  leases_lend (r.export, &g->backend);
   return 0;
 }
 
@@ -264,9 +264,9 @@ part (struct guest *g)
   int err = 0;
 
   readahead_free (g->client.ahead);
-  if (export_end_writer (e) && export_holds_data (e))
+  if (export_end_writer (e) && dirty_is_held (e))
     err = writeback_drain (e, &g->backend);
-  export_withdraw (e, &g->backend);
+  leases_withdraw (e, &g->backend);
   export_close (e);
   return err;
 }
@@ -439,7 +439,7 @@ run_scenario (void)
   outside = 1;
   make (&w);
   plan->armed = plan->counts = true;
-  err = INSIDE (registry_init (&settings, 2 * MiB, true));
+  err = INSIDE (export_registry_init (&settings, 2 * MiB, true));
   must (err == 0 || err == ENOMEM);
   if (err == 0) {
     INSIDE ((workers_start (8), 0));
@@ -448,7 +448,7 @@ run_scenario (void)
       serve (&w);
     }
     INSIDE ((workers_stop (), 0));
-    registry_destroy ();
+    export_registry_destroy ();
   }
   else /* the server knows by this that there is nothing to destroy */
     must (registry.settings.page_size == 0);

@@ -32,8 +32,8 @@ try_connect (struct connection *c, struct stack *s,
   array_connect (s->array, &c->backend);
   c->backend.traits = *traits;
   c->client = (struct client){ .export = result->export, .own = &c->backend };
-  export_attach (result->export, &c->backend);
-  export_lend (result->export, &c->backend);
+  leases_attach (result->export, &c->backend);
+  leases_lend (result->export, &c->backend);
   return 0;
 }
 
@@ -53,7 +53,7 @@ leave (struct connection *c)
 {
   if (c->backend.traits.can_write)
     export_end_writer (c->client.export);
-  export_withdraw (c->client.export, &c->backend);
+  leases_withdraw (c->client.export, &c->backend);
   export_close (c->client.export);
 }
 
@@ -98,10 +98,10 @@ run_leave (void *arg)
 static bool
 is_lent (struct connection *c)
 {
-  struct backend *b = export_borrow (c->client.export, NEED_WRITE);
+  struct backend *b = leases_borrow (c->client.export, NEED_WRITE);
 
   if (b)
-    export_return (c->client.export, b);
+    leases_return (c->client.export, b);
   return b == &c->backend;
 }
 
@@ -146,7 +146,7 @@ stack_with_a_writer (struct connection *c)
   struct stack *s;
 
   o.traits.can_multi_conn = false;
-  o.settings.mode = MODE_THROUGH;
+  o.settings.mode = MODE_PROMPT;
   s = stack_new (&o);
   join (c, s, &o.traits);
   assert_int_equal (put (&c->client, 0, 4096, 1, false), 0);
@@ -211,14 +211,14 @@ test_last_connection_that_can_flush (void **state)
   struct stack *s;
 
   (void) state;
-  o.settings.mode = MODE_THROUGH;
+  o.settings.mode = MODE_PROMPT;
   less.can_flush = false;
   less.fua = FUA_NONE;
   s = stack_new (&o);
-  export_withdraw (s->export, s->client->own);
+  leases_withdraw (s->export, s->client->own);
   s->client->own->traits = less;
-  export_attach (s->export, s->client->own);
-  export_lend (s->export, s->client->own);
+  leases_attach (s->export, s->client->own);
+  leases_lend (s->export, s->client->own);
   join (&one, s, &o.traits);
   join (&two, s, &o.traits);
   assert_int_equal (put (&one.client, 0, 4096, 1, false), 0);
@@ -393,10 +393,10 @@ test_zeroes_are_redone_without_zero (void **state)
   (void) state;
   less.can_zero = less.can_fast_zero = false;
   s = stack_new (&o);
-  export_withdraw (s->export, s->client->own);
+  leases_withdraw (s->export, s->client->own);
   s->client->own->traits = less;
-  export_attach (s->export, s->client->own);
-  export_lend (s->export, s->client->own);
+  leases_attach (s->export, s->client->own);
+  leases_lend (s->export, s->client->own);
   s->array->forgets = true;
   join (&zeroes, s, &o.traits);
   assert_int_equal (request_zero (&zeroes.client, 256 * KiB, 0, 0), 0);
@@ -446,7 +446,7 @@ test_flush_after_multi_conn_has_changed (void **state)
   struct stack *s;
 
   (void) state;
-  o.settings.mode = MODE_THROUGH;
+  o.settings.mode = MODE_PROMPT;
   single.can_multi_conn = false;
   s = stack_new (&o);
   join (&gone, s, &o.traits);
@@ -511,20 +511,20 @@ test_idle_cache_keeps_nothing_that_another_overwrites (void **state)
   array_connect (s->array, &shared.backend);
   shared.client =
       (struct client){ .export = result.export, .own = &shared.backend };
-  export_attach (result.export, &shared.backend);
+  leases_attach (result.export, &shared.backend);
   assert_int_not_equal (get (&shared.client, 0), 9);
   leave (&shared);
   assert_int_equal (export_open ("other", false, false, &single, true, &result),
                     0);
   array_connect (s->array, &c.backend);
   c.client = (struct client){ .export = result.export, .own = &c.backend };
-  export_attach (result.export, &c.backend);
+  leases_attach (result.export, &c.backend);
   assert_int_equal (put (&c.client, 0, 4096, 9, true), 0);
   leave (&c);
   assert_int_equal (
       export_open ("other", false, true, &o.traits, true, &result), 0);
   shared.client.export = result.export;
-  export_attach (result.export, &shared.backend);
+  leases_attach (result.export, &shared.backend);
   assert_int_equal (get (&shared.client, 0), 9);
   leave (&shared);
   assert_ptr_equal (s->export, e);
@@ -553,7 +553,7 @@ test_sibling_is_there_until_it_is_let_go (void **state)
   assert_ptr_equal (tls.siblings[0], s->export);
   assert_int_equal (tls.nr_siblings, 1);
   export_end_writer (s->export);
-  export_withdraw (s->export, s->client->own);
+  leases_withdraw (s->export, s->client->own);
   export_close (s->export);
   assert_int_equal (export_open ("export", false, true, &larger, true, &plain),
                     0);
@@ -564,7 +564,7 @@ test_sibling_is_there_until_it_is_let_go (void **state)
   export_end_writer (tls.export);
   export_close (tls.export);
   s->export = plain.export;
-  export_attach (s->export, s->client->own);
+  leases_attach (s->export, s->client->own);
   stack_free (s);
 }
 

@@ -401,7 +401,7 @@ stack_in_mode (enum mode mode)
 static void
 test_through_goes_at_once_and_stays (void **state)
 {
-  struct stack *s = stack_in_mode (MODE_THROUGH);
+  struct stack *s = stack_in_mode (MODE_PROMPT);
 
   (void) state;
   assert_int_equal (stack_write (s, 512, 1024, 7, false), 0);
@@ -600,7 +600,7 @@ test_failed_fua_of_acknowledged_is_dirty (void **state)
   struct stack *s;
 
   (void) state;
-  for (mode = MODE_WRITEBACK; mode <= MODE_THROUGH; ++mode) {
+  for (mode = MODE_WRITEBACK; mode <= MODE_PROMPT; ++mode) {
     o.settings.mode = mode;
     s = stack_new (&o);
     assert_int_equal (stack_write (s, 0, 1024, 6, false), 0);
@@ -1281,18 +1281,18 @@ test_only_what_is_lent_is_borrowed (void **state)
   struct backend b;
 
   (void) state;
-  export_withdraw (s->export, &s->backends[0]);
-  assert_null (export_borrow (s->export, NEED_READ));
+  leases_withdraw (s->export, &s->backends[0]);
+  assert_null (leases_borrow (s->export, NEED_READ));
   array_connect (s->array, &b);
   b.traits.can_write = false;
-  export_attach (s->export, &b);
-  assert_null (export_borrow (s->export, NEED_READ)); /* no data request yet */
-  export_lend (s->export, &b);
-  assert_null (export_borrow (s->export, NEED_WRITE));
-  assert_ptr_equal (export_borrow (s->export, NEED_READ), &b);
-  export_return (s->export, &b);
-  export_withdraw (s->export, &b);
-  export_attach (s->export, &s->backends[0]);
+  leases_attach (s->export, &b);
+  assert_null (leases_borrow (s->export, NEED_READ)); /* no data request yet */
+  leases_lend (s->export, &b);
+  assert_null (leases_borrow (s->export, NEED_WRITE));
+  assert_ptr_equal (leases_borrow (s->export, NEED_READ), &b);
+  leases_return (s->export, &b);
+  leases_withdraw (s->export, &b);
+  leases_attach (s->export, &s->backends[0]);
   stack_free (s);
 }
 
@@ -1306,7 +1306,7 @@ withdraw (void *arg)
 {
   struct withdrawal *w = arg;
 
-  export_withdraw (w->s->export, &w->s->backends[0]);
+  leases_withdraw (w->s->export, &w->s->backends[0]);
   w->ended = true;
 }
 
@@ -1315,18 +1315,18 @@ test_withdrawal_waits_for_borrowers (void **state)
 {
   struct stack *s = stack ();
   struct withdrawal w = { s, false };
-  struct backend *b = export_borrow (s->export, NEED_WRITE);
+  struct backend *b = leases_borrow (s->export, NEED_WRITE);
   struct thread t;
 
   (void) state;
   assert_non_null (b);
   thread_start (&t, withdraw, &w);
-  wait_until (export_borrow (s->export, NEED_WRITE) == NULL ||
-              (export_return (s->export, b), false));
+  wait_until (leases_borrow (s->export, NEED_WRITE) == NULL ||
+              (leases_return (s->export, b), false));
   assert_false (w.ended);
-  export_return (s->export, b);
+  leases_return (s->export, b);
   thread_join (&t);
-  export_attach (s->export, b);
+  leases_attach (s->export, b);
   stack_free (s);
 }
 
@@ -1386,12 +1386,12 @@ test_nobody_sees_another_export (void **state)
   (void) state;
   array = array_new (&s->array->backend.traits);
   assert_int_equal (open_export ("other", false, SIZE, &other), 0);
-  export_attach (other, &array->backend);
+  leases_attach (other, &array->backend);
   c = (struct client){ .export = other, .own = &array->backend };
   stack_write (s, 0, 4096, 7, false);
   assert_int_equal (request_read (&c, buf, sizeof buf, 0), 0);
   assert_true (array_sees (array, 0, buf, sizeof buf));
-  export_withdraw (other, &array->backend);
+  leases_withdraw (other, &array->backend);
   close_export (other);
   array_free (array);
   stack_free (s);

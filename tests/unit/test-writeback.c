@@ -203,7 +203,7 @@ test_flush_after_the_failure_of_another (void **state)
   struct stack *s;
 
   (void) state;
-  o.settings.mode = MODE_THROUGH;
+  o.settings.mode = MODE_PROMPT;
   s = stack_new (&o);
   a.s = b.s = s;
   s->array->forgets = true;
@@ -287,7 +287,7 @@ unstable_stack (void)
   struct stack_options o = stack_options (SIZE);
   struct stack *s;
 
-  o.settings.mode = MODE_THROUGH;
+  o.settings.mode = MODE_PROMPT;
   s = stack_new (&o);
   assert_int_equal (stack_write (s, 0, 4096, 1, false), 0);
   assert_int_equal (stack_amounts (s).unstable, 4096);
@@ -360,7 +360,7 @@ test_flush_beside_a_failed_write_past (void **state)
   struct beside d;
 
   (void) state;
-  o.settings.mode = MODE_THROUGH;
+  o.settings.mode = MODE_PROMPT;
   o.traits.fua = FUA_EMULATED;
   past.s = stack_new (&o);
   assert_int_equal (stack_write (past.s, 0, 4096, 1, false), 0);
@@ -436,7 +436,7 @@ test_flush_does_not_wait_for_unanswered_writes (void **state)
   struct stack *s;
 
   (void) state;
-  o.settings.mode = MODE_THROUGH;
+  o.settings.mode = MODE_PROMPT;
   s = stack_new (&o);
   write.s = s;
   array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
@@ -482,7 +482,7 @@ test_flush_of_every_connection_that_wrote (void **state)
 
   (void) state;
   o.traits.can_multi_conn = false;
-  o.settings.mode = MODE_THROUGH;
+  o.settings.mode = MODE_PROMPT;
   o.clients = 4;
   s = stack_new (&o);
   memset (buf, 1, sizeof buf);
@@ -729,7 +729,7 @@ test_unstable_data_is_flushed_in_time (void **state)
 
   (void) state;
   o.settings.dirty_max = 128 * KiB;
-  o.settings.mode = MODE_THROUGH;
+  o.settings.mode = MODE_PROMPT;
   s = stack_new (&o);
   for (i = 0; i < 512; ++i)
     must (stack_write (s, i * 4096, 4096, i, false) == 0);
@@ -794,12 +794,12 @@ test_without_a_connection_data_waits (void **state)
 
   (void) state;
   stack_write (s, 0, 64 * KiB, 1, false);
-  export_withdraw (s->export, &s->backends[0]);
+  leases_withdraw (s->export, &s->backends[0]);
   assert_int_equal (writeback_drain (s->export, NULL), ENOTCONN);
   assert_int_equal (stack_amounts (s).dirty, 64 * KiB);
   assert_false (atomic_load (&s->export->writeback.refusing));
-  export_attach (s->export, &s->backends[0]);
-  export_lend (s->export, &s->backends[0]);
+  leases_attach (s->export, &s->backends[0]);
+  leases_lend (s->export, &s->backends[0]);
   assert_int_equal (writeback_drain (s->export, NULL), 0);
   assert_true (stack_keeps (s, 0, 64 * KiB, 1));
   stack_free (s);
@@ -917,7 +917,7 @@ test_drain (void **state)
     stack_write (s, 0, 512 * KiB, 1, false);
     assert_int_equal (writeback_drain (s->export, &s->backends[0]), 0);
     assert_true (stack_keeps (s, 0, 512 * KiB, 1));
-    assert_false (export_holds_data (s->export));
+    assert_false (dirty_is_held (s->export));
     stack_free (s);
     if (serial)
       break;
@@ -952,7 +952,7 @@ test_drain_gives_up_in_time (void **state)
   /* ENOSPC, or ETIMEDOUT if the time was over before anything was tried. */
   assert_int_not_equal (writeback_drain (s->export, &s->backends[0]), 0);
   assert_int_equal (stack_amounts (s).dirty, 64 * KiB); /* it waits */
-  assert_true (export_holds_data (s->export));
+  assert_true (dirty_is_held (s->export));
   array_heal (s->array);
   assert_int_equal (writeback_drain (s->export, &s->backends[0]), 0);
   stack_free (s);
@@ -967,7 +967,7 @@ test_drain_at_the_request_to_stop (void **state)
   (void) state;
   stack_write (s, 0, 64 * KiB, 1, false);
   atomic_store (&registry.stopping, true);
-  exports_for_each (writeback_begin_drain, NULL);
+  export_for_each (writeback_begin_drain, NULL);
   stack_wait_idle (s);
   assert_true (stack_keeps (s, 0, 64 * KiB, 1));
   stack_write (s, 1 * MiB, 4096, 2, false);

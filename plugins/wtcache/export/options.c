@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The parameters of the filter: what they may be, and what they mean.
+/* The parameters of the filter: names, valid values, and the fields they set.
  *
- * A wrong one is refused at start, in one line with its name, the value and
- * what would be right.
+ * An invalid one is refused at start, in one line with its name, its value and
+ * what a valid value is, such as
+ *
+ *   wtcache-size=5x: must be a size from 1M to 64T
  */
 
 #include <config.h>
@@ -38,7 +40,7 @@ struct options options = {
   },
 };
 
-/* Options that were given and that only our own threads can act upon. */
+/* Whether options were given that need helper threads. */
 static bool depth_given, readahead_given, age_given;
 
 /* A number of digits; the rest of the text in *REST. */
@@ -88,8 +90,8 @@ size_text (uint64_t bytes)
   return text;
 }
 
-/* "1GiB", "512kb" and such, without what follows the suffix; false: it is not
- * one of those.
+/* Writes "1GiB", "512kb" and such as "1G", "512K" to SIZE; false: TEXT is not
+ * of that form.
  */
 static bool
 without_bytes (const char *text, char *size, size_t room)
@@ -129,7 +131,7 @@ parse_time (const char *text, uint64_t *ns)
     return false;
   for (i = 0; i < ARRAY_LEN (units); ++i)
     if (strcmp (rest, units[i].name) == 0) {
-      /* A hundred years are enough, and never overflow when added. */
+      /* At most 100 years, so that adding it to a time does not overflow. */
       if (*ns > UINT64_C (100) * 365 * 86400 * SECOND / units[i].ns)
         return false;
       *ns *= units[i].ns;
@@ -315,7 +317,7 @@ parse_keep (struct options *o, const char *value)
   return parse_bool (value, &o->settings.keep) ? NULL : "must be yes or no";
 }
 
-/* The server changes its folder when it goes into the background. */
+/* The path is made absolute: nbdkit changes its directory when it forks. */
 static const char *
 parse_path (char **path, const char *value)
 {
@@ -377,7 +379,7 @@ name_by (struct options *o, const char *path, const char *suffix)
 
 /* ---- values as a user writes them ---- */
 
-/* Of a size of which 0 means ZERO. */
+/* A size; 0 is written as ZERO. */
 static void
 format_size_or (uint64_t bytes, const char *zero, char *text, size_t size)
 {
@@ -486,7 +488,7 @@ format_name (const struct options *o, char *text, size_t size)
   snprintf (text, size, "%s", o->name);
 }
 
-/* The parameters; PARSE returns NULL, or what would be right. */
+/* The parameters.  PARSE returns NULL, or what a valid value is. */
 static const struct parameter {
   const char *key;
   const char *(*parse) (struct options *o, const char *value);
@@ -552,7 +554,7 @@ const char options_help[] =
     "wtcache-control=SOCKET        Socket for wtcachectl.\n"
     "wtcache-name=NAME             Of this server, in its statistics.";
 
-/* Sets a parameter.  NULL, or what would be right. */
+/* Sets a parameter.  NULL, or what a valid value is. */
 static const char *
 set (struct options *o, size_t parameter, const char *value, enum origin origin)
 {
@@ -570,13 +572,14 @@ set (struct options *o, size_t parameter, const char *value, enum origin origin)
 }
 
 static int
-refuse (const char *key, const char *value, const char *allowed)
+refuse_option (const char *key, const char *value, const char *allowed)
 {
   nbdkit_error ("%s=%s: %s", key, value, allowed);
   return -1;
 }
 
-/* The name of a parameter that a misspelt one is close to; NULL: to none. */
+/* The parameter whose name is closest to a misspelt KEY; NULL: none is close.
+ */
 static const char *
 meant (const char *key)
 {
@@ -597,19 +600,20 @@ options_parse (const char *key, const char *value)
   for (i = 0; i < NR_PARAMETERS; ++i)
     if (strcmp (key, parameters[i].key) == 0) {
       allowed = set (&options, i, value, ORIGIN_START);
-      return allowed ? refuse (key, value, allowed) : 1;
+      return allowed ? refuse_option (key, value, allowed) : 1;
     }
-  /* A misspelt one of ours would otherwise be the plugin's to explain. */
+  /* Otherwise the plugin would have to explain a misspelt option of wtcache.
+   */
   if (strncmp (key, PREFIX, strlen (PREFIX)) != 0)
     return 0;
   if (meant (key) == NULL)
-    return refuse (key, value, "there is no such option of wtcache");
+    return refuse_option (key, value, "there is no such option of wtcache");
   nbdkit_error ("%s=%s: there is no such option of wtcache: is %s meant?", key,
                 value, meant (key));
   return -1;
 }
 
-/* What has to go together does: NULL, or what does not. */
+/* Checks options against each other: NULL, or what is wrong. */
 static const char *
 check (struct options *o)
 {
@@ -654,7 +658,7 @@ options_check (void)
   return 0;
 }
 
-/* Why a parameter cannot be changed. */
+/* Explains why a parameter cannot be changed. */
 static const char *
 why_not (struct options *o, const char *key)
 {

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "export.h"
+#include "export/types.h"
 
 enum share { SHARE_AUTO, SHARE_ALWAYS, SHARE_NEVER };
 
@@ -21,28 +21,28 @@ struct options {
   uint64_t size; /* wtcache-size, bytes */
   enum share share;
   bool mode_given;        /* else it depends on the thread model */
-  unsigned dirty_percent; /* dirty-max as a share of size; 0: it is none */
+  unsigned dirty_percent; /* dirty-max as a share of size; 0: not given so */
   char *stats;            /* absolute paths, or NULL */
   char *control;
   char name[64]; /* of the server, in its statistics */
   struct settings settings;
   enum origin origins[NR_PARAMETERS]; /* in the order of options_name */
-  char why[200]; /* what is wrong, where that has numbers in it */
+  char why[200]; /* a message with numbers in it; see options_change */
 };
 
 extern struct options options;
 
-/* Takes a parameter: 1 if it is ours and right, 0 if it is not ours, -1 after
- * it told what is wrong.
+/* Takes a parameter: 1 if it is valid, 0 if it is not of wtcache, -1 after
+ * logging what is wrong.
  */
 extern int options_parse (const char *key, const char *value);
-/* All parameters are there: 0, or -1 after it told what does not go together.
+/* Called after the last options_parse: 0, or -1 after logging which values
+ * contradict each other.
  */
 extern int options_check (void);
-/* Changes a parameter while the server runs: KEY is its name, with or without
- * "wtcache-".  All is done in *O, a copy of `options`.  NULL, or why not, in
- * one line; *UNKNOWN: because there is none of that name that can be changed
- * so.
+/* Changes a parameter in *O, a copy of `options`, while the server runs.  KEY
+ * is its name, with or without "wtcache-".  NULL, or why not, in one line;
+ * *UNKNOWN: because no parameter of that name can be changed.
  */
 extern const char *options_change (struct options *o, const char *key,
                                    const char *value, bool *unknown);
@@ -58,7 +58,7 @@ struct size_text {
   char s[24];
 };
 extern struct size_text size_text (uint64_t bytes);
-/* Tells which of the given options have no effect with this thread model. */
+/* Logs which of the given options have no effect with this thread model. */
 extern void options_tell_without_effect (void);
 
 extern const char options_help[];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* When dirty blocks go to the backend: flush, bounds, age, drain.
+/* When dirty blocks are written to the backend: flush, bounds, age, drain.
  *
  * All of these are the same act, a pass: it goes once over the held pages of
  * an export by offset, and writes the blocks that became dirty before it
@@ -21,6 +21,8 @@
 #include <stdlib.h>
 
 #include "base/probes.h"
+#include "export/dirty.h"
+#include "export/leases.h"
 #include "export/writeback.h"
 
 #define MOST_HELPERS  16
@@ -80,8 +82,8 @@ pass_destroy (struct pass *p)
   lock_destroy (&p->lock);
 }
 
-/* One more run from the cursor on into TO, after what is there.  LATER: what
- * became dirty since, too.
+/* Copies one more run, from the cursor on, to TO.  LATER: blocks that became
+ * dirty after the pass began count too.
  */
 static struct span
 gather_run (struct pass *p, uint32_t before, uint64_t most, bool later,
@@ -101,10 +103,11 @@ gather_run (struct pass *p, uint32_t before, uint64_t most, bool later,
   return s;
 }
 
-/* The next batch at the cursor, at most MOST bytes: copied to TO, its blocks in
- * writeback.  Its length in bytes, 0 if there is none.  It goes on with blocks
- * that became dirty after the pass began: a client's writes that end while its
- * flush is under way would be small writes of the next one.
+/* Copies the next batch at the cursor, at most MOST bytes, to TO, and puts its
+ * blocks in writeback.  Returns its length in bytes, 0 if there is none.  A
+ * batch continues with blocks that became dirty after the pass began: a
+ * client's writes that end during its flush would be small writes of the next
+ * flush.
  */
 static uint64_t
 gather_batch (struct pass *p, uint8_t *to, uint64_t most, uint64_t *offset)
@@ -143,7 +146,7 @@ gather_batch (struct pass *p, uint8_t *to, uint64_t most, uint64_t *offset)
   return len;
 }
 
-/* Whether the pass has done what it is for. */
+/* Whether the pass has reached its end before the last held page. */
 static bool
 is_enough (struct pass *p)
 {
@@ -169,10 +172,10 @@ buffer_size (struct pass *p, const struct backend *b)
   return p->run < small ? min_u64 (small, most) : most;
 }
 
-static void run_helper (struct task *t);
+static void run_pass_helper (struct task *t);
 
-/* There is more: one more thread may take it, as far as the backend takes
- * batches.
+/* Lets one more thread join the pass, if the depth of the backend allows one
+ * more batch.
  */
 static void
 begin_helper (struct pass *p)
@@ -190,11 +193,11 @@ begin_helper (struct pass *p)
   /* One beyond those in flight is ready when one of them ends. */
   if (p->nr_helpers < MOST_HELPERS && p->nr_helpers < limit) {
     h = &p->helpers[p->nr_helpers++];
-    *h = (struct helper){ .task.run = run_helper, .pass = p };
+    *h = (struct helper){ .task.run = run_pass_helper, .pass = p };
     completion_begin (&p->completion);
   }
   lock_drop (&p->lock);
-  /* A slot of one that found no thread is not used again: there is none. */
+  /* Without a thread the slot stays unused: the next try would fail too. */
   if (h && !workers_try (&h->task))
     completion_end (&p->completion, 0);
 }
@@ -208,7 +211,7 @@ is_more (struct pass *p)
   return pagecache_next_held (&p->e->pc, &index);
 }
 
-/* Writes one batch; false: none was left. */
+/* Writes one batch; false: there was none left. */
 static bool
 write_batch (struct pass *p, struct backend *b)
 {
@@ -247,16 +250,16 @@ run_pass (struct pass *p, struct backend *own)
   bool more = true;
 
   while (more && !is_enough (p)) {
-    b = export_take (e, own, NEED_WRITE);
+    b = leases_take (e, own, NEED_WRITE);
     if (b == NULL)
       completion_fail (&p->completion, ENOTCONN);
     more = b && write_batch (p, b);
-    export_put (e, own, b);
+    leases_put (e, own, b);
   }
 }
 
 static void
-run_helper (struct task *t)
+run_pass_helper (struct task *t)
 {
   struct pass *p = container_of (t, struct helper, task)->pass;
 
@@ -264,8 +267,8 @@ run_helper (struct task *t)
   completion_end (&p->completion, 0);
 }
 
-/* Goes over the export once, from the cursor on, with as many threads as there
- * is work for.
+/* Goes over the export once, from the cursor on, with as many threads as it has
+ * batches for, up to the depth.
  */
 static int
 sweep (struct pass *p, struct backend *own)
@@ -282,13 +285,13 @@ sweep (struct pass *p, struct backend *own)
   return err;
 }
 
-/* What a pass told of the backend. */
+/* Records whether the backend took the writes of a pass. */
 static void
 note_result (struct export *e, int err)
 {
   struct writeback *wb = &e->writeback;
 
-  /* Without a connection nobody was asked. */
+  /* Without a connection the backend was not called. */
   if (err == ENOTCONN)
     return;
   if (err != 0) {
@@ -303,8 +306,8 @@ note_result (struct export *e, int err)
   atomic_store_explicit (&wb->refusing, err != 0, memory_order_relaxed);
 }
 
-/* A pass over everything that became dirty before it; blocks that somebody
- * else has in flight are waited for, and written if they are dirty after.
+/* A pass over everything that became dirty before it.  Blocks that another
+ * thread has in flight are waited for, and written if they are dirty then.
  */
 static int
 pass_over_all (struct export *e, struct backend *own, uint64_t deadline)
@@ -337,7 +340,7 @@ pass_over_all (struct export *e, struct backend *own, uint64_t deadline)
   return err;
 }
 
-/* Zeroes again what may be lost. */
+/* Zeroes ranges again whose zeroes the backend may have lost. */
 static int
 redo_zeroes (struct export *e, struct backend *own)
 {
@@ -347,26 +350,27 @@ redo_zeroes (struct export *e, struct backend *own)
 
   if (!zeroes_next_lost (&e->pc.zeroes, &offset, &len))
     return 0;
-  b = export_take (e, own, NEED_ZERO);
+  b = leases_take (e, own, NEED_ZERO);
   if (b == NULL) /* none can: by writing */
-    b = export_take (e, own, NEED_WRITE);
+    b = leases_take (e, own, NEED_WRITE);
   err = b ? clear_redo_zeroes (&e->submit, b) : ENOTCONN;
-  export_put (e, own, b);
+  leases_put (e, own, b);
   return err;
 }
 
-/* No connection can flush, so what those that are there wrote is stable.  If
- * one that could has left something unstable, that is dirty again.
+/* No connection can flush, so the writes of those that are attached are
+ * stable.  Unstable blocks are of one that could flush and has left: they
+ * become dirty again.
  */
 static int
 flush_without_flush (struct export *e, struct backend *own)
 {
-  struct backend *b = export_take (e, own, NEED_WRITE);
+  struct backend *b = leases_take (e, own, NEED_WRITE);
 
-  export_put (e, own, b);
+  leases_put (e, own, b);
   if (b == NULL)
     return ENOTCONN;
-  if (!export_is_unstable (e))
+  if (!dirty_is_unstable (e))
     return 0;
   pagecache_fail (&e->pc, held_epoch (&e->pc.held));
   return EAGAIN;
@@ -375,18 +379,18 @@ flush_without_flush (struct export *e, struct backend *own)
 static int
 flush_backend (struct export *e, struct backend *own)
 {
-  struct backend *b = export_take (e, own, NEED_FLUSH);
+  struct backend *b = leases_take (e, own, NEED_FLUSH);
   int err;
 
   if (b == NULL)
     return flush_without_flush (e, own);
   err = durable_flush (&e->submit, b);
-  export_put (e, own, b);
+  leases_put (e, own, b);
   return err;
 }
 
-/* One attempt of a flush.  EAGAIN: blocks became dirty again by no fault of
- * this one, because another's write, flush or FUA operation failed.
+/* One attempt of a flush.  EAGAIN: blocks became dirty again although this
+ * flush succeeded, because another write, flush or FUA operation failed.
  */
 static int
 flush_once (struct export *e, struct backend *own, uint64_t deadline)
@@ -437,60 +441,6 @@ writeback_flush (struct export *e, struct backend *own)
   return flush_by (e, own, 0);
 }
 
-uint64_t
-writeback_bound (struct export *e)
-{
-  const uint64_t size = memory_limit (e->memory);
-  const uint64_t least = min_u64 (4 * MiB, size / 2);
-  uint64_t bound =
-      atomic_load_explicit (&e->settings->dirty_max, memory_order_relaxed);
-  uint64_t speed;
-  unsigned sharers;
-
-  if (bound == 0) {
-    speed = atomic_load_explicit (&e->submit.write_speed, memory_order_relaxed);
-    bound = size / 4;
-    if (speed > 0)
-      bound = min_u64 (bound, speed * 5);
-    bound = max_u64 (bound, least);
-  }
-  sharers = atomic_load_explicit (&registry.holding, memory_order_relaxed);
-  bound /= max_u64 (sharers, 1);
-  atomic_store_explicit (&e->pc.bound, bound, memory_order_relaxed);
-  return bound;
-}
-
-bool
-writeback_is_refused (struct export *e)
-{
-  return atomic_load_explicit (&e->writeback.refusing, memory_order_relaxed) &&
-         pagecache_amounts (&e->pc).dirty > 0;
-}
-
-bool
-writeback_admit (struct export *e, uint64_t len)
-{
-  const int64_t bound = writeback_bound (e);
-  int64_t reserved;
-
-  if (writeback_is_refused (e) ||
-      atomic_load_explicit (&registry.stopping, memory_order_relaxed) ||
-      !atomic_load_explicit (&e->holds, memory_order_relaxed))
-    return false;
-  reserved =
-      atomic_fetch_add_explicit (&e->pc.reserved, len, memory_order_relaxed);
-  if (pagecache_amounts (&e->pc).held + reserved + (int64_t) len <= bound)
-    return true;
-  writeback_admitted (e, len);
-  return false;
-}
-
-void
-writeback_admitted (struct export *e, uint64_t len)
-{
-  atomic_fetch_sub_explicit (&e->pc.reserved, len, memory_order_relaxed);
-}
-
 /* Whether ordinary writes may stay dirty here. */
 static bool
 may_hold (struct export *e)
@@ -511,8 +461,8 @@ is_old (struct export *e, uint64_t now)
                                               memory_order_relaxed);
 }
 
-/* Whether so much is unstable that a flush is due.  Of what an earlier flush
- * covered in vain, another makes nothing stable.
+/* Whether so much is unstable that a flush is due.  Blocks that an earlier
+ * flush covered in vain do not count: another flush does not make them stable.
  */
 static bool
 is_much_unstable (struct export *e, int64_t bound)
@@ -523,18 +473,18 @@ is_much_unstable (struct export *e, int64_t bound)
   return pagecache_amounts (&e->pc).unstable - kept > FLUSH_AT (bound);
 }
 
-/* Whether so much is held that work has to begin. */
+/* Whether the amount of held data calls for write-back. */
 static bool
 is_much (struct export *e)
 {
-  const int64_t bound = writeback_bound (e);
+  const int64_t bound = dirty_bound (e);
   const struct amounts a = pagecache_amounts (&e->pc);
 
   return (a.held > BEGIN_AT (bound) && a.dirty > 0) ||
          is_much_unstable (e, bound);
 }
 
-/* Whether there is something to do that is not for the amount. */
+/* Whether age, mode or a refusal, rather than volume, calls for write-back. */
 static bool
 is_time (struct export *e, uint64_t now)
 {
@@ -544,7 +494,7 @@ is_time (struct export *e, uint64_t now)
          atomic_load_explicit (&e->writeback.refusing, memory_order_relaxed);
 }
 
-/* A backend that refuses is left alone for a while. */
+/* A backend that refuses is called again only after RETRY_NS. */
 static bool
 may_try (struct export *e, uint64_t now)
 {
@@ -554,9 +504,9 @@ may_try (struct export *e, uint64_t now)
          now >= atomic_load_explicit (&wb->retry, memory_order_relaxed);
 }
 
-/* Dirty data that is old goes whole, and so does what the backend refused:
- * anything less would not ask it.  Else as much as brings the amount down.
- * The time of the oldest is known again afterwards: what became dirty since.
+/* Writes all dirty blocks if some are old or were refused (writing fewer might
+ * not try the refused ones), else as many as bring the amount down.  After a
+ * whole pass the age counts from blocks that became dirty during it.
  */
 static int
 clean_some (struct export *e, struct backend *own)
@@ -571,7 +521,7 @@ clean_some (struct export *e, struct backend *own)
   if (all)
     since =
         atomic_exchange_explicit (&e->pc.dirty_since, 0, memory_order_relaxed);
-  pass_init (&p, e, all ? -1 : (int64_t) END_AT (writeback_bound (e)));
+  pass_init (&p, e, all ? -1 : (int64_t) END_AT (dirty_bound (e)));
   p.background = true;
   err = redo_zeroes (e, own);
   if (err == 0)
@@ -582,7 +532,7 @@ clean_some (struct export *e, struct backend *own)
   return err;
 }
 
-/* What is due now. */
+/* Does the write-back that is due now. */
 static void
 work (struct export *e, struct backend *own)
 {
@@ -592,7 +542,7 @@ work (struct export *e, struct backend *own)
     err = clean_some (e, own);
     note_result (e, err);
   }
-  if (err == 0 && is_much_unstable (e, writeback_bound (e)))
+  if (err == 0 && is_much_unstable (e, dirty_bound (e)))
     flush_backend (e, own); /* on failure all is dirty again */
 }
 
@@ -623,8 +573,8 @@ begin_work (struct export *e)
   workers_run (&wb->task);
 }
 
-/* The clock sees to age where there are threads: a write looks at the amount
- * alone.
+/* Where threads may call the backend the clock checks the age; a write checks
+ * the amount alone.
  */
 void
 writeback_poke (struct export *e, struct backend *own)
@@ -649,7 +599,7 @@ writeback_tick (struct export *e, void *opaque)
 }
 
 static int
-drain (struct export *e, struct backend *own)
+drain_by (struct export *e, struct backend *own)
 {
   const struct timespec pause = { .tv_nsec = DRAIN_WAIT_NS };
   const uint64_t deadline = now_ns () + e->settings->drain;
@@ -674,7 +624,7 @@ run_drain (struct task *t)
 {
   struct drain *d = container_of (t, struct drain, task);
 
-  completion_end (&d->completion, drain (d->e, NULL));
+  completion_end (&d->completion, drain_by (d->e, NULL));
 }
 
 int
@@ -686,7 +636,7 @@ writeback_drain (struct export *e, struct backend *own)
   completion_init (&d.completion);
   completion_begin (&d.completion);
   if (!registry.parallel || !workers_try (&d.task))
-    completion_end (&d.completion, drain (e, own));
+    completion_end (&d.completion, drain_by (e, own));
   err = completion_wait (&d.completion);
   completion_destroy (&d.completion);
   return err;
@@ -697,7 +647,7 @@ run_begun_drain (struct task *t)
 {
   struct export *e = container_of (t, struct export, writeback.drain_task);
 
-  drain (e, NULL);
+  drain_by (e, NULL);
   atomic_fetch_sub_explicit (&e->writeback.drains, 1, memory_order_release);
 }
 

@@ -207,11 +207,11 @@ readahead_run_task (struct task *task)
   lock_take (&ra->lock);
   mine = begin_task (ra, t);
   lock_drop (&ra->lock);
-  b = mine ? export_borrow (ra->e, NEED_READ) : NULL;
+  b = mine ? leases_borrow (ra->e, NEED_READ) : NULL;
   if (b) {
     /* An error is found again by who reads for himself. */
     fetch_range (ra->e, b, t->offset, t->len, ADMIT_AHEAD);
-    export_return (ra->e, b);
+    leases_return (ra->e, b);
   }
   LOCK_FOR_SCOPE (&ra->lock);
   t->busy = false;

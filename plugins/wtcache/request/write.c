@@ -12,7 +12,6 @@
 
 #include <config.h>
 
-#include "export/writeback.h"
 #include "request/fetch.h"
 #include "request/piece.h"
 #include "request/write.h"
@@ -306,7 +305,7 @@ choose_path (struct export *e, uint64_t len, enum mode mode, bool durable)
   /* At the bound, or if the backend refuses, as durable as FUA: but where two
    * caches may be over one disk it is enough that nothing is held back.
    */
-  if (writeback_admit (e, len))
+  if (dirty_reserve (e, len))
     return PATH_DIRTY;
   stats_add (&e->stats, COUNT_DEGRADED, 1);
   return atomic_load_explicit (&e->holds, memory_order_relaxed) ? PATH_DURABLE
@@ -324,10 +323,10 @@ rewrite (struct export *e, const void *buf, uint64_t offset, uint64_t len)
   bool done;
 
   if (!next_part (&e->pc, &walk, &rest, &part) || rest != 0 ||
-      !writeback_admit (e, len))
+      !dirty_reserve (e, len))
     return false;
   done = page_rewrite (&e->pc, &part, buf);
-  writeback_admitted (e, len);
+  dirty_release (e, len);
   return done;
 }
 
@@ -381,7 +380,7 @@ write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
   piece_drop_scratch (&p.gather);
   piece_drop_scratch (&p.edge);
   if (path == PATH_DIRTY)
-    writeback_admitted (e, blocks);
+    dirty_release (e, blocks);
   if (throttled)
     *waited += now_ns () - began;
   return err;

@@ -56,7 +56,7 @@ struct backend {
 
   /* It owes a flush: it wrote since its last good flush began.  Set after a
    * write; exchanged before a flush, release and acquire: see flush_each in
-   * export.c.
+   * leases.c.
    */
   _Atomic bool unflushed;
 };

@@ -35,7 +35,7 @@
 #include <unistd.h>
 
 #include "base/name.h"
-#include "export/writeback.h"
+#include "export.h"
 #include "request.h"
 #include "watch/commands.h"
 #include "watch/trace.h"
@@ -255,7 +255,7 @@ static void
 say_export (struct conversation *c, struct export *e, const char *name)
 {
   const struct amounts a = pagecache_amounts (&e->pc);
-  const bool refused = writeback_is_refused (e);
+  const bool refused = dirty_is_refused (e);
   char ranges[RANGES_BYTES], *p;
   unsigned depth, users, writers;
 
@@ -278,7 +278,7 @@ say_export (struct conversation *c, struct export *e, const char *name)
       " ranges=%s",
       name, yes_no (e->tls), yes_no (e->shared), users, writers, e->pc.size,
       block_size (&e->pc), a.dirty, a.writeback, a.unstable,
-      zeroes_bytes (&e->pc.zeroes), a.held, writeback_bound (e), dirty_age (e),
+      zeroes_bytes (&e->pc.zeroes), a.held, dirty_bound (e), dirty_age (e),
       depth,
       refused ? atomic_load_explicit (&e->writeback.error, memory_order_relaxed)
               : 0,
@@ -334,7 +334,7 @@ flush_all (struct outcome_of_all *o, const char *name)
 
   FOR_EACH_EXPORT (e, o, name)
   {
-    if (!export_holds_data (e))
+    if (!dirty_is_held (e))
       continue;
     err = registry.parallel ? writeback_flush (e, NULL) : ENOTCONN;
     if (err == ENOTCONN)
@@ -442,7 +442,7 @@ run_discard (struct command *cmd)
 static int
 prefetch_step (struct export *e, uint64_t offset, uint64_t len)
 {
-  struct backend *b = export_borrow (e, NEED_READ);
+  struct backend *b = leases_borrow (e, NEED_READ);
   int err;
 
   if (b == NULL)
@@ -451,7 +451,7 @@ prefetch_step (struct export *e, uint64_t offset, uint64_t len)
     err = ERANGE;
   else
     err = fetch_range (e, b, offset, len, ADMIT_READ);
-  export_return (e, b);
+  leases_return (e, b);
   return err;
 }
 
@@ -533,7 +533,7 @@ set_size (struct options *new)
 {
   uint64_t held = 0, least = pools_least (&registry.pools);
 
-  exports_for_each (add_held, &held);
+  export_for_each (add_held, &held);
   if (new->size < least) {
     snprintf (new->why, sizeof new->why,
               "must be at least %s: buffers and tables that were made for the "
@@ -587,9 +587,9 @@ apply (struct options *new, const char *key)
   atomic_store_explicit (&s->mode, new->settings.mode, memory_order_relaxed);
   atomic_store_explicit (&s->depth, depth, memory_order_relaxed);
   if (strcmp (key, "mode") == 0)
-    exports_for_each (set_around, &around);
+    export_for_each (set_around, &around);
   if (strcmp (key, "depth") == 0)
-    exports_for_each (set_depth, &depth);
+    export_for_each (set_depth, &depth);
   return NULL;
 }
 

@@ -5,7 +5,7 @@
 #ifndef WTCACHE_COMMANDS_H
 #define WTCACHE_COMMANDS_H
 
-#include "export/options.h"
+#include "export.h"
 #include "watch/control.h"
 
 /* O: the options that the server was started with.  LOG is told of what is

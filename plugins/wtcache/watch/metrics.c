@@ -27,7 +27,6 @@
 
 #include "base/name.h"
 #include "export.h"
-#include "export/writeback.h"
 #include "watch/metrics.h"
 
 /* How a value is printed: as it is, or in seconds. */
@@ -153,7 +152,7 @@ static uint64_t
 bound_bytes (struct export *e, int which)
 {
   (void) which;
-  return writeback_bound (e);
+  return dirty_bound (e);
 }
 
 static uint64_t
@@ -614,7 +613,7 @@ put_curve (FILE *f)
   char label[32];
   unsigned i;
 
-  registry_curve (&e, &counts);
+  export_curve (&e, &counts);
   put_head (f, "curve_miss_ratio", "gauge",
             "Estimate of the miss ratio with so many times the size.");
   for (i = 0; i < CURVE_SIZES; ++i) {
@@ -706,7 +705,7 @@ metrics_text (char **text, size_t *len)
   int err;
 
   *text = NULL;
-  exports_for_each (take_sample, &all);
+  export_for_each (take_sample, &all);
   err = all.err;
   f = err == 0 ? open_memstream (text, len) : NULL;
   if (err == 0 && f == NULL)

@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #include "base/util.h"
-#include "pagecache/pool.h"
+#include "pagecache.h"
 #include "watch/trace.h"
 
 #define TRACE_PAGE   4096

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* How much of an export the backend may lack, and the bound of that.
+ *
+ * The bound is shared evenly by the exports that hold data or are open for
+ * writing: with a bound of 64 MiB and four of them, 16 MiB each.  A backend
+ * that refuses its writes fills its own share only.
+ */
+
+#include <config.h>
+
+#include "export/dirty.h"
+
+bool
+dirty_is_held (struct export *e)
+{
+  return pagecache_amounts (&e->pc).held > 0 ||
+         zeroes_bytes (&e->pc.zeroes) > 0;
+}
+
+bool
+dirty_is_unstable (struct export *e)
+{
+  return pagecache_amounts (&e->pc).unstable > 0 ||
+         zeroes_bytes (&e->pc.zeroes) > 0;
+}
+
+bool
+dirty_is_refused (struct export *e)
+{
+  return atomic_load_explicit (&e->writeback.refusing, memory_order_relaxed) &&
+         pagecache_amounts (&e->pc).dirty > 0;
+}
+
+uint64_t
+dirty_bound (struct export *e)
+{
+  const uint64_t size = memory_limit (e->memory);
+  const uint64_t least = min_u64 (4 * MiB, size / 2);
+  uint64_t bound =
+      atomic_load_explicit (&e->settings->dirty_max, memory_order_relaxed);
+  uint64_t speed;
+  unsigned sharers;
+
+  if (bound == 0) {
+    speed = atomic_load_explicit (&e->submit.write_speed, memory_order_relaxed);
+    bound = size / 4;
+    if (speed > 0)
+      bound = min_u64 (bound, speed * 5);
+    bound = max_u64 (bound, least);
+  }
+  sharers = atomic_load_explicit (&registry.holding, memory_order_relaxed);
+  bound /= max_u64 (sharers, 1);
+  atomic_store_explicit (&e->pc.bound, bound, memory_order_relaxed);
+  return bound;
+}
+
+bool
+dirty_reserve (struct export *e, uint64_t len)
+{
+  const int64_t bound = dirty_bound (e);
+  int64_t reserved;
+
+  if (dirty_is_refused (e) ||
+      atomic_load_explicit (&registry.stopping, memory_order_relaxed) ||
+      !atomic_load_explicit (&e->holds, memory_order_relaxed))
+    return false;
+  reserved =
+      atomic_fetch_add_explicit (&e->pc.reserved, len, memory_order_relaxed);
+  if (pagecache_amounts (&e->pc).held + reserved + (int64_t) len <= bound)
+    return true;
+  dirty_release (e, len);
+  return false;
+}
+
+void
+dirty_release (struct export *e, uint64_t len)
+{
+  atomic_fetch_sub_explicit (&e->pc.reserved, len, memory_order_relaxed);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* How much of an export the backend may lack.  See dirty.c. */
+
+#ifndef WTCACHE_DIRTY_H
+#define WTCACHE_DIRTY_H
+
+#include "export/types.h"
+
+/* Whether the backend lacks some of it, or may yet forget some of it. */
+extern bool dirty_is_held (struct export *e);
+/* Whether the backend may yet forget some of it. */
+extern bool dirty_is_unstable (struct export *e);
+
+/* Whether write-back failed last, and the bytes concerned are still dirty. */
+extern bool dirty_is_refused (struct export *e);
+
+/* The bytes that this export may hold now. */
+extern uint64_t dirty_bound (struct export *e);
+
+/* Reserves LEN bytes that are going to become dirty; false: they may not,
+ * because the bound is reached or the export does not hold data back.
+ * dirty_release ends the reservation once they are counted as dirty.
+ */
+extern bool dirty_reserve (struct export *e, uint64_t len);
+extern void dirty_release (struct export *e, uint64_t len);
+
+#endif /* WTCACHE_DIRTY_H */

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* What the parts of this division share: the settings, an export, and the
+ * registry of all exports.
+ */
+
+#ifndef WTCACHE_EXPORT_TYPES_H
+#define WTCACHE_EXPORT_TYPES_H
+
+#include "base/stats.h"
+#include "base/workers.h"
+#include "pagecache.h"
+#include "submit.h"
+
+/* What happens to ordinary writes. */
+enum mode {
+  MODE_WRITEBACK, /* They stay dirty, and are written later. */
+  /* They are written at once and are durable after a flush: the default where
+   * the thread model is not parallel.
+   */
+  MODE_PROMPT,
+  MODE_WRITETHROUGH, /* They are durable at once, as if they had FUA. */
+  MODE_WRITEAROUND,  /* The same, and their blocks leave the cache. */
+};
+
+/* The name of each mode, as people read it. */
+extern const char *const mode_names[MODE_WRITEAROUND + 1];
+
+/* What the administrator chose, for all exports.  The atomic ones can be
+ * changed while the server runs.  Relaxed: each is read by itself, and a
+ * request that began before the change may still act by the old value.
+ */
+struct settings {
+  _Atomic enum mode mode;
+  _Atomic uint64_t dirty_max; /* bytes; 0: auto */
+  _Atomic uint64_t dirty_age; /* ns */
+  _Atomic unsigned depth;     /* 0: auto */
+  _Atomic uint32_t readahead; /* bytes; 0: off */
+  uint32_t page_size;         /* bytes */
+  uint64_t drain;             /* ns */
+  uint32_t fill;              /* bytes; 0: auto */
+  bool keep;                  /* clean pages outlive the last connection */
+  bool one_cache;             /* all names are one disk */
+};
+
+/* The state of write-back in an export.  See writeback.c. */
+struct writeback {
+  struct task task, drain_task;
+  /* The task is queued or runs; the thread that sets this starts the task.
+   * Acquire and release pair with each other: what one run saw, the next sees.
+   */
+  _Atomic bool running;
+  _Atomic bool wanted;     /* asked for again while it ran */
+  _Atomic bool refusing;   /* the last write-back failed at the backend */
+  _Atomic uint64_t retry;  /* ns; when refusing: not before this */
+  _Atomic unsigned passes; /* flushes in progress: background work waits */
+  _Atomic unsigned drains; /* tasks that drain it; it is not freed */
+
+  /* Only for display: relaxed. */
+  _Atomic int error;             /* when refusing: the last errno */
+  _Atomic int64_t failing_since; /* when refusing: since, in s since 1970 */
+  _Atomic uint64_t errors;       /* passes that failed */
+};
+
+struct export
+{
+  /* Constant. */
+  const struct settings *settings;
+  struct memory *memory;
+  char *name;
+  bool tls;
+  bool shared; /* among connections */
+  unsigned number;
+
+  uint32_t preferred; /* bytes; changes only while it has no connection */
+
+  struct pagecache pc;
+  struct submit submit;
+  struct writeback writeback;
+  struct stats stats;
+
+  /* Ordinary writes may stay dirty: no other cache may be over this disk.
+   * Relaxed: it falls once, before the other cache can be written.
+   */
+  _Atomic bool holds;
+
+  /* Guarded by the registry lock. */
+  struct export *next;
+  unsigned users, writers; /* connections */
+  unsigned keepers;        /* commands that act on it: it is not freed */
+  uint64_t last_used;      /* counts closes: the least was idle longest */
+
+  struct lock lease_lock; /* RANK_LEASES */
+  /* Guarded by lease_lock. */
+  struct backend *attached;
+  struct condition returned;
+  uint64_t flushes; /* of all connections */
+  /* A flush of one connection does not cover what others wrote. */
+  bool flushes_each;
+};
+
+/* All exports, and what they share. */
+struct registry {
+  struct settings settings;
+  struct memory memory;
+  struct pools pools;
+  bool parallel; /* threads of ours may call the backend */
+
+  struct lock lock; /* RANK_REGISTRY */
+  /* Guarded by lock. */
+  struct export *first;
+  uint64_t closes;
+  uint64_t numbers[(MOST_CACHES + 64) / 64]; /* a bit for each in use */
+
+  /* Relaxed: read when the bound of dirty data is divided. */
+  _Atomic unsigned holding; /* exports that writers use, or that hold data */
+  _Atomic bool stopping;    /* the server was told to stop */
+};
+
+extern struct registry registry;
+
+#endif /* WTCACHE_EXPORT_TYPES_H */

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* The thread that begins what is due by time.  See clock.c. */
+
+#ifndef WTCACHE_CLOCK_H
+#define WTCACHE_CLOCK_H
+
+/* 0 or an errno. */
+extern int clock_start (void);
+/* Waits until the clock's thread has ended, if there is one. */
+extern void clock_stop (void);
+
+#endif /* WTCACHE_CLOCK_H */
