@@ -29,7 +29,7 @@
 #include "pagecache/evict.h"
 #include "synthetic.h"
 
-#define NOBODY UINT32_MAX
+#define NO_FRAME UINT32_MAX
 
 /* ---- the trace ---- */
 
@@ -154,7 +154,7 @@ cache_new (struct cache *cache, size_t capacity)
   cache->frames = allocate (capacity, sizeof *cache->frames);
   cache->heads = allocate ((size_t) 1 << bits, sizeof *cache->heads);
   for (size_t i = 0; i < (size_t) 1 << bits; ++i)
-    cache->heads[i] = NOBODY;
+    cache->heads[i] = NO_FRAME;
 }
 
 static void
@@ -175,9 +175,9 @@ cache_find (const struct cache *cache, uint64_t page)
 {
   uint32_t i = *cache_head (cache, page);
 
-  while (i != NOBODY && cache->frames[i].entry.key != page)
+  while (i != NO_FRAME && cache->frames[i].entry.key != page)
     i = cache->frames[i].next;
-  return i == NOBODY ? NULL : &cache->frames[i];
+  return i == NO_FRAME ? NULL : &cache->frames[i];
 }
 
 static void
@@ -295,8 +295,8 @@ lru_push (struct lru *lru, struct frame *frame)
   const uint32_t i = (uint32_t) (frame - lru->frames);
 
   frame->older = lru->newest;
-  frame->newer = NOBODY;
-  if (lru->newest == NOBODY)
+  frame->newer = NO_FRAME;
+  if (lru->newest == NO_FRAME)
     lru->oldest = i;
   else
     lru->frames[lru->newest].newer = i;
@@ -306,11 +306,11 @@ lru_push (struct lru *lru, struct frame *frame)
 static void
 lru_take (struct lru *lru, struct frame *frame)
 {
-  if (frame->older == NOBODY)
+  if (frame->older == NO_FRAME)
     lru->oldest = frame->newer;
   else
     lru->frames[frame->older].newer = frame->newer;
-  if (frame->newer == NOBODY)
+  if (frame->newer == NO_FRAME)
     lru->newest = frame->older;
   else
     lru->frames[frame->newer].older = frame->older;
@@ -325,7 +325,7 @@ replay_lru (const struct trace *trace, size_t capacity)
   struct lru lru;
 
   cache_new (&cache, capacity);
-  lru = (struct lru){ cache.frames, NOBODY, NOBODY };
+  lru = (struct lru){ cache.frames, NO_FRAME, NO_FRAME };
 
   for (size_t i = 0; i < trace->count; ++i) {
     const struct access *access = &trace->accesses[i];
@@ -405,7 +405,7 @@ parse_pages (const struct trace *trace, const char *text)
     n = n > 100 ? 0 : (double) pages_touched (trace) * n / 100;
   else if (*end != '\0')
     n = 0;
-  if (errno != 0 || !(n >= 1 && n < NOBODY))
+  if (errno != 0 || !(n >= 1 && n < NO_FRAME))
     fail (text, "not a number of pages, nor a percentage");
   return (size_t) n;
 }

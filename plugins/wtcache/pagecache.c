@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The pages of one export: what happens to ranges of them, and to all.
+/* The pages of one export: operations on ranges of pages, and on all pages.
+ * For example, with pages of 4 KiB and blocks of 512 bytes, a write of 1024
+ * bytes at 3584 changes the last block of page 0 and the first of page 1.
  *
  * The parts, each in a file of pagecache/:
  *
- *     page    what is done to one page         states   the table of states
- *     fill    what is missing comes in         waits    threads that wait
+ *     page    operations on one page           states   the table of states
+ *     fill    reads of missing blocks          waits    threads that wait
  *     pool    which page has which frame       evict    which page leaves
- *     held    pages that may not leave         memory   the budget
+ *     held    pages that must stay             frames   the budget, buffers
  *     zeroes  ranges without pages             doubts   ranges in doubt
+ *     curve   miss ratios of other sizes
  *
  * Here are the ends of writes, of exclusive operations and of flushes.  A block
  * that a write took a mark from gets it back if that write fails.  One that is
@@ -40,7 +43,7 @@ pagecache_init (struct pagecache *pc, struct pools *ps, struct pool *pool,
   pc->counts = &ps->counts[number];
   memset (pc->counts, 0, sizeof *pc->counts);
   atomic_init (&pc->around, around);
-  atomic_init (&pc->bound, INT64_MAX); /* until somebody asks for it */
+  atomic_init (&pc->bound, INT64_MAX); /* until the export sets it */
   held_init (&pc->held, pool);
   zeroes_init (&pc->zeroes);
   doubts_init (&pc->doubts);
@@ -56,7 +59,7 @@ pagecache_destroy (struct pagecache *pc)
   lock_destroy (&pc->settle_lock);
 }
 
-/* Over the pages of a range that are there. */
+/* Begins a walk over the cached pages of a range. */
 static void
 walk_range (struct pagecache *pc, struct pool_walk *w, uint64_t offset,
             uint64_t len)
@@ -158,8 +161,9 @@ end_write (struct pagecache *pc, struct page *p, const struct part *part,
   page_drop_unlock (pc, p);
 }
 
-/* Called before what was cached of the range is taken away: who reads it from
- * the backend later finds it in doubt if he comes before a failure.
+/* Records that the backend may have anything in a range.  Called before the
+ * cached blocks of the range are discarded, so a request that reads them from
+ * the backend afterwards finds the range in doubt already.
  */
 static void
 doubt (struct pagecache *pc, uint64_t offset, uint64_t len)
@@ -304,7 +308,7 @@ lock_oldest_unstable (struct pagecache *pc)
   return NULL;
 }
 
-/* All unstable blocks of a page are stable. */
+/* Marks all unstable blocks of a page as stable. */
 static void
 settle_page (struct pagecache *pc, struct page *p)
 {
@@ -317,7 +321,7 @@ settle_page (struct pagecache *pc, struct page *p)
   states_end (pc, p, &c);
 }
 
-/* All unstable blocks of a page are dirty again. */
+/* Marks all unstable blocks of a page as dirty again. */
 static void
 unsettle_page (struct pagecache *pc, struct page *p)
 {
@@ -329,8 +333,8 @@ unsettle_page (struct pagecache *pc, struct page *p)
   states_end (pc, p, &c);
 }
 
-/* What was zeroed is forgotten first: a page over a range that is still
- * remembered goes on being unstable, so that it does not leave before.
+/* Zeroed ranges are forgotten first.  A page over a range that is still
+ * remembered stays unstable, so that it is not evicted before.
  */
 void
 pagecache_settle (struct pagecache *pc, uint32_t flush)
@@ -356,7 +360,7 @@ pagecache_settle (struct pagecache *pc, uint32_t flush)
   }
 }
 
-/* Drops what of a range is clean; how many bytes. */
+/* Discards the clean blocks of a range; returns the bytes. */
 static uint64_t
 drop_clean (struct pagecache *pc, uint64_t offset, uint64_t len)
 {
@@ -381,7 +385,9 @@ drop_clean (struct pagecache *pc, uint64_t offset, uint64_t len)
   return blocks << pc->block_shift;
 }
 
-/* What nobody was promised may have changed at the backend: reads ask again. */
+/* Discards the clean blocks of the ranges in doubt: their bytes, which were
+ * never acknowledged as durable, may have changed at the backend.
+ */
 static void
 drop_doubtful (struct pagecache *pc, uint32_t epoch)
 {
@@ -455,7 +461,7 @@ pagecache_is_beyond_bound (struct pagecache *pc)
          atomic_load_explicit (&pc->bound, memory_order_relaxed);
 }
 
-/* Nobody uses the export. */
+/* No connection uses the export. */
 int64_t
 pagecache_resize (struct pagecache *pc, uint64_t size)
 {

@@ -31,8 +31,8 @@ extern void pagecache_end_write (struct pagecache *pc, uint64_t offset,
                                  uint64_t len, enum outcome outcome,
                                  uint32_t epoch);
 
-/* Waits until no block of the range is in writeback.  Nobody begins a new one
- * for ever: the caller has the range exclusively, or tries again.
+/* Waits until no block of the range is in writeback.  The wait ends: either the
+ * caller has the range exclusively, or it retries.
  */
 extern void pagecache_wait_writeback (struct pagecache *pc, uint64_t offset,
                                       uint64_t len);
@@ -47,8 +47,8 @@ enum clear {
 extern void pagecache_clear (struct pagecache *pc, uint64_t offset,
                              uint64_t len, enum clear how);
 
-/* An exclusive operation over a range failed: what is remembered of it as zero
- * is to be zeroed again.
+/* An exclusive operation over a range failed: the ranges in it that are
+ * remembered as zero must be zeroed again.
  */
 extern void pagecache_lose_zeroes (struct pagecache *pc, uint64_t offset,
                                    uint64_t len);
@@ -64,16 +64,16 @@ extern void pagecache_settle (struct pagecache *pc, uint32_t flush);
  */
 extern void pagecache_fail (struct pagecache *pc, uint32_t epoch);
 
-/* Gives a cache that nobody uses another size, and drops all that is clean.
- * Returns the bytes that are held past the new end: they are kept, and never
- * written.
+/* Changes the size of a cache that no connection uses, and discards all clean
+ * blocks.  Returns the bytes that are held past the new end: they are kept, and
+ * never written.
  */
 extern int64_t pagecache_resize (struct pagecache *pc, uint64_t size);
 
-/* Drops all that is clean; how many bytes. */
+/* Discards all clean blocks; returns the bytes. */
 extern uint64_t pagecache_drop (struct pagecache *pc);
 
-/* What of a range is in which state. */
+/* How many bytes of a range are in each state. */
 extern struct amounts pagecache_range_amounts (struct pagecache *pc,
                                                uint64_t offset, uint64_t len);
 

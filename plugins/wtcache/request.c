@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What clients ask for: a byte range becomes pieces, pages, blocks.
+/* Requests of clients: a byte range is cut into pieces, pages and blocks.  For
+ * example, with pages of 4 KiB a read of 3 MiB at 512 KiB has four pieces, the
+ * first with 128 pages.
  *
  *     request ── pieces ── parts (one page each) ── blocks
  *
@@ -129,8 +131,7 @@ clear_exclusively (struct client *c, uint64_t offset, uint64_t end,
   if (zero)
     exclusive_begin (&e->pc.zeroes, &x, offset, end - offset);
   else {
-    err =
-        clear_begin_forgetting (&e->submit, c->own, &x, offset, end - offset);
+    err = clear_begin_forgetting (&e->submit, c->own, &x, offset, end - offset);
     if (err != 0)
       return err;
   }
@@ -138,8 +139,8 @@ clear_exclusively (struct client *c, uint64_t offset, uint64_t end,
   if (zero)
     err = clear_zero (&e->submit, c->own, offset, end - offset, flags);
   else
-    err = clear_trim (&e->submit, c->own, offset, end - offset,
-                       flags & ZERO_FUA);
+    err =
+        clear_trim (&e->submit, c->own, offset, end - offset, flags & ZERO_FUA);
   exclusive_end (&e->pc.zeroes, &x);
   return err;
 }

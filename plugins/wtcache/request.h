@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What clients ask for: a byte range becomes pieces, pages, blocks.  See
- * request.c.
- */
+/* Requests of clients.  See request.c. */
 
 #ifndef WTCACHE_REQUEST_H
 #define WTCACHE_REQUEST_H

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* How often a value fell between which bounds.
+/* Counts of values by size: bucket I counts the values above bound I - 1 and up
+ * to bound I.  With the bounds 100 us, 300 us and 1 ms, a call of 250 us counts
+ * in the second of four buckets; the last has all above 1 ms.
  *
- * There is no count beside the buckets: it is their sum, so that whoever reads
- * while others note never sees more values in one place than in the other.
+ * The total is not stored, but computed as the sum of the buckets.  So the
+ * total and the buckets of a snapshot agree even if threads add values while it
+ * is taken.
  *
- * For what happens once a call to the backend, not once a hit: threads write
- * the same words.
+ * All threads write the same words, so use this for one event per backend call,
+ * not for one per hit.
  */
 
 #include <config.h>

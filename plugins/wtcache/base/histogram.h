@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* How often a value fell between which bounds.  See histogram.c. */
+/* Counts of values by size, such as latencies.  See histogram.c. */
 
 #ifndef WTCACHE_HISTOGRAM_H
 #define WTCACHE_HISTOGRAM_H
@@ -19,7 +19,7 @@ struct scale {
 extern const struct scale latency_scale; /* ns, 100 us to 60 s */
 extern const struct scale number_scale;  /* 1 to 128 */
 
-/* Zeroed memory is an empty one.  Relaxed: whoever reads may miss the latest.
+/* Zeroed memory is an empty one.  Relaxed: a reader may miss the latest value.
  */
 struct histogram {
   _Atomic uint64_t buckets[HISTOGRAM_BOUNDS + 1]; /* the last: above all */
@@ -29,7 +29,7 @@ struct histogram {
 extern void histogram_note (struct histogram *h, const struct scale *s,
                             uint64_t value);
 
-/* What one held at a moment. */
+/* A snapshot of a histogram. */
 struct histogram_view {
   uint64_t up_to[HISTOGRAM_BOUNDS + 1]; /* values up to each bound; all */
   uint64_t sum;

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Locks: thin over pthread and futex, with the order checked.
+/* Locks: thin wrappers of pthread mutexes and futexes that check the order in
+ * which a thread takes them (see lock.h).  For example, a thread that holds a
+ * page's lock (RANK_PAGE) may take a bucket's (RANK_BUCKET); the reverse aborts
+ * in builds with assertions.
  *
  * A mutex operation that fails is a bug of ours, never a state to recover
  * from, so it aborts.
@@ -248,9 +251,9 @@ event_wait_until (struct event *e, uint64_t deadline)
   return true;
 }
 
-/* The waiter may be gone as soon as the word is set: only the address is
- * passed to the kernel after that, which a wake-up does not dereference in a
- * harmful way (at worst somebody else wakes without cause, and loops).
+/* The waiter may be gone as soon as the word is set: only the address is passed
+ * to the kernel after that, which a wake-up does not dereference in a harmful
+ * way (at worst an unrelated thread wakes without cause, and loops).
  */
 void
 event_set (struct event *e)

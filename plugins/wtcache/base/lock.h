@@ -26,7 +26,7 @@ enum lock_rank {
   RANK_CONTROL,  /* the conversations over the control socket (control.c) */
   RANK_SETTINGS, /* one change of the settings at a time (commands.c) */
   RANK_REGISTRY, /* which exports there are (export.c) */
-  RANK_LEASES,   /* which connections there are, and who borrows (leases.c) */
+  RANK_LEASES,   /* the connections, and loans of their backends (leases.c) */
   RANK_PASS,     /* the cursor of one write-back pass (writeback.c) */
   RANK_AHEAD,    /* a connection's streams (readahead.c) */
   RANK_SETTLE,   /* one settling of unstable blocks at a time (pagecache.c) */
@@ -38,7 +38,7 @@ enum lock_rank {
   RANK_DOUBTS,   /* ranges in doubt (doubts.c) */
   RANK_SUBMIT,   /* writes waiting and in flight, flushes (submit.c) */
   RANK_CURVE,    /* the caches simulated for the miss ratios (curve.c) */
-  RANK_WAIT,     /* the queues of who waits for a page (pagecache.c) */
+  RANK_WAIT,     /* the queues of threads that wait for a page (pagecache.c) */
   RANK_MEMORY,   /* the budget and the bounce buffers (frames.c) */
   RANK_TRACE,    /* the requests that were recorded (trace.c) */
   RANK_WORKERS,  /* tasks waiting for a thread (workers.c) */
@@ -98,8 +98,9 @@ lock_cleanup (struct lock **l)
   __attribute__ ((cleanup (lock_cleanup))) struct lock *lock_scope = (l);      \
   lock_take (lock_scope)
 
-/* Four bytes: 0 free, 1 taken, 2 taken and somebody sleeps (Drepper, "Futexes
- * are tricky", mutex 3).  Acquire on taking pairs with release on dropping.
+/* Four bytes: 0 free, 1 taken, 2 taken and a thread may sleep (Drepper,
+ * "Futexes are tricky", mutex 3).  Acquire on taking pairs with release on
+ * dropping.
  */
 struct word_lock {
   _Atomic uint32_t word;
@@ -142,7 +143,7 @@ word_lock_drop (struct word_lock *l)
     word_lock_wake (l);
 }
 
-/* One thread sleeps until another says once that it may go on. */
+/* One thread sleeps until another sets the event, once. */
 struct event {
   _Atomic uint32_t set;
 };

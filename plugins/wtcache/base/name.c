@@ -2,12 +2,12 @@
 
 /* How a name that a client chose is printed: in logs, statistics and tools.
  *
- * A client may send any bytes as an export's name, up to 4096 of them.  What is
- * printed is valid UTF-8 without control characters, so it forges no line of a
- * log and moves no cursor, and a parser of labels takes it.  At most 64 bytes
- * are printed.  A name that is longer, or has other bytes, is cut before the
- * first of those and ends in a hash of the whole: "disk\x1b[2J" is printed as
- * "disk#0d6c3b1f7a2e9458" or alike, so two such names can be told apart.
+ * A client may send any bytes as an export's name, up to 4096 of them.  The
+ * printed form is valid UTF-8 without control characters, so it forges no line
+ * of a log and moves no cursor, and a parser of labels takes it.  At most 64
+ * bytes are printed.  A name that is longer, or has other bytes, is cut before
+ * the first of those and ends in a hash of the whole: "disk\x1b[2J" is printed
+ * as "disk#0d6c3b1f7a2e9458" or alike, so two such names can be told apart.
  *
  * Between quotes, backslash and quote have a backslash before them.
  */

@@ -24,7 +24,7 @@
 
 #else
 
-/* Looked at by the compiler, so that it stays right, and left out. */
+/* The compiler checks the arguments, and generates no code. */
 #define UNUSED(x)                   ((void) sizeof (x))
 #define PROBE2(name, a, b)          (UNUSED (a), UNUSED (b))
 #define PROBE3(name, a, b, c)       (PROBE2 (name, a, b), UNUSED (c))
@@ -33,7 +33,9 @@
 
 #endif
 
-/* What a request is; part of the interface, as are the probes' names. */
+/* The kind of a request.  The values are part of the interface, as are the
+ * names of the probes.
+ */
 enum request_kind {
   KIND_READ = 1,
   KIND_WRITE,
@@ -45,9 +47,9 @@ enum request_kind {
   KIND_CACHE,
 };
 
-/* What is waited for; the same. */
+/* The reason of a wait; part of the interface, too. */
 enum wait_kind {
-  WAIT_IN_FLIGHT = 1, /* blocks that somebody else is writing */
+  WAIT_IN_FLIGHT = 1, /* blocks that another request is writing */
   WAIT_ACKNOWLEDGED,  /* operations that took acknowledged bytes */
   WAIT_FLUSH,         /* a flush of the backend, one's own or another's */
 };

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What to log of something that is tried again and again: a line when it begins
- * to fail, one an hour while it goes on, and one when it works again.  For
- * example, statistics are written every 2 s; on a full disk that is 1800
+/* Limits the log lines of an operation that is retried: one line when it begins
+ * to fail, one an hour while it goes on failing, and one when it works again.
+ * For example, statistics are written every 2 s; on a full disk that is 1800
  * failures an hour, and one line.
  *
- * Neither locks nor clocks: the caller has the time.
+ * Takes no lock and reads no clock: the caller passes the time.
  */
 
 #ifndef WTCACHE_REPEAT_H
@@ -24,7 +24,7 @@ struct repeat {
   uint64_t since, logged;
 };
 
-/* An attempt at NOW has ended; what is to be logged of it. */
+/* Notes that an attempt ended at NOW, and returns what to log. */
 static inline enum repeat_event
 repeat_note (struct repeat *r, bool failed, uint64_t now)
 {

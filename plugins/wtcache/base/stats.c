@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Counters of what clients ask for.
+/* Counters of clients' requests.
  *
  * Each thread counts on lines of its own, so that a hit writes no line that
  * another thread writes.  A thread serves one connection, hence one export, and
  * finds its line without a lock while that stays so.  Lines belong to the
  * export; a thread that comes later takes over a line that was left.
  *
- * What the parts know anyway (amounts, batches, calls) is not counted here:
- * metrics.c asks them.
+ * Other parts count their own events (amounts, batches, calls), which metrics.c
+ * reads there.
  */
 
 #include <config.h>

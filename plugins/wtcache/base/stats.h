@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Counters of what clients ask for.  See stats.c. */
+/* Counters of clients' requests.  See stats.c. */
 
 #ifndef WTCACHE_STATS_H
 #define WTCACHE_STATS_H
@@ -54,7 +54,7 @@ struct stats {
 extern void stats_init (struct stats *s);
 extern void stats_destroy (struct stats *s);
 
-/* The line that this thread counts on, and whose it is. */
+/* The line that this thread counts on, and the export that owns it. */
 extern THREAD_OWN struct stats_mine {
   uint64_t id;
   struct stats_line *line;
@@ -85,7 +85,7 @@ stats_add (struct stats *s, enum counter which, uint64_t n)
   stats_count (stats_line (s), which, n);
 }
 
-/* Counts a request of N bytes, or what else there are N of to it. */
+/* Counts a request, and N bytes (or another quantity) of it. */
 static inline void
 stats_request (struct stats *s, enum counter requests, enum counter bytes,
                uint64_t n)

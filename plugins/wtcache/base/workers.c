@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Our threads: for what no client waits for, or what a request does beside
- * itself.
+/* A pool of threads, for work that no client waits for and for parts of a
+ * request that can run in parallel.
  *
- * A thread is begun when a task finds none free, up to a bound, and lives on.
- * A backend that hangs keeps the threads that called it; so a request never
- * waits for a thread: it tries, and does the work itself if none is free.
+ * A thread is started when a task finds none free, up to a bound, and then
+ * stays.  For example, a miss of three runs hands two of them to threads and
+ * reads the third itself.  A backend that hangs keeps the threads that called
+ * it; so a request never waits for a thread: it tries, and does the work itself
+ * if none is free.
  *
- * Knows nothing of what a task does.
+ * May not know what a task does.
  */
 
 #include <config.h>

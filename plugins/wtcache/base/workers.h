@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Our threads.  See workers.c. */
+/* The pool of threads.  See workers.c. */
 
 #ifndef WTCACHE_WORKERS_H
 #define WTCACHE_WORKERS_H
@@ -12,8 +12,8 @@ struct task {
   struct task *next;
 };
 
-/* At most MOST threads, begun as they are needed.  Before this, and with
- * MOST 0, there is none and tasks run in their callers.
+/* Allows at most MOST threads, which are started as needed.  Before this, and
+ * with MOST 0, there is none and tasks run in their callers.
  */
 extern void workers_start (unsigned most);
 /* Waits until every task has ended, and ends the threads. */
@@ -27,8 +27,8 @@ extern bool workers_are_there (void);
  */
 extern void workers_run (struct task *t);
 
-/* Runs a task at once in a thread that is free or can be begun; false, and
- * nothing is done: there is none.
+/* Runs a task at once in a thread that is free or can be started.  Returns
+ * false, and does nothing, if there is none.
  */
 extern bool workers_try (struct task *t);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What the miss ratio would be with another size.
+/* Estimates the miss ratio that the cache would have with another size.
  *
  * Six small caches are simulated, by the policy of the real one (evict.c):
  * they stand for 1/4 to 8 times its size.  Each sees only the pages whose key
@@ -17,8 +17,9 @@
  * A page of the sample is known by a bit that its policy entry has (evict.h),
  * so that a hit on any other page costs nothing.  A use of one that was used
  * just before would change nothing in any of the simulated caches, and is
- * counted only.  Any other goes into a ring, without a lock; who fills half of
- * it hands the simulation to a thread of ours, or does it if there is none.
+ * counted only.  Any other goes into a ring, without a lock.  A thread that has
+ * filled half of its ring hands the simulation to a worker, or runs it itself
+ * if there is none.
  *
  * Each thread has a ring of its own, so that a use writes no line that another
  * thread's uses write; only handing over does.  When one ring is half full all
@@ -52,11 +53,11 @@
  * main queue is dead.  The mode clock is dear, as it gives up what the main
  * queue has.
  *
- * What is simulated is pages that clients ask for, one by one.  What comes
- * along with a miss, readahead, pages that must stay because they are dirty,
- * and pages that are dropped, it does not know.
+ * The simulation sees the pages that clients use, one by one.  It does not see
+ * pages that are filled along with a miss, readahead, dirty pages that must
+ * stay, or discards.
  *
- * Knows nothing of pages, exports, statistics or nbdkit.
+ * May not know pages, exports, statistics or nbdkit.
  */
 
 #include <config.h>
@@ -117,10 +118,10 @@
 
 #define PERIOD UINT64_C (3600000000000) /* ns: half of what is looked back */
 
-#define NOBODY UINT32_MAX
+#define NO_FRAME UINT32_MAX
 
 /* A bounded queue of many writers (Vyukov): TURN says whose turn a slot is.
- * Its release pairs with the acquire of who has the turn next.
+ * Release by the thread that had the slot pairs with acquire by the next.
  */
 struct slot {
   _Atomic uint32_t turn;
@@ -128,7 +129,7 @@ struct slot {
   uint64_t key;
 };
 
-/* What a thread tells: on cache lines of its own. */
+/* The uses that a thread reports, on cache lines of its own. */
 struct ring {
   _Atomic uint32_t head; /* relaxed, the slots' turns pair */
   _Atomic uint32_t tail; /* relaxed: written under lock */
@@ -170,7 +171,7 @@ struct miniature {
   double misses_before;  /* before, of all pages */
 };
 
-/* What had been counted at some time. */
+/* A snapshot of the counters. */
 struct mark {
   uint64_t reads;
   double misses[CURVE_SIZES];
@@ -202,10 +203,10 @@ struct curve {
   uint64_t known_reads, known_misses; /* of the sample, when last looked at */
   double allowance;                   /* work that may be done */
   struct mark period, before; /* when this period and the one before began */
-  uint64_t period_began;      /* ns; 0: nobody has asked yet */
+  uint64_t period_began;      /* ns; 0: curve_estimate was not called yet */
 };
 
-/* Relaxed: whose turn it is to get a ring, and this thread's turn, from 1. */
+/* Relaxed: the next turn to get a ring, and this thread's turn, from 1. */
 static _Atomic uint32_t turns;
 static THREAD_OWN uint32_t my_turn;
 
@@ -315,9 +316,9 @@ find (struct miniature *m, uint64_t key, uint64_t h)
 {
   uint32_t i = *miniature_chain (m, h);
 
-  while (i != NOBODY && m->frames[i].entry.key != key)
+  while (i != NO_FRAME && m->frames[i].entry.key != key)
     i = m->frames[i].next;
-  return i == NOBODY ? NULL : &m->frames[i];
+  return i == NO_FRAME ? NULL : &m->frames[i];
 }
 
 static bool
@@ -359,7 +360,7 @@ miniature_take_frame (struct miniature *m)
   while (m->held >= m->capacity)
     evict_frame (m);
   m->held++;
-  if (m->free == NOBODY)
+  if (m->free == NO_FRAME)
     return &m->frames[m->used++];
   f = &m->frames[m->free];
   m->free = f->next;
@@ -643,7 +644,7 @@ miniature_halve (struct miniature *m, size_t pages, unsigned i)
   m->misses_before = all_misses (m);
   m->missed_reads = 0;
   for (chain = m->chains; chain <= m->chains + m->chain_mask; ++chain)
-    for (link = chain; *link != NOBODY;) {
+    for (link = chain; *link != NO_FRAME;) {
       f = &m->frames[*link];
       if (is_below (curve_hash (f->entry.key), threshold)) {
         link = &f->next;
@@ -680,7 +681,9 @@ halve_sample (struct curve *c)
   set_window (c);
 }
 
-/* What was done is compared with what the requests since then allow. */
+/* Halves the sample if the simulation did more work than the requests since the
+ * last look allow.
+ */
 static void
 bound_work (struct curve *c)
 {
@@ -859,7 +862,7 @@ miniature_init (struct miniature *m, size_t most, uint32_t threshold)
   const size_t chains = chain_count (most);
 
   m->most = m->capacity = most;
-  m->free = NOBODY;
+  m->free = NO_FRAME;
   m->chain_mask = chains - 1;
   m->frames = calloc (most, sizeof m->frames[0]);
   m->chains = malloc (chains * sizeof m->chains[0]);
@@ -867,7 +870,7 @@ miniature_init (struct miniature *m, size_t most, uint32_t threshold)
     m->evict = evict_new (most, most, &m->frames[0].entry, sizeof m->frames[0]);
   if (!m->evict)
     return -1;
-  memset (m->chains, 0xff, chains * sizeof m->chains[0]); /* NOBODY */
+  memset (m->chains, 0xff, chains * sizeof m->chains[0]); /* NO_FRAME */
   miniature_sample (m, threshold);
   return 0;
 }

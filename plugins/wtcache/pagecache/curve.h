@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What the miss ratio would be with another size.  See curve.c. */
+/* Estimates the miss ratio with another size.  See curve.c. */
 
 #ifndef WTCACHE_CURVE_H
 #define WTCACHE_CURVE_H
@@ -21,10 +21,10 @@ extern struct curve *curve_new (size_t pages);
  * better off with, and orders it.  EV must stay as long as the curve.
  */
 extern void curve_guide (struct curve *c, struct evict *ev);
-/* No thread of ours works for it any more. */
+/* No worker runs its task any more. */
 extern void curve_free (struct curve *c);
 
-/* Whether a thread of ours is about to. */
+/* Whether a worker runs its task, or will. */
 extern bool curve_runs (const struct curve *c);
 
 /* The number of pages that are cached has changed.  If it grows, the sample
@@ -39,8 +39,8 @@ extern size_t curve_memory (const struct curve *c);
 extern bool curve_samples (const struct curve *c, uint64_t key);
 
 enum curve_use {
-  CURVE_HIT,  /* a read of what was cached */
-  CURVE_MISS, /* and of what was not */
+  CURVE_HIT,  /* a read of cached bytes */
+  CURVE_MISS, /* and of bytes that were not */
   CURVE_WRITE
 };
 
@@ -58,7 +58,7 @@ struct curve_counts {
   double misses[CURVE_SIZES];
 };
 
-/* What was counted since the beginning. */
+/* The counts since the beginning. */
 extern void curve_get (struct curve *c, struct curve_counts *counts);
 
 /* So many pages were read through an export that is gone. */

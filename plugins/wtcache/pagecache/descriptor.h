@@ -2,10 +2,10 @@
 
 /* The descriptor of a page, and the bitmaps of its blocks' states.
  *
- * There is one descriptor for each frame; it is never freed, only given
- * another identity.  So a pointer to it stays good for ever, and who found one
- * without a lock takes the page's lock and looks whether it still is the page
- * that was wanted.
+ * There is one descriptor for each frame; it is never freed, only given another
+ * identity.  So a pointer to it stays valid for ever.  A thread that found it
+ * without a lock takes the page's lock and checks that the key still is the one
+ * it wants.
  */
 
 #ifndef WTCACHE_DESCRIPTOR_H
@@ -32,7 +32,7 @@ enum block_state {
 
 enum page_flag {
   PAGE_FILLING = 1, /* one fill of this page is under way */
-  PAGE_WAITERS = 2, /* somebody sleeps until the page changes */
+  PAGE_WAITERS = 2, /* a thread sleeps until the page changes */
   PAGE_HELD = 4,    /* in the tree of held pages */
   PAGE_INDEXED = 8, /* in its bucket: its identity counts */
   PAGE_LISTED = 16, /* in the list of unstable pages */
@@ -60,7 +60,7 @@ struct page {
 
   /* Guarded by `lock`. */
   uint32_t dirtied;    /* pass in which it last went from clean to dirty */
-  uint16_t pins;       /* who counts on its identity to stay */
+  uint16_t pins;       /* threads that rely on its identity */
   uint16_t generation; /* flushes begun when a block last became unstable */
   uint8_t flags;       /* enum page_flag */
   uint8_t states[];    /* BLOCK_STATES bitmaps of pool.map_bytes each */

@@ -3,14 +3,14 @@
 /* Ranges in which the backend may have anything.
  *
  * A write or zero that failed may have been done in part, and a trim leaves
- * what it likes.  None of that was promised to anybody, so none of it is done
- * again after a failed flush; but a backend that forgets what was not durable
- * changes there once more.  What was read of it into the cache meanwhile would
- * then differ from the backend: a client could read one thing, and after an
- * eviction another.  So these ranges are remembered until a flush that began
- * after them succeeds; if a flush or FUA operation fails first, what is clean
- * there leaves the cache, and what was in doubt before that one began is not
- * any longer: what the backend drops it has dropped.
+ * what it likes.  None of that was acknowledged, so it is not repeated after a
+ * failed flush; but a backend that loses bytes that were not durable changes
+ * there once more.  Bytes that were read into the cache meanwhile would then
+ * differ from the backend: a client could read one thing, and after an eviction
+ * another.  So these ranges are remembered until a flush that began after them
+ * succeeds; if a flush or FUA operation fails first, what is clean there leaves
+ * the cache, and what was in doubt before that one began is not any longer:
+ * what the backend drops it has dropped.
  *
  * To remember too much costs a few reads after a failure: so there is room for
  * some ranges, and beyond that the two that are nearest become one.

@@ -83,7 +83,9 @@
 #define TRUST_GAIN  256       /* a page changes an estimate by 1/256 */
 #define TRUST_LEAST 64        /* (in a sample, by at most 1/64) */
 
-/* When the main queue finds no use, and what that costs it. */
+/* How it is noticed that the pages of main are not used, and how fast main then
+ * shrinks.
+ */
 #define FOUND_GAIN  512 /* a look changes the estimate by 1/512 */
 #define FOUND_LEAST 16  /* (in a sample, by at most 1/16) */
 #define FOUND_NONE  (CERTAIN / 16)
@@ -96,7 +98,7 @@
 #define LOOKS_USES 512
 #define LOOKS_HELD 4
 
-#define NOBODY UINT32_MAX
+#define NO_ENTRY UINT32_MAX
 
 struct queue {
   uint32_t oldest, newest;
@@ -238,8 +240,8 @@ queue_push (struct policy *p, struct evict_entry *entry, enum evict_queue queue)
 
   assert (entry->queue == EVICT_NONE);
   entry->older = q->newest;
-  entry->newer = NOBODY;
-  if (q->newest == NOBODY)
+  entry->newer = NO_ENTRY;
+  if (q->newest == NO_ENTRY)
     q->oldest = i;
   else
     entry_at (p, q->newest)->newer = i;
@@ -254,11 +256,11 @@ take (struct policy *p, struct evict_entry *entry)
   struct queue *q = &p->queues[entry->queue];
 
   assert (entry->queue != EVICT_NONE);
-  if (entry->older == NOBODY)
+  if (entry->older == NO_ENTRY)
     q->oldest = entry->newer;
   else
     entry_at (p, entry->older)->newer = entry->newer;
-  if (entry->newer == NOBODY)
+  if (entry->newer == NO_ENTRY)
     q->newest = entry->older;
   else
     entry_at (p, entry->newer)->older = entry->older;
@@ -601,7 +603,7 @@ struct search {
   void *opaque;
   unsigned looks;         /* left */
   size_t refused_by_main; /* in a row */
-  bool last_resort;       /* whatever may go, goes */
+  bool last_resort;       /* evicts any page that may leave */
 };
 
 static bool
@@ -786,7 +788,7 @@ evict_new (size_t capacity, size_t most, void *first_entry, size_t stride)
 {
   struct policy *p;
 
-  assert (capacity <= most && most < NOBODY);
+  assert (capacity <= most && most < NO_ENTRY);
   p = calloc (1, sizeof *p);
   if (p == NULL)
     return NULL;
@@ -794,7 +796,7 @@ evict_new (size_t capacity, size_t most, void *first_entry, size_t stride)
   p->stride = stride;
   p->times = 1;
   for (unsigned i = 0; i < EVICT_QUEUES; ++i)
-    p->queues[i] = (struct queue){ NOBODY, NOBODY, 0 };
+    p->queues[i] = (struct queue){ NO_ENTRY, NO_ENTRY, 0 };
   p->used_of_others = p->found = CERTAIN / 2;
   for (unsigned i = 0; i < CLASSES; ++i)
     p->used_of_class[i] = CERTAIN;

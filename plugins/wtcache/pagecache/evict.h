@@ -2,12 +2,12 @@
 /* Which page leaves the cache.
  *
  * Policy alone: it orders entries that the caller embeds in its page
- * descriptors, and knows nothing of pages, frames, exports or locks.
+ * descriptors, and may not know pages, frames, exports or locks.
  *
- * Locking: the caller holds one lock, its eviction lock, on every call
- * except evict_hit.  evict_hit takes no lock.  What it reads and writes is
- * atomic and relaxed, and pairs with nothing: a stale value makes one use be
- * counted or not, and the policy takes uses as advice.
+ * Locking: the caller holds one lock, its eviction lock, on every call except
+ * evict_hit. evict_hit takes no lock.  Its accesses are relaxed and unpaired: a
+ * stale value miscounts one use, which the policy tolerates.  For example, of
+ * two hits at the same moment it may count one.
  */
 #ifndef WTCACHE_EVICT_H
 #define WTCACHE_EVICT_H
@@ -21,7 +21,7 @@
 enum admission {
   ADMIT_READ,  /* a client reads it */
   ADMIT_WRITE, /* a client writes it */
-  ADMIT_AHEAD, /* readahead: nobody has asked for it yet */
+  ADMIT_AHEAD, /* readahead: no client has asked for it yet */
 };
 
 /* The queue of an entry.  Zeroed memory is an entry in no queue. */
@@ -145,7 +145,7 @@ size_t evict_memory (const struct evict *ev);
 /* Entries that are in a queue now. */
 size_t evict_count (const struct evict *ev);
 
-/* Whether it was read ahead, and nobody has asked for it since. */
+/* Whether it was read ahead, and no client has asked for it since. */
 static inline bool
 evict_is_unused (const struct evict_entry *entry)
 {

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Fills: what is missing of a page comes from the backend.
+/* Fills: reads the missing blocks of a page from the backend.
  *
  *     fill_begin      the missing blocks get the mark `filling`
  *         │ one read of the backend, with no lock held
  *     fill_end        blocks that still have the mark become uptodate
  *
- * Whatever touches a block meanwhile (a write, a zero, a trim, a drop) takes
- * its mark away.  So a fill never brings back older bytes, and never overwrites
- * newer ones.  One fill of a page is under way at a time: a second reader joins
- * it if all that it wants is marked, and else reads for itself.
+ * An operation that changes a block meanwhile (a write, zero, trim or drop)
+ * clears its mark.  So a fill never brings back older bytes, and never
+ * overwrites newer ones.  One fill of a page is under way at a time: a second
+ * reader joins it if all that it wants is marked, and else reads for itself.
  */
 
 #include <config.h>
@@ -40,7 +40,7 @@ fill_with_zeroes (struct pagecache *pc, struct page *p, struct span s)
   }
 }
 
-/* Whether somebody is reading every missing block of the span. */
+/* Whether the fill in progress reads every missing block of the span. */
 static bool
 all_coming (const struct pagecache *pc, struct page *p, struct span s)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Fills: what is missing of a page comes from the backend.  See fill.c. */
+/* Fills: reads the missing blocks of a page.  See fill.c. */
 
 #ifndef WTCACHE_FILL_H
 #define WTCACHE_FILL_H
@@ -10,11 +10,11 @@
 enum fill {
   FILL_NOTHING, /* all of it is uptodate */
   FILL_OURS,    /* the caller reads *ours, and ends the fill */
-  FILL_JOIN,    /* somebody reads all that is missing: fill_wait */
+  FILL_JOIN,    /* another thread reads all missing blocks: fill_wait */
   FILL_ALONE,   /* a fill is under way that was overtaken: read past it */
 };
 
-/* Begins to fill what of a part is missing, of a pinned page. */
+/* Begins to fill the missing blocks of a part of a pinned page. */
 extern enum fill fill_begin (struct pagecache *pc, struct page *p,
                              const struct part *part, struct span *ours);
 

@@ -6,13 +6,14 @@
  * number, wtcache-size.  Address space is mapped in large pieces and costs
  * nothing until it is touched; the budget counts what may be touched.
  *
- * A call to the backend needs one contiguous buffer, pages are scattered: so
- * a part of the budget is set aside at start for buffers.  Those of write-back
+ * A call to the backend needs one contiguous buffer, pages are scattered: so a
+ * part of the budget is set aside at start for buffers.  Those of write-back
  * are apart from those of misses: dirty data can always leave, however many
- * reads are under way.  Who waits for a buffer holds no page and no other
- * buffer, and who has one waits for the backend alone, so each comes back.
+ * reads are under way.  A thread that waits for a buffer holds no page and no
+ * other buffer; a thread that has one waits for the backend only.  So each
+ * buffer is returned.
  *
- * Knows nothing of pages, exports or nbdkit.
+ * May not know pages, exports or nbdkit.
  */
 
 #include <config.h>
@@ -60,8 +61,8 @@ memory_map (uint64_t count, uint64_t each)
     return NULL;
   if (forked)
     memory_keep_from_children (p, bytes);
-  /* Advice: nobody wants a disk's contents in a core file. Kernels without
-   * either do no harm.
+  /* Keeps the disk's contents out of core files.  Advice only: a kernel without
+   * it does no harm.
    */
   madvise (p, bytes, MADV_DONTDUMP);
   return p;
@@ -234,7 +235,7 @@ take_units (struct buffers *b, size_t count)
   return NULL;
 }
 
-/* Takes COUNT units for a borrower who has *HAS of them. */
+/* Takes COUNT units for a borrower that has *HAS of them. */
 static void *
 borrow (struct memory *m, struct buffers *b, size_t *has, size_t count,
         bool wait)
@@ -276,46 +277,47 @@ units_of (const struct buffers *b, size_t bytes)
 }
 
 void *
-batch_buffer_get (struct memory *m, struct borrower *who, size_t bytes)
+batch_buffer_get (struct memory *m, struct borrower *borrower, size_t bytes)
 {
   lock_check_none_held ();
-  return borrow (m, &m->batches, &who->batch_units,
+  return borrow (m, &m->batches, &borrower->batch_units,
                  units_of (&m->batches, bytes), true);
 }
 
 void *
-batch_buffer_try (struct memory *m, struct borrower *who, size_t bytes)
+batch_buffer_try (struct memory *m, struct borrower *borrower, size_t bytes)
 {
-  return borrow (m, &m->batches, &who->batch_units,
+  return borrow (m, &m->batches, &borrower->batch_units,
                  units_of (&m->batches, bytes), false);
 }
 
 void
-batch_buffer_put (struct memory *m, struct borrower *who, void *buffer,
+batch_buffer_put (struct memory *m, struct borrower *borrower, void *buffer,
                   size_t bytes)
 {
-  give_back (m, &m->batches, &who->batch_units, buffer,
+  give_back (m, &m->batches, &borrower->batch_units, buffer,
              units_of (&m->batches, bytes));
 }
 
 void *
-scratch_get (struct memory *m, struct borrower *who, size_t bytes)
+scratch_get (struct memory *m, struct borrower *borrower, size_t bytes)
 {
   lock_check_none_held ();
-  return borrow (m, &m->scratch, &who->scratch_units,
+  return borrow (m, &m->scratch, &borrower->scratch_units,
                  units_of (&m->scratch, bytes), true);
 }
 
 void *
-scratch_try (struct memory *m, struct borrower *who, size_t bytes)
+scratch_try (struct memory *m, struct borrower *borrower, size_t bytes)
 {
-  return borrow (m, &m->scratch, &who->scratch_units,
+  return borrow (m, &m->scratch, &borrower->scratch_units,
                  units_of (&m->scratch, bytes), false);
 }
 
 void
-scratch_put (struct memory *m, struct borrower *who, void *buffer, size_t bytes)
+scratch_put (struct memory *m, struct borrower *borrower, void *buffer,
+             size_t bytes)
 {
-  give_back (m, &m->scratch, &who->scratch_units, buffer,
+  give_back (m, &m->scratch, &borrower->scratch_units, buffer,
              units_of (&m->scratch, bytes));
 }

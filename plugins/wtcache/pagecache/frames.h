@@ -24,8 +24,9 @@ struct buffers {
   uint64_t taken[8];
 };
 
-/* Who borrows: no one export may hold more than half, so that a backend that
- * hangs does not keep the buffers of the others.  Guarded by the memory lock.
+/* The units that one export has borrowed: at most half of all, so that a
+ * backend that hangs does not keep the buffers of the others.  Guarded by the
+ * memory lock.
  */
 struct borrower {
   size_t batch_units, scratch_units;
@@ -35,7 +36,7 @@ struct memory {
   size_t batch_most; /* bytes: the largest batch */
 
   /* Bytes, for everything.  Relaxed: written under `lock`, where it decides;
-   * who reads it without scales something by it.
+   * readers without the lock only scale by it.
    */
   _Atomic uint64_t limit;
 
@@ -72,7 +73,9 @@ extern void memory_may_grow (struct memory *m, uint64_t most);
 extern uint64_t memory_most (struct memory *m);
 extern void memory_set_limit (struct memory *m, uint64_t limit);
 
-/* Takes BYTES from the budget, or takes nothing and says false. */
+/* Takes BYTES from the budget; returns false, and takes nothing, if it has
+ * less.
+ */
 extern bool memory_take (struct memory *m, uint64_t bytes);
 extern void memory_give (struct memory *m, uint64_t bytes);
 /* What is taken now, buffers included. */
@@ -113,17 +116,19 @@ memory_scratch_max (const struct memory *m)
 /* A buffer of BYTES <= memory_batch_size.  _get waits; the caller holds no
  * lock and no other buffer.  NULL: _try would have had to wait.
  */
-extern void *batch_buffer_get (struct memory *m, struct borrower *who,
+extern void *batch_buffer_get (struct memory *m, struct borrower *borrower,
                                size_t bytes);
-extern void *batch_buffer_try (struct memory *m, struct borrower *who,
+extern void *batch_buffer_try (struct memory *m, struct borrower *borrower,
                                size_t bytes);
-extern void batch_buffer_put (struct memory *m, struct borrower *who,
+extern void batch_buffer_put (struct memory *m, struct borrower *borrower,
                               void *buffer, size_t bytes);
 
 /* A buffer of BYTES <= memory_scratch_max.  _get waits, as above. */
-extern void *scratch_get (struct memory *m, struct borrower *who, size_t bytes);
-extern void *scratch_try (struct memory *m, struct borrower *who, size_t bytes);
-extern void scratch_put (struct memory *m, struct borrower *who, void *buffer,
-                         size_t bytes);
+extern void *scratch_get (struct memory *m, struct borrower *borrower,
+                          size_t bytes);
+extern void *scratch_try (struct memory *m, struct borrower *borrower,
+                          size_t bytes);
+extern void scratch_put (struct memory *m, struct borrower *borrower,
+                         void *buffer, size_t bytes);
 
 #endif /* WTCACHE_FRAMES_H */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What is done to one page, under its lock: reads, writes, and the two ways in
+/* Operations on one page, under its lock: reads, writes, and the two ways in
  * which its blocks go to the backend.
  *
  *     ordinary write    page_write                      dirty
@@ -8,8 +8,7 @@
  *     writethrough      page_claim, page_write_claimed  writeback
  *
  * Each either changes all blocks that it is asked for, or none and says why.
- * What becomes of blocks in writeback when their write has ended is in
- * pagecache.c.
+ * pagecache.c has what follows when the write of blocks in writeback ends.
  */
 
 #include <config.h>
@@ -164,7 +163,8 @@ note_watched_write (struct pagecache *pc, struct page *p)
     curve_note (pc->pool->curve, page_key (p), CURVE_WRITE);
 }
 
-/* The bytes of a part, which nobody can fail any more. */
+/* Copies the bytes of a part in; after this the write of the page cannot fail.
+ */
 static void
 copy_in (struct pagecache *pc, struct page *p, const struct part *part,
          const void *from)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What is done to one page, under its lock.  See page.c. */
+/* Operations on one page, under its lock.  See page.c. */
 
 #ifndef WTCACHE_PAGE_H
 #define WTCACHE_PAGE_H

@@ -17,7 +17,8 @@
  * the bucket's lock, decides.  Descriptors are never freed, so the walk cannot
  * fall off.
  *
- * Knows which states keep a page from leaving, and nothing else about blocks.
+ * May know which states keep a page from being evicted, and nothing else about
+ * blocks.
  */
 
 #include <config.h>
@@ -177,8 +178,8 @@ set_capacity (struct pool *pool, uint64_t pages)
   curve_resize (pool->curve, pool->capacity);
 }
 
-/* What of the budget nobody has taken; it may be less than nothing while the
- * budget shrinks.
+/* The unused part of the budget; 0 if more is used than it allows, as while it
+ * shrinks.
  */
 static uint64_t
 free_budget (struct memory *m)
@@ -188,7 +189,7 @@ free_budget (struct memory *m)
   return limit > used ? limit - used : 0;
 }
 
-/* The caller holds the registry lock: nobody else makes a pool. */
+/* The caller holds the registry lock, so no other thread makes a pool. */
 struct pool *
 pools_get (struct pools *ps, uint32_t page_size)
 {
@@ -351,7 +352,9 @@ unlink_page (struct pool *pool, struct page *p)
   word_lock_drop (lock);
 }
 
-/* Nothing of it is held, wanted or under way: it may go. */
+/* Whether a page may be evicted: no block is held, no thread has it pinned, no
+ * fill is in progress.
+ */
 static bool
 pool_page_is_idle (const struct page *p)
 {
@@ -583,7 +586,7 @@ pools_resize (struct pools *ps, uint64_t limit)
     return EFBIG;
   if (limit < pools_least (ps))
     return EBUSY;
-  /* First: from now on nobody takes what is shed. */
+  /* First, so that no other thread takes the frames that are shed. */
   memory_set_limit (ps->memory, limit);
   fits = shrink (ps, limit);
   if (!fits)
@@ -631,7 +634,7 @@ void
 pool_discard (struct pool *pool, struct page *p)
 {
   assert (pool_page_is_idle (p));
-  p->pins = 1; /* nobody evicts it before we free it */
+  p->pins = 1; /* keeps it from being evicted before we free it */
   unlink_page (pool, p);
   word_lock_drop (&p->lock);
   free_page (pool, p);
@@ -715,7 +718,7 @@ pool_pin_page (struct pools *ps, struct pool *pool, uint64_t key,
 
     word_lock_take (&p->lock, RANK_PAGE);
     inserted = insert (pool, p);
-    if (!inserted) /* somebody was faster */
+    if (!inserted) /* another thread was faster */
       __atomic_store_n (&p->evict.key, 0, __ATOMIC_RELAXED);
     word_lock_drop (&p->lock);
     if (inserted)

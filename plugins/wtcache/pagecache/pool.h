@@ -19,8 +19,8 @@
 
 #define BUCKET_LOCKS 256
 
-/* Pages of one export.  Relaxed, for people alone: changed where pages come
- * and go, under locks of different pages.
+/* Pages of one export.  Relaxed, only for display: changed as pages are added
+ * and evicted, under the locks of different pages.
  */
 struct page_counts {
   _Atomic uint64_t cached;
@@ -58,7 +58,7 @@ struct pool {
   page_number empty; /* frames whose memory was given back */
   page_number fresh; /* frames never used begin after this number */
   uint32_t owned;    /* frames with memory */
-  uint32_t capacity; /* what the policy was told that fits */
+  uint32_t capacity; /* pages that fit, as the policy was told */
 };
 
 /* All pools of a budget. */
@@ -83,8 +83,8 @@ extern struct pool *pools_get (struct pools *ps, uint32_t page_size);
  * a time.
  */
 extern int pools_resize (struct pools *ps, uint64_t limit);
-/* What the budget cannot be less than: all that is taken from it but pages, and
- * a few of those.
+/* The smallest possible budget: all that is taken from it but pages, and a few
+ * pages.
  */
 extern uint64_t pools_least (struct pools *ps);
 /* The first of all pools there are now; NEXT of each is constant. */
@@ -92,7 +92,7 @@ extern struct pool *pools_first (struct pools *ps);
 /* Takes BYTES from the budget, at the cost of clean pages if need be. */
 extern bool pools_make_room (struct pools *ps, uint64_t bytes);
 
-/* What is taken of the budget, bytes. */
+/* The used parts of the budget, bytes. */
 struct memory_use {
   uint64_t frames, descriptors, tables, buffers, other;
 };

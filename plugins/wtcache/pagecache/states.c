@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What follows from a change of a page's states: amounts and lists.
+/* Updates the amounts and lists after a change of a page's states.
  *
  * A page that has a block in a held state stands in the tree of held pages, so
  * that write-back and flushes find it; one that has an unstable block in the

@@ -32,12 +32,12 @@
 enum block_event {
   EVENT_FILL_BEGINS, /* a read of the missing block is about to begin */
   EVENT_FILL_ENDS,   /* it ended, and nothing touched the block meanwhile */
-  EVENT_OVERTAKEN,   /* what a fill brings is no use: it failed, or is older */
-  EVENT_FOUND_ZERO,  /* missing, but known to be zero without the backend */
-  EVENT_WRITTEN,     /* by an ordinary write */
-  EVENT_GATHERED,    /* by write-back: its bytes are in a batch */
-  EVENT_CLAIMED,     /* by a writethrough, which will copy its bytes in */
-  EVENT_UNCLAIMED,   /* … and did not */
+  EVENT_OVERTAKEN, /* the bytes of a fill are useless: it failed, or is older */
+  EVENT_FOUND_ZERO, /* missing, but known to be zero without the backend */
+  EVENT_WRITTEN,    /* by an ordinary write */
+  EVENT_GATHERED,   /* by write-back: its bytes are in a batch */
+  EVENT_CLAIMED,    /* by a writethrough, which will copy its bytes in */
+  EVENT_UNCLAIMED,  /* … and did not */
   EVENT_COPIED_OVER_ACKNOWLEDGED, /* … and did; a client had been promised */
   EVENT_COPIED_OVER_OTHERS,       /* … the bytes before; or had not been */
   EVENT_ENDED_STABLE,             /* its write ended well, and is durable */
@@ -109,8 +109,8 @@ static const struct transition transitions[BLOCK_EVENTS] = {
 #define STATES_HELD                                                            \
   (STATE_BIT (DIRTY) | STATE_BIT (WRITEBACK) | STATE_BIT (UNSTABLE))
 
-/* What a change of one page adds up to: blocks that are more in each state,
- * or fewer.
+/* The sum of the changes of one page: by how many blocks each state grew or
+ * shrank.
  */
 struct change {
   int32_t dirty, writeback, unstable, held;
@@ -137,7 +137,7 @@ states_count_byte (const struct pagecache *pc, struct page *p, uint32_t i,
   return (n + (n >> 4)) & 0x0f0f0f0f;
 }
 
-/* What a transition does to one map. */
+/* Applies a transition to one map. */
 static inline __attribute__ ((always_inline)) void
 states_apply_bit (const struct pagecache *pc, struct page *p, uint32_t i,
                   uint8_t blocks, struct transition t, enum block_state state)

@@ -7,7 +7,7 @@
 
 #include "pagecache/descriptor.h"
 
-/* Before the first page is used; as often as one likes. */
+/* Called before the first page is used; may be called again. */
 extern void waits_init (void);
 
 /* Sleeps until a locked page changes, and drops its lock: unless it is pinned,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Ranges that are worked on without pages.
+/* Operations on ranges without pages, and the ranges that were zeroed.
  *
  * A zero or trim may cover 4 GiB, far more than is cached, and a write that
  * finds no memory has no pages at all.  Such an operation has its range for
@@ -20,11 +20,12 @@
  * the operation's own needs one: with the range 0 ... 100 remembered, an
  * operation over 40 ... 60 leaves two ranges.  One over 0 ... 60 leaves one.
  *
- * The two counters are read without the lock by who holds a page's lock.  That
- * is safe for nr_exclusive because who counts it up then takes the lock of
- * every page of the range there is, and of the bucket of every other: who has
- * the page's lock earlier is seen by him, who has it later sees the count.
- * For nr_zeroed the count goes up while the range is still exclusive.
+ * A thread that holds a page's lock reads the two counters without the lock.
+ * That is safe for nr_exclusive: an operation increments it, and then takes the
+ * lock of each cached page of its range, and the bucket lock of each other.  A
+ * thread that had the page's lock before has finished by then; one that takes
+ * it later sees the count.  For nr_zeroed the count goes up while the range is
+ * still exclusive.
  */
 
 #include <config.h>

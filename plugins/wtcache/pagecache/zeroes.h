@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Ranges that are worked on without pages.  See zeroes.c. */
+/* Operations on ranges without pages.  See zeroes.c. */
 
 #ifndef WTCACHE_ZEROES_H
 #define WTCACHE_ZEROES_H
@@ -30,8 +30,8 @@ struct zeroed {
 };
 
 struct zeroes {
-  /* Operations in flight, ranges remembered.  Written under `lock`; read
-   * without by who holds a page's lock, see zeroes.c.
+  /* Operations in flight, ranges remembered.  Written under `lock`; a thread
+   * that holds a page's lock reads them without it, see zeroes.c.
    */
   _Atomic unsigned nr_exclusive, nr_zeroed;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Block status: what the backend says, but held blocks are data.
+/* Block status: the answer of the backend, except that held blocks are data.
  *
  * A block that the backend has not got yet, or may yet forget, is data
  * whatever the backend says of it.  Held blocks are found before the backend
@@ -107,7 +107,7 @@ struct data {
   unsigned nr_held, nr_exclusive;
 };
 
-/* Adds what the backend said of a range, with the data in it. */
+/* Adds one extent of the backend's answer, with the runs that are data. */
 static int
 add (struct nbdkit_extents *to, struct nbdkit_extent said, uint64_t offset,
      uint64_t end, const struct data *data)
@@ -134,7 +134,7 @@ free_extents (struct nbdkit_extents **e)
     nbdkit_extents_free (*e);
 }
 
-/* Asks the layer below, in place of what *BELOW has. */
+/* Asks the layer below; the answer replaces *BELOW. */
 static int
 ask_below (struct backend *b, uint64_t from, uint64_t to, uint32_t flags,
            struct nbdkit_extents **below)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Reads of what is not cached: misses, prefetches, and reads past the cache.
+/* Reads of bytes that are not cached: misses, prefetches, and reads that bypass
+ * the cache.
  *
  *     window    the client's range, and round it what is filled along
  *     miss      a page of the window of which something is missing
@@ -111,21 +112,21 @@ fetch_past (struct export *e, struct backend *b, uint8_t *buf, uint64_t offset,
 /* A page of which something is missing. */
 struct miss {
   struct page *page; /* pinned; NULL: no frame */
-  struct part part;  /* what is wanted of it */
+  struct part part;  /* the part that is wanted */
   bool asked;        /* by the client: else only to fill */
-  bool copied;       /* what we read of it is in his buffer */
+  bool copied;       /* the blocks we read are in the client's buffer */
   enum fill fill;
-  struct span ours; /* what we read of it */
+  struct span ours; /* the blocks we read */
 };
 
-/* What one piece of a read wants: the client's range, and round it what is
- * filled along.
+/* One piece of a read: the client's range, and the window around it that is
+ * filled too.
  */
 struct fetch {
   struct export *e;
   struct backend *b;
   enum admission why;
-  uint8_t *buf;   /* the client's; NULL: he wants no copy */
+  uint8_t *buf;   /* the client's; NULL: no copy is wanted */
   uint8_t *spare; /* instead of it, to read into */
   uint64_t offset, end;
   unsigned nr;
@@ -219,7 +220,7 @@ read_run (struct fetch *f, struct miss *m, unsigned n)
   scratch.bytes = NULL;
   bytes = direct ? base + (offset - f->offset)
                  : piece_try_scratch (&scratch, f->e, end - offset);
-  if (bytes == NULL) { /* who asked reads it alone, with nothing pinned */
+  if (bytes == NULL) { /* the request reads it alone, with nothing pinned */
     end_run (f, m, n, NULL, EAGAIN);
     return 0;
   }
@@ -230,8 +231,8 @@ read_run (struct fetch *f, struct miss *m, unsigned n)
   if (err == 0 && f->buf && !direct && from < to)
     memcpy (f->buf + (from - f->offset), bytes + (from - offset), to - from);
   piece_drop_scratch (&scratch);
-  /* An error of more than what the client asked for may be none of his: he
-   * reads that alone.
+  /* The error may lie outside of the range that the client asked for, so the
+   * request then reads that range alone.
    */
   return direct ? err : 0;
 }

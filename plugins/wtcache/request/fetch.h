@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Reads of what is not cached.  See fetch.c. */
+/* Reads of bytes that are not cached.  See fetch.c. */
 
 #ifndef WTCACHE_FETCH_H
 #define WTCACHE_FETCH_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What pieces of reads and of writes share: their lengths, and the buffers for
+/* Common to pieces of reads and of writes: their lengths, and the buffers for
  * blocks that a request covers only in part.
  *
  * With pages of 4 KiB and 256 MiB of memory a piece has at most 1 MiB.  A

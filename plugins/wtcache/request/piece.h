@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What pieces of reads and of writes share.  See piece.c. */
+/* Common to pieces of reads and of writes.  See piece.c. */
 
 #ifndef WTCACHE_PIECE_H
 #define WTCACHE_PIECE_H

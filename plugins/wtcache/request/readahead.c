@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Streams of a connection, and what is read ahead of them.
+/* Readahead: detects the sequential streams of a connection, and reads ahead of
+ * them.
  *
  * A request that begins where another ended (or ends where it began, for a
  * stream that goes backwards) belongs to its stream.  From its second request
@@ -27,9 +28,9 @@
  * place takes some away.  Where all are in use the new one is dropped.  All
  * streams together read ahead at most an eighth of the cache.
  *
- * What is on its way is joined by the read that wants it; what still waits for
- * a thread is begun by that read itself, so that a busy machine does not turn
- * a stream into single misses.  The pages are admitted as readahead, to be
+ * A read joins a readahead in progress that it needs.  If the readahead still
+ * waits for a thread, the read performs it, so that a busy machine does not
+ * turn a stream into single misses.  The pages are admitted as readahead, to be
  * thrown away first.
  *
  * All of this is advice: without memory or a free thread nothing is read.
@@ -95,7 +96,7 @@ struct readahead {
   _Atomic uint16_t near[REGIONS];
   _Atomic unsigned windows; /* streams with a window; relaxed, the same */
 
-  /* Tasks that nobody has begun.  Relaxed, advice: written under the lock; a
+  /* Tasks that no thread has begun.  Relaxed, advice: written under the lock; a
    * miss that finds none takes no lock.
    */
   _Atomic unsigned waiting;
@@ -184,7 +185,7 @@ readahead_free (struct readahead *ra)
   free (ra);
 }
 
-/* Whether nobody has begun it yet: it is the caller's then. */
+/* Takes a task that no thread has begun: on true it is the caller's. */
 static bool
 begin_task (struct readahead *ra, struct ahead_task *t)
 {
@@ -209,7 +210,7 @@ readahead_run_task (struct task *task)
   lock_drop (&ra->lock);
   b = mine ? leases_borrow (ra->e, NEED_READ) : NULL;
   if (b) {
-    /* An error is found again by who reads for himself. */
+    /* An error is ignored: a client that needs the bytes reads them again. */
     fetch_range (ra->e, b, t->offset, t->len, ADMIT_AHEAD);
     leases_return (ra->e, b);
   }
@@ -613,7 +614,7 @@ note_request (struct readahead *ra, uint64_t offset, uint64_t len, bool missed)
   struct stream *s = find_stream (ra, offset, len);
 
   if (s == NULL) {
-    /* What is cached already is no beginning of a stream. */
+    /* Only a miss begins a stream. */
     if (missed)
       new_stream (ra, offset, len);
     else

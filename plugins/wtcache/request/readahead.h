@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Streams of a connection, and what is read ahead of them.  See readahead.c.
- */
+/* Readahead for the streams of a connection.  See readahead.c. */
 
 #ifndef WTCACHE_READAHEAD_H
 #define WTCACHE_READAHEAD_H
@@ -10,7 +9,7 @@
 
 /* NULL: ENOMEM. */
 extern struct readahead *readahead_new (struct export *e);
-/* Waits for what is under way. */
+/* Waits for the reads in progress. */
 extern void readahead_free (struct readahead *ra);
 
 /* Reads what is to be read ahead at OFFSET and has found no thread yet, with

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What the parts of the division share: a connection's client. */
+/* Shared by the parts of the division: a connection's client. */
 
 #ifndef WTCACHE_REQUEST_TYPES_H
 #define WTCACHE_REQUEST_TYPES_H

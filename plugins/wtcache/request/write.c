@@ -56,7 +56,8 @@ pin_pages (struct piece *p)
   return true;
 }
 
-/* Makes one block of a pinned page uptodate, or waits for who does. */
+/* Makes one block of a pinned page uptodate, or waits for the fill that does.
+ */
 static int
 fill_block (struct piece *p, struct page *page, uint64_t at)
 {
@@ -100,7 +101,9 @@ fill_edges (struct piece *p, struct page *page, const struct part *part)
   return err;
 }
 
-/* Does what page_write or page_claim said was in the way. */
+/* Removes the obstacle that page_write or page_claim returned: fills an edge,
+ * or waits.
+ */
 static int
 resolve (struct piece *p, struct page *page, const struct part *part, int why)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What clients of the control socket may ask for: each command says in a few
- * lines which part of the filter does it, and tells how it ended.
+/* The commands of the control socket.  Each calls, in a few lines, the part of
+ * the filter that does it, and sends the result.
  *
- * A command is a word and arguments KEY=VALUE, separated by spaces; in a value
- * whatever is no plain character is %XX.
+ * A command is a word and arguments KEY=VALUE, separated by spaces; in a value,
+ * each byte that is no plain character is %XX.
  *
  *   status
  *   flush [export=NAME]
@@ -20,7 +20,7 @@
  * by the loan of a connection's: for one act, and not at all where the thread
  * model is not parallel.
  *
- * Knows nothing of nbdkit, nor of sockets.
+ * May not know nbdkit or sockets.
  */
 
 #include <config.h>
@@ -310,7 +310,7 @@ run_status (struct command *cmd)
 
 /* ---- flush, drop, discard, prefetch ---- */
 
-/* Why no thread of ours can call the backend of this export. */
+/* Reports why no worker can call the backend of this export. */
 static void
 failed_without_backend (struct outcome_of_all *o, const struct export *e,
                         const char *instead)
@@ -386,8 +386,9 @@ parse_range (const struct command *cmd, uint64_t *offset, uint64_t *len)
   return false;
 }
 
-/* What is not given up whole would be neither the client's nor the backend's:
- * so a range ends where blocks do, or with the export.
+/* A range has to end at a block's end, or at the end of the export: a block
+ * that was discarded in part would have neither the client's bytes nor the
+ * backend's.
  */
 static void
 discard (struct outcome_of_all *o, struct export *e, uint64_t offset,

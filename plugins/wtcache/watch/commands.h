@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What clients of the control socket may ask for.  See commands.c. */
+/* The commands of the control socket.  See commands.c. */
 
 #ifndef WTCACHE_COMMANDS_H
 #define WTCACHE_COMMANDS_H

@@ -7,15 +7,15 @@
  * One thread listens, and each conversation has a thread of its own, a few at
  * most: a command may take as long as the backend does.  None of them holds
  * anything while it waits for a client, and a client has a few seconds for each
- * thing that it has to do, so that one that hangs or is gone costs a thread for
- * a while and nobody else anything.  One that leaves while its command runs
- * does not end it, unless the command asks control_is_over.
+ * thing that it has to do, so a client that hangs or is gone occupies one
+ * thread for a while, and delays no other client.  One that leaves while its
+ * command runs does not end it, unless the command asks control_is_over.
  *
  * The socket is for its owner alone, from its beginning.  Of several servers
  * that start with one path, one gets it: they hold a lock, SOCKET.lock, while
  * they look and bind.
  *
- * Knows nothing of what a command does, nor of nbdkit.
+ * May not know what a command does, or nbdkit.
  */
 
 #include <config.h>
@@ -387,7 +387,7 @@ control_start (void (*run) (struct conversation *c, char *line),
 
   if (control.fd == -1)
     return 0;
-  /* Nobody waits in accept, if who wanted to connect has gone again. */
+  /* Not blocking: a client may have gone again between poll and accept. */
   if (fcntl (control.fd, F_SETFL, O_NONBLOCK) != 0 ||
       pipe2 (control.wake, O_CLOEXEC) != 0)
     return errno;
@@ -411,7 +411,7 @@ control_stop (void)
   close (control.wake[1]);
   pthread_join (control.listener, NULL);
   close (control.wake[0]);
-  /* Nobody begins another. */
+  /* The listener has ended, so no conversation begins. */
   for (c = control.slots; c < control.slots + ARRAY_LEN (control.slots); ++c) {
     lock_take (&control.lock);
     began = c->state != SLOT_FREE;

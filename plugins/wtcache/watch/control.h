@@ -13,7 +13,7 @@ struct conversation;
 /* Sends one line, without its newline. */
 extern void control_say (struct conversation *c, const char *format, ...)
     __attribute__ ((format (printf, 2, 3)));
-/* Whether nobody waits for the answer any more, or the server ends. */
+/* Whether the client has gone, or the server ends. */
 extern bool control_is_over (struct conversation *c);
 
 /* Binds the socket: before the server has other threads.  0; or -1, and why in

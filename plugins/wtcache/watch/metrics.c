@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What there is to tell, as text for Prometheus.
+/* The metrics, as text for Prometheus.  For example, an export named "a" has
+ *
+ *   wtcache_write_bytes_total{server="a",export="disk",tls="no",number="1"}
+ * 4096
  *
  * docs/nbdkit-wtcache-filter.pod says of each metric what it means; a test
  * compares the two.  Names and units go by Prometheus's conventions.

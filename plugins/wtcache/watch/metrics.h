@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What there is to tell, as text for Prometheus.  See metrics.c. */
+/* The metrics, as text for Prometheus.  See metrics.c. */
 
 #ifndef WTCACHE_METRICS_H
 #define WTCACHE_METRICS_H

@@ -6,11 +6,11 @@
  *
  * in pages of 4 KiB, in the order in which they came.
  *
- * A request leaves a record in memory; whoever asked for the trace writes the
- * records to the file.  No request waits for the file: what finds no room is
- * counted instead.
+ * A request leaves a record in memory; the thread of the command that asked for
+ * the trace writes the records to the file.  No request waits for the file: one
+ * that finds no room is counted instead.
  *
- * Knows nothing of nbdkit.
+ * May not know nbdkit.
  */
 
 #include <config.h>
@@ -99,7 +99,7 @@ write_all (int fd, const char *text, size_t len)
   return 0;
 }
 
-/* A line is in the file whole or not at all: of what fails nothing stays. */
+/* Writes lines whole or not at all: a write that fails is cut off again. */
 static void
 write_lines (struct file *file, const char *text, size_t len, size_t lines)
 {
@@ -109,7 +109,7 @@ write_lines (struct file *file, const char *text, size_t len, size_t lines)
     file->bytes += len;
   }
   else if (ftruncate (file->fd, file->bytes) != 0)
-    file->lines = 0; /* nobody knows */
+    file->lines = 0; /* how many are in the file is not known */
 }
 
 static void
@@ -170,7 +170,9 @@ trace_begin_recording (const char *export, struct record *records, size_t room)
   return true;
 }
 
-/* From now on nobody records; what is left, and how much was missed. */
+/* Ends the trace: no request is recorded any more.  Returns the records that
+ * are left, and how many were missed.
+ */
 static size_t
 trace_end_recording (struct record **left, uint64_t *missed)
 {
