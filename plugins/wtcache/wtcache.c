@@ -29,8 +29,8 @@
 /* nbdkit -D wtcache.requests=1 logs each request that clients send. */
 NBDKIT_DLL_PUBLIC int wtcache_debug_requests;
 
-/* The registry may be used: from .get_ready to .cleanup.  Acquire in .prepare
- * pairs with release in these.
+/* The registry may be used: from .get_ready to .cleanup.  Acquire in
+ * wtcache_prepare pairs with release in wtcache_get_ready and wtcache_cleanup.
  */
 static _Atomic bool serving;
 
@@ -375,7 +375,7 @@ static const char *const kind_names[] = {
 
 /* Reports a request to the trace and to the debug log. */
 static void
-note_request (struct handle *h, enum request_kind kind, uint32_t count,
+trace_or_log (struct handle *h, enum request_kind kind, uint32_t count,
               uint64_t offset, uint32_t flags)
 {
   const bool writes = kind == KIND_WRITE || kind == KIND_FUA_WRITE;
@@ -396,10 +396,9 @@ begin_slowly (struct handle *h, enum request_kind kind, uint32_t count,
               uint64_t offset, uint32_t flags)
 {
   if (atomic_load_explicit (&trace_watchers, memory_order_relaxed) != 0)
-    note_request (h, kind, count, offset, flags);
-  if (!atomic_load_explicit (&h->lent, memory_order_relaxed)) {
+    trace_or_log (h, kind, count, offset, flags);
+  if (!atomic_load_explicit (&h->lent, memory_order_relaxed))
     connection_lend (h);
-  }
 }
 
 /* Each data request begins here; from the first one on helpers may borrow the
