@@ -869,6 +869,7 @@ LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t len)
   }
   options = defaults;
   l->filter = filter_init ();
+  l->filter->load ();
   l->in.at = bytes;
   l->in.end = bytes + len;
 
