@@ -79,7 +79,7 @@ static struct {
   .read_percent = 50,
 };
 
-/* What --replay asks for, in the trace's order. */
+/* The requests of --replay, in the trace's order. */
 struct access {
   uint64_t block;
   bool write;

@@ -222,7 +222,7 @@ may_always_go (struct evict_entry *entry, void *opaque)
   return true;
 }
 
-/* What the filter's curve.c would guide the policy by. */
+/* The estimator of curve.c, which guides the policy as in the filter. */
 static struct curve *
 new_curve (struct evict *ev, size_t pages)
 {

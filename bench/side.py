@@ -165,7 +165,7 @@ class Server:
                 return handle
             except nbd.Error:
                 time.sleep(0.02)
-        raise Failed("nbdkit: nobody listens")
+        raise Failed("nbdkit: it does not listen")
 
     def stop(self):
         try:

@@ -3,11 +3,11 @@
 /* Miss-ratio curves as a picture: which part of reads would have to ask the
  * backend, by the size of the cache.
  *
- * It is written as SVG by hand: a few lines and words need no library, and
- * whoever looks at it needs none either.  Sizes go by factors of two, so the
- * axis is logarithmic.  Colours are those of Okabe and Ito, which people with
- * any colour vision tell apart; where there are several curves, each is named
- * at its end.
+ * It is written as SVG by hand: a few lines and words need no library, and its
+ * reader needs none either.  Sizes go by factors of two, so the axis is
+ * logarithmic.  Colours are those of Okabe and Ito, which people with any
+ * colour vision tell apart; where there are several curves, each is named at
+ * its end.
  */
 
 #include <config.h>
@@ -113,7 +113,7 @@ step_of (double top)
   return steps[i];
 }
 
-/* What of sizes and ratios the picture has to show. */
+/* The range of sizes and ratios that the picture has to show. */
 static void
 find_bounds (struct picture *p)
 {
@@ -149,7 +149,7 @@ put_head (FILE *f)
            WIDTH, HEIGHT, WIDTH, HEIGHT, LEFT - 52);
 }
 
-/* What the first curve says in a sentence. */
+/* Describes the first curve in a sentence. */
 static void
 put_sentence (const struct picture *p)
 {

@@ -39,7 +39,7 @@ put_number (json_t *object, const char *name, double number)
     put (object, name, json_real (number));
 }
 
-/* What is not UTF-8 has its printable form. */
+/* A name that is not UTF-8 has its printable form. */
 static void
 put_string (json_t *object, const char *name, const char *text)
 {

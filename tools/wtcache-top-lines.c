@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What is shown, as lines of text: the same ones on a terminal, in full colour,
+/* The display, as lines of text: the same ones on a terminal, in full colour,
  * and on paper.  What a line is shown with, and which lines are in sight, is
  * not known here.
  */
@@ -42,7 +42,7 @@ static void
 put_at (char **line, size_t column, const char *text)
 {
   const size_t used = text_columns (*line);
-  /* What came before may have taken more than its columns. */
+  /* The text before may have taken more than its columns. */
   const size_t gap = used < column ? column - used : used > 0 && *text;
   char *longer = must_format ("%s%*s%s", *line, (int) gap, "", text);
 
@@ -282,7 +282,7 @@ add_details (struct lines *l, const struct source *s, const struct export *e)
   add_line (l, FAINT, text);
 }
 
-/* What should not happen, if it does. */
+/* Warnings of conditions that should not happen. */
 static void
 add_warnings (struct lines *l, const struct source *s, const struct export *e)
 {
@@ -337,8 +337,8 @@ add_wrapped (struct lines *l, enum style style, const char *text)
   }
 }
 
-/* The name of an export, who uses it, and its state: in one line, or the state
- * below.
+/* The name of an export, its connections, and its state: in one line, or the
+ * state below.
  */
 static void
 add_title (struct lines *l, const struct source *s, const struct export *e)

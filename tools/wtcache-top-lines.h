@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What is shown, as lines of text.  See wtcache-top-lines.c. */
+/* The display, as lines of text.  See wtcache-top-lines.c. */
 
 #ifndef WTCACHE_TOP_LINES_H
 #define WTCACHE_TOP_LINES_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What is known of a server from the file that it writes.
+/* The state of a server, read from the file that it writes.
  *
  * The metrics that are known stand in tables: a name there is all that it
  * takes to read one.  Metrics that are not known are passed over, so that a
@@ -85,7 +85,7 @@ value_name (enum value v)
  * From samples to exports
  */
 
-/* What is read of a file, and what is wrong with it. */
+/* The values read from a file, and its first error. */
 struct reading {
   struct source *to;
   char *trouble;
@@ -373,7 +373,7 @@ mark_alike (struct source *s, struct export *e)
       e->alike = true;
 }
 
-/* What an export had in the file before. */
+/* The values of an export in the file before. */
 static void
 connect_exports (struct source *next, struct source *last)
 {
@@ -450,7 +450,7 @@ growth (double now, double before)
 double
 model_rate (const struct source *s, const struct export *e, enum value v)
 {
-  /* What was not there before has begun since. */
+  /* An export that was not there before has begun since. */
   const double before = e->in_before ? e->before.v[v] : 0;
 
   return growth (e->now.v[v], before) / model_seconds (s);
@@ -469,7 +469,7 @@ model_hit_ratio (const struct export *e)
   return reads > 0 ? fmin (hits / reads, 1) : NAN;
 }
 
-/* What came to a histogram between two files. */
+/* The values added to a histogram between two files. */
 static struct histogram
 grown (const struct export *e, enum distribution d)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What is known of a server from the file that it writes.  See
+/* The state of a server, read from the file that it writes.  See
  * wtcache-top-model.c.
  */
 
@@ -79,7 +79,7 @@ enum distribution {
   NR_DISTRIBUTIONS
 };
 
-/* What one file says of one export. */
+/* The values of one export in one file. */
 struct values {
   double v[NR_VALUES];
   struct histogram distributions[NR_DISTRIBUTIONS];
@@ -104,12 +104,12 @@ struct curve {
  */
 extern double curve_saving (const struct curve *c, double factor);
 
-/* What a curve has to rest on at least, sampled reads of pages: an estimate of
+/* The least that a curve has to rest on, sampled reads of pages: an estimate of
  * 50 % is right to 3 % then, two times of three to 1.6 %.
  */
 #define CURVE_READS 1000
 
-/* What is drawn over time. */
+/* The values that are drawn over time. */
 enum series {
   READ_SPEED,
   WRITE_SPEED,

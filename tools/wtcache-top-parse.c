@@ -91,7 +91,7 @@ take_value (char **at)
   return value;
 }
 
-/* What stands between the braces, the first of which has been passed. */
+/* Parses the text between the braces, the first of which has been passed. */
 static const char *
 take_labels (struct sample *s, char **at)
 {

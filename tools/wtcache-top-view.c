@@ -29,7 +29,7 @@
 static const char keys[] =
     " q quit   h help   b brief   up, down, PgUp, PgDn, Home, End ";
 
-/* What the lines mean, for the help screen. */
+/* The text of the help screen. */
 static const char *const help[] = {
   "Keys",
   "  q, Esc, F10          quit",
@@ -71,7 +71,7 @@ end_view (void)
   endwin ();
 }
 
-/* What a terminal cannot show, ncurses leaves out. */
+/* ncurses leaves out attributes that the terminal does not have. */
 static void
 choose_attributes (struct view *v)
 {
@@ -84,7 +84,7 @@ choose_attributes (struct view *v)
     [BAD] = { COLOR_RED, A_BOLD }, [FAINT] = { -1, A_DIM },
     [DRAWING] = { COLOR_CYAN, 0 },
   };
-  /* By custom, who sets NO_COLOR wants none. */
+  /* By custom, a user that sets NO_COLOR wants none. */
   const char *none = getenv ("NO_COLOR");
   const bool coloured =
       has_colors () && (none == NULL || *none == '\0') && start_color () == OK;

@@ -32,7 +32,7 @@ condition_name (enum condition c)
   return "unknown";
 }
 
-/* What the file tells, however old it is. */
+/* The condition that the file tells, however old it is. */
 static enum condition
 told_condition (const struct export *e)
 {
@@ -45,7 +45,7 @@ told_condition (const struct export *e)
   return held > 0 ? CONDITION_HELD : CONDITION_CLEAN;
 }
 
-/* What a file of the past tells is no condition of now, unless the server had
+/* The condition in an old file is not that of now, unless the server had
  * nothing left when it ended.
  */
 enum condition

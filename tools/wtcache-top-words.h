@@ -35,7 +35,7 @@ extern char *words_saving (const struct source *s);
 /* Why what is shown of a file is not of now; NULL if it is. */
 extern char *words_stale (const struct followed *f);
 
-/* What an export is called, free of what a terminal would obey. */
+/* The name of an export, without characters that a terminal would obey. */
 extern char *words_name (const struct export *e);
 
 #endif /* WTCACHE_TOP_WORDS_H */

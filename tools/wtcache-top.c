@@ -30,7 +30,7 @@
 #include "wtcache-top-units.h"
 #include "wtcache-top-view.h"
 
-/* What is printed once is not wrapped: a line is then one thing to grep. */
+/* Printed output is not wrapped: a line is then one thing to grep. */
 #define PRINTED_COLUMNS 100000
 
 /* How often a file is looked at that is waited for. */
@@ -179,7 +179,8 @@ follow_all (char *const *paths, size_t nr_files)
   return files;
 }
 
-/* Waits until each file was written anew, but not for one that nobody writes.
+/* Waits until each file was written anew, but not for one that no server
+ * writes.
  */
 static void
 wait_for_rates (struct followed *files, size_t nr_files)

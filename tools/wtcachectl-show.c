@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What servers have answered.  A line of an answer is a word and KEY=VALUE,
+/* The answers of servers.  A line of an answer is a word and KEY=VALUE,
  * separated by spaces, where %XX stands for what is no plain character; as JSON
  * a key has "_" for "-", and numbers, yes and no are numbers and booleans.
  */
@@ -171,7 +171,9 @@ print_export (const struct line *line)
   }
   if (waits)
     printf ("  it waits for a client that may write\n");
-  /* What discard may be wanted for; else they come and go by the hundred. */
+  /* The ranges that a user may want to discard; else they come and go by the
+   * hundred.
+   */
   if ((refused || waits) && text_of (line, "ranges")[0])
     printf ("  at offset+length: %s\n", text_of (line, "ranges"));
 }

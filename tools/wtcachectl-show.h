@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What servers have answered, for people and as JSON.  See wtcachectl-show.c.
- */
+/* The answers of servers, for people and as JSON.  See wtcachectl-show.c. */
 
 #ifndef WTCACHECTL_SHOW_H
 #define WTCACHECTL_SHOW_H

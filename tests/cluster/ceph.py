@@ -140,7 +140,7 @@ class Cluster:
         self.start("ceph-osd", "0")
 
     def stop_osd(self):
-        """It stands still; nobody is told."""
+        """It stands still; no client is told."""
         self.daemons["ceph-osd"].send_signal(signal.SIGSTOP)
 
     def continue_osd(self):
@@ -171,7 +171,7 @@ class Cluster:
         return self.client.open_ioctx(POOL)
 
     def create(self, name, size):
-        """A new image, which has an exclusive lock for who asks."""
+        """A new image, which has an exclusive lock for a client that asks."""
         self.run("rbd", "create", "--size", "%dB" % size, "--image-feature",
                  "layering,exclusive-lock", "%s/%s" % (POOL, name))
         return Image(self, name)

@@ -415,7 +415,7 @@ def refusal(call, *arguments):
 @tap.timeout(240)
 def test_second_writer_is_refused():
     """While a server of the plugin has clients, or has had, no other host can
-    write, by whichever server; who reads may."""
+    write, by whichever server; it may read."""
     image = create(8 * M)
     first = image.serve("plugin", held_back())
     second = image.serve("plugin", held_back())
@@ -460,8 +460,8 @@ def test_writer_after_a_killed_one():
 
 
 def test_qemu_nbd_hands_the_lock_over():
-    """The exclusive lock alone refuses nobody: librbd gives it to the next
-    who writes. So each cache has stale pages of the other's."""
+    """The exclusive lock alone refuses no client: librbd gives it to the next
+    writer. So each cache has stale pages of the other's."""
     image = create(8 * M)
     options = {"wtcache-size": "8M"}
     with image.serve("qemu-nbd", options) as one, \
@@ -524,7 +524,7 @@ def test_printed():
 
 
 def clean_up(_failed):
-    """After each test: the OSD runs, and nobody uses it."""
+    """After each test: the OSD runs, and no client uses it."""
     cluster.recover()
     cluster.forget_helpers()
     wt.wait_until(cluster.osd_is_up, "the OSD is up", 60)

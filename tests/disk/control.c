@@ -608,7 +608,7 @@ control_stop (void)
   listening = -1;
   started = false;
 
-  /* Without the listener nobody else changes the list. */
+  /* Without the listener no other thread changes the list. */
   pthread_mutex_lock (&lock);
   for (struct connection *c = connections; c; c = c->next)
     if (!c->ended)

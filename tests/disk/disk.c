@@ -274,7 +274,7 @@ ADVERTISE (disk_is_rotational, options.is_rotational)
 
 /* Requests. */
 
-/* What a request carries beside its description. */
+/* The data of a request, beside its description. */
 union payload {
   void *read;
   const void *write;

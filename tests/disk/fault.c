@@ -33,7 +33,7 @@ struct named_fault {
   uint64_t hits;
 };
 
-/* In the list while it is closed; freed by open if nobody stands at it, else
+/* In the list while it is closed; freed by open if no request waits at it, else
  * by the last one to leave.
  */
 struct gate {
@@ -54,8 +54,8 @@ static uint64_t latencies[NR_OPS];
 static unsigned bound, serving, max_serving;
 static bool quit;
 
-/* With lock.  changed: a gate, who stands at it, or a fault; place: fewer are
- * served or the bound is another.
+/* With lock. changed: a gate, the requests that wait at it, or a fault; place:
+ * fewer are served or the bound is another.
  */
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t place = PTHREAD_COND_INITIALIZER;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What a test does to requests: faults, gates, latencies and the bound on
- * requests served at once.  All of it may change while the disk runs.
+/* The means of a test to disturb requests: faults, gates, latencies and the
+ * bound on requests served at once.  All of it may change while the disk runs.
  */
 
 #ifndef WTDISK_FAULT_H

@@ -242,7 +242,7 @@ log_stats (char *buf, size_t length)
   pthread_mutex_unlock (&lock);
 }
 
-/* What is in flight, and the connections, go on being counted. */
+/* Requests in flight and connections go on being counted. */
 void
 log_stats_reset (void)
 {

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What a connection can do. */
+/* The abilities of a connection. */
 struct offer {
   int can_fua; /* as nbdkit's constant */
   bool can_flush, can_zero, can_fast_zero, can_trim, can_multi_conn;
@@ -28,8 +28,8 @@ struct options {
 
 extern struct options options;
 
-/* What the next connections get, and how it changes while the disk runs: KEY
- * and VALUE are those of the parameters.  -1: there is no such word.
+/* The abilities of the next connections; they change while the disk runs: KEY
+ * and VALUE are those of the parameters. -1: there is no such word.
  */
 extern struct offer offer_now (void);
 extern int offer_set (const char *key, const char *value);

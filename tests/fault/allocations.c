@@ -67,7 +67,7 @@ look_at_module (struct dl_phdr_info *info, size_t size, void *opaque)
     if (segment->p_type == PT_LOAD && segment->p_vaddr + segment->p_memsz > end)
       end = segment->p_vaddr + segment->p_memsz;
   }
-  /* Who finds the beginning finds the end. */
+  /* A thread that sees the beginning sees the end. */
   atomic_store (&module_end, info->dlpi_addr + end);
   atomic_store (&module_begin, info->dlpi_addr);
   return 1;
@@ -96,7 +96,7 @@ refuse (void)
   return true;
 }
 
-/* What it has taken: whoever gives it back, and from wherever. */
+/* The blocks that the filter has allocated, by whatever code they are freed. */
 
 #define SLOTS 65536
 
@@ -141,7 +141,7 @@ give (const void *p)
   pthread_mutex_unlock (&lock);
 }
 
-/* What the filter calls. */
+/* The functions that the filter calls. */
 
 #define CALLER __builtin_return_address (0)
 

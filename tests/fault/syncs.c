@@ -146,7 +146,7 @@ take_one (_Atomic int64_t *n)
   return false;
 }
 
-/* What a sync is about. */
+/* The arguments of a sync. */
 struct taken {
   uint64_t n;
   uint64_t *units;
@@ -177,8 +177,8 @@ begin_sync (struct taken *t)
   pthread_mutex_unlock (&lock);
 }
 
-/* What was written again meanwhile waits for the next sync.  Of those that
- * fail, some pages may have been written all the same.
+/* Bytes that were written again meanwhile wait for the next sync.  Of those
+ * that fail, some pages may have been written all the same.
  */
 static void
 end_sync (struct taken *t, bool good)
@@ -220,7 +220,7 @@ sync_file (void)
   return good ? 0 : -1;
 }
 
-/* What the plugin calls. */
+/* The functions that the plugin calls. */
 
 int
 fdatasync (int fd)

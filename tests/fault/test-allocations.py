@@ -83,7 +83,7 @@ class Server(wt.Server):
                 return ""
 
     def ask_all(self):
-        """Who asks is told that there is no memory, or is hung up on."""
+        """A client gets ENOMEM, or its connection ends."""
         for command in ("status", "flush", "drop", "set size=1536K",
                         "prefetch export= offset=0 length=65536"):
             answer = self.ask(command)

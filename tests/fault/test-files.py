@@ -215,7 +215,7 @@ class DurableScenario(Scenario):
             self.check_durable()
 
     def finish(self):
-        """No fault is left.  What a trim left is nobody's: it may have been
+        """No fault is left.  Trimmed bytes are undefined: they may have been
         read before the kernel forgot the trim."""
         self.look()
         assert wt.errno_of(self.second.flush) == 0, "the last flush fails"
@@ -414,7 +414,7 @@ class FullServer(wt.Server):
 
 def test_no_space():
     """Law 3: dirty data that finds no room waits, and is written when there is
-    some; laws 6 and 11: who writes meanwhile is told for himself."""
+    some; laws 6 and 11: a write meanwhile gets its own error."""
     with FullServer(5 * M, size="16M", dirty_max="8M",
                     dirty_age="1000") as server:
         a, b = server.connect(), server.connect()

@@ -23,7 +23,7 @@ def run_one(disk, skip, count):
         hits = int(server.control("hits f 0"))
         server.control("unfault all")
         assert scenario.failures or hits == 0 or count == 1, (
-            "%d requests have failed and nobody was told" % hits)
+            "%d requests have failed without an error" % hits)
         scenario.finish()
     return hits
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Time as the filter sees it: it passes when the backend works, when somebody
+/* Time as the filter sees it: it passes when the backend works, when a thread
  * sleeps, and a little with each look at it.  So a run depends on its bytes
  * alone, and a minute costs nothing.
  *

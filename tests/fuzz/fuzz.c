@@ -64,7 +64,7 @@ struct life {
   unsigned nr_disks;
   struct connection connections[CONNECTIONS];
   bool shared;  /* connections see each other's writes */
-  bool threads; /* a fault may strike while nobody asks */
+  bool threads; /* a fault may strike between requests */
   bool stopped;
   bool learns;     /* what was read once will be read again */
   unsigned writes; /* so far: no two write the same bytes */
@@ -132,7 +132,7 @@ static const char *const keys[] = {
   "wtcache-stats",     "wtcache-other",     "other",
 };
 
-/* Text that nobody chose: it is taken, or refused in words. */
+/* Random text: it is accepted, or refused with a message. */
 static void
 configure_wildly (struct life *l)
 {
@@ -313,7 +313,7 @@ next_open (nbdkit_context *context, int readonly, const char *exportname)
   return 0;
 }
 
-/* What nbdkit asks before a client is let in. */
+/* The calls of nbdkit before a client is let in. */
 static void
 negotiate (struct life *l, struct connection *c)
 {
@@ -372,7 +372,7 @@ open_connection (struct life *l, struct connection *c, struct disk *d,
   negotiate (l, c);
 }
 
-/* What the last writer leaves is durable unless the backend failed. */
+/* The last writer's bytes are durable unless the backend failed. */
 static void
 close_connection (struct life *l, struct connection *c, bool finalize)
 {

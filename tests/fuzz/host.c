@@ -37,7 +37,7 @@ nbdkit_error (const char *fmt, ...)
   must (vsnprintf (text, sizeof text, fmt, args) > 0);
   va_end (args);
   errors++;
-  errno = EDOM; /* nobody may count on it */
+  errno = EDOM; /* no caller may rely on it */
 }
 
 void

@@ -18,7 +18,7 @@ struct host_disk {
   struct backend_traits says; /* what the layer below the filter tells */
 };
 
-/* What a connection has below the filter. */
+/* The part of a connection below the filter. */
 struct host_next {
   nbdkit_next next; /* first: the filter has a pointer to this */
   struct backend backend;
@@ -42,8 +42,8 @@ extern void host_stop (void);
 /* Time passes, for everybody; it does not by itself. */
 extern void clock_advance (uint64_t ns);
 
-/* Tasks have threads of their own, or the one who begins a task waits until it
- * has ended.
+/* Tasks have threads of their own, or the caller that begins a task waits until
+ * it has ended.
  */
 extern void host_use_threads (bool threads);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What each byte of a disk may hold: two small sets of values, of those that
- * reads may return and of those that the disk may keep if the power is cut.
+/* The values that each byte of a disk may hold: two small sets of values, of
+ * those that reads may return and of those that the disk may keep if the power
+ * is cut.
  *
  * A change that ended well leaves one value to read; it is one more that may
  * be kept, and the only one if the change was durable.  One that failed adds
@@ -27,8 +28,8 @@
 
 struct set {
   uint8_t n : 6;       /* values, or ANY */
-  uint8_t trimmed : 1; /* even who has read it knows nothing of tomorrow */
-  uint8_t failed : 1;  /* the last change did: nobody owes its durability */
+  uint8_t trimmed : 1; /* a byte that was read may change again */
+  uint8_t failed : 1;  /* the last change did: it need not be durable */
   uint8_t values[MOST];
 };
 
@@ -91,7 +92,7 @@ page_of (struct shadow *s, uint64_t offset)
   return *link;
 }
 
-/* Whether a byte is what it was at first, in a page that nobody changed. */
+/* Whether a byte is what it was at first, in a page that was never changed. */
 static bool
 is_first (const struct shadow *s, uint64_t offset, uint8_t value)
 {

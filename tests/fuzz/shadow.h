@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What each byte of a disk may hold.  See shadow.c. */
+/* The values that each byte of a disk may hold.  See shadow.c. */
 
 #ifndef SHADOW_H
 #define SHADOW_H
@@ -26,7 +26,9 @@ extern uint8_t shadow_first (uint64_t offset, uint8_t salt);
 /* BYTES, or LEN times VALUE if it is NULL. */
 extern void shadow_change (struct shadow *s, uint64_t offset, uint64_t len,
                            const uint8_t *bytes, uint8_t value, enum fate fate);
-/* What reads return is durable: ALL of it, or what did not fail. */
+/* The bytes that reads return are durable: ALL, or those whose last change did
+ * not fail.
+ */
 extern void shadow_flushed (struct shadow *s, bool all);
 /* From OFFSET on the disk may hold again what it kept. */
 extern void shadow_cut (struct shadow *s, uint64_t offset);

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The longest that one input may take, s: who takes longer hangs. */
+/* The longest that one input may take, s: one that takes longer hangs. */
 #define PATIENCE 60
 
 /* Larger files are no inputs of ours. */

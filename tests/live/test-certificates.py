@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Who may come in with certificates and keys of GnuTLS's tools, peers being
-verified, and that what clients of one kind have cached is never shown to the
+"""Which clients are let in with certificates and keys of GnuTLS's tools, peers
+being verified, and that what clients of one kind have cached is never shown to the
 other kind, even where the disk has changed beneath."""
 
 import os

@@ -177,7 +177,7 @@ def test_flush_that_is_refused():
 
 
 def test_flush_without_a_connection():
-    """What was left behind is told, and goes once somebody is there."""
+    """What was left behind is told, and goes once a connection is there."""
     with controlled(drain="100ms") as server:
         h = server.connect()
         put(h, 0, 4 * K, 1)
@@ -319,8 +319,8 @@ def test_discard_without_a_connection():
 
 
 def test_discard_waits_for_what_is_on_its_way():
-    """A block in flight is given up once that write has ended; who writes
-    there meanwhile waits, who reads does not."""
+    """A block in flight is given up once that write has ended; a write
+    there meanwhile waits, a read does not."""
     with controlled() as server:
         h = server.connect()
         gate(server, "write")
@@ -731,7 +731,7 @@ def text_of(path):
 
 
 def end_trace(process, path):
-    """Ends it as somebody at a terminal does; the lines of its file."""
+    """Ends it as a user at a terminal does; the lines of its file."""
     process.send_signal(signal.SIGINT)
     process.communicate()
     return text_of(path)
@@ -966,11 +966,11 @@ def test_socket_that_another_has_replaced():
 
 
 def test_many_clients():
-    """Some at once are served, one more is told so; who leaves makes room."""
+    """Some at once are served, one more is refused, until one leaves."""
     with controlled() as server:
         put(server.connect(), 0, 4 * K, 1)
         clients = [dial(server) for _ in range(8)]
-        # A place is kept for who wants to know why.
+        # A place is kept for a client that asks why.
         ctl(server, "status", status=3)
         err = ctl(server, "drop", status=1)
         assert "too many clients" in err, err
@@ -990,7 +990,7 @@ def test_many_clients():
 
 
 def test_client_that_dies():
-    """Its command goes on to its end, and nobody else feels it."""
+    """Its command goes on to its end, and no other client is delayed."""
     with controlled() as server:
         h = server.connect()
         put(h, 0, 4 * K, 1)

@@ -691,7 +691,7 @@ def test_at_the_bound_a_write_is_durable():
 
 def test_refusing_backend_degrades():
     """Law 6: while the backend refuses, each ordinary write is durable or
-    gets its own error; nobody else gets that."""
+    gets its own error; no other request gets that."""
     with cached() as server:
         h = server.connect()
         put(h, 0, 4096, 1)
@@ -749,7 +749,7 @@ def test_bound_is_divided():
 
 
 def test_background_work_begins_before_the_bound():
-    """Law 6: nobody asks for it, and nobody waits for it."""
+    """Law 6: no request asks for it, and none waits for it."""
     with cached(dirty_max="1M") as server:
         h = server.connect()
         for i in range(48):

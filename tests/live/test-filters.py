@@ -72,7 +72,7 @@ def read_with_one_error(test, h):
 
 
 def one_client_more(test, _h):
-    """Who comes above the limit is sent away."""
+    """A client above the limit is refused."""
     try:
         test.connect()
     except wt.nbd.Error:

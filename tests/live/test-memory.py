@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Locks and memory: who waits for whom, and how much there is of it (laws 14
-and 15)."""
+"""Locks and memory: which requests wait for which, and how much memory is
+used (laws 14 and 15)."""
 
 import os
 import signal

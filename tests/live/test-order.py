@@ -241,7 +241,7 @@ def test_reader_does_not_join_a_fill_that_was_overtaken():
 
 
 def test_joined_fill_that_fails():
-    """Law 8: who joined it reads for himself."""
+    """Law 8: a read that joined it reads again itself."""
     with cached(fill="4K") as server:
         put(server.connect(), 0, 4096, 1, wt.FUA)
         server.restart()

@@ -42,7 +42,7 @@ def test_block_status_of_a_dirty_block_over_a_hole():
 
 
 def test_failed_writethrough_is_not_visible():
-    """After EIO nobody reads the refused bytes, and the backend agrees."""
+    """After EIO no client reads the refused bytes, and the backend agrees."""
     with cached(mode="writethrough") as server:
         a, b = server.connect(), server.connect()
         for flags in 0, wt.FUA:

@@ -146,7 +146,7 @@ def test_unknown_commands():
 
 
 def test_unknown_flags():
-    """Those that nobody knows, and those that this command does not have."""
+    """Unknown ones, and those that this command does not have."""
     with untouched() as server, Raw(server) as raw:
         for bit in range(5, 16):
             flags = 1 << bit

@@ -552,7 +552,7 @@ def test_file_of_what_is_lost_is_of_another():
 
 
 def test_always_whole():
-    """Whoever reads it finds all of one writing; nothing lies beside it."""
+    """A reader finds all of one writing; nothing lies beside it."""
     with counting() as server:
         h = server.connect("a")
         h.pread(512, 0)

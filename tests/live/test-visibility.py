@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Who sees what: sizes, sharing, exports, block status, thread models, and
-exports that are read-only (laws 16 to 20)."""
+"""Visibility between connections: sizes, sharing, exports, block status, thread
+models, and exports that are read-only (laws 16 to 20)."""
 
 import errno
 import os
@@ -660,7 +660,7 @@ def test_what_is_advertised():
 
 
 def test_cache_command():
-    """CACHE reads ahead; what it cannot read is nobody's error."""
+    """CACHE reads ahead; an error of it fails no request."""
     with cached() as server:
         put(server.connect(), 0, 4096, 1, wt.FUA)
         server.restart()

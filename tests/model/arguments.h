@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What the command lines of the programs have in common: numbers, and a seed
- * where none is given.
- */
+/* Arguments common to the programs: numbers, and a seed where none is given. */
 
 #ifndef MODEL_ARGUMENTS_H
 #define MODEL_ARGUMENTS_H

@@ -263,7 +263,7 @@ history_fill (const struct op *op, uint8_t *buf)
   fill (op->version, op->offset, op->length, buf);
 }
 
-/* What bytes tell. */
+/* The value that bytes stand for. */
 
 static bool
 all_zero (const uint8_t *buf, uint64_t length)
@@ -645,7 +645,7 @@ check_cell (struct history *h, size_t cell, const struct act *acts, size_t n,
   return true;
 }
 
-/* What a request does to one of its cells; false if nothing. */
+/* How a request changes one of its cells; false if it does not. */
 static bool
 act_of (const struct op *op, size_t index, struct act *act)
 {
@@ -728,7 +728,7 @@ history_check (struct history *h)
   return good;
 }
 
-/* What a disk has to have. */
+/* The values that a disk has to have. */
 
 /* For each connection, and at the end for all, when the last flush began that
  * has succeeded.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What clients asked of a disk and what they were told, and whether the one
- * explains the other.
+/* The requests of clients and their answers, and whether the one explains the
+ * other.
  *
  * The disk is cut into cells, at the ends of all blocks of 512 bytes and, in
  * some blocks, at odd bytes too.  Every request begins and ends where cells
@@ -41,7 +41,7 @@ enum kind {
 extern const char *const kind_names[NR_KINDS];
 
 enum outcome {
-  IN_FLIGHT, /* at the end: nobody knows whether it happened */
+  IN_FLIGHT, /* at the end: may have happened or not */
   DONE,
   FAILED,  /* may have happened or not */
   REFUSED, /* has not happened */
@@ -62,7 +62,7 @@ struct op {
   uint32_t *values; /* of a read, for each of its cells */
 };
 
-/* What was found on the disk after a flush and is explained only by a request
+/* A value found on the disk after a flush that is explained only by a request
  * that failed: a later read may tell that it did not happen.
  */
 struct suspect {
@@ -98,7 +98,7 @@ struct history {
   char complaint[4096]; /* what a check found */
 };
 
-/* What a value may be besides the number of a write. */
+/* Values besides the numbers of writes. */
 #define VALUE_ZERO    0U
 #define VALUE_UNKNOWN UINT32_MAX /* not looked at */
 

@@ -354,7 +354,7 @@ server_durable (struct server *s, uint8_t *buf, uint64_t size)
   return r == 0 || wrong (s, "%s: %s", s->durable, strerror (errno));
 }
 
-/* What the server leaves. */
+/* The files that the server leaves. */
 
 #define MAX_IN_FLIGHT 512
 

@@ -75,7 +75,7 @@ struct allocations {
 static uint64_t connections = 64, operations = 3 * TURN, seconds, opens = 1000;
 static bool keep;
 
-/* What the server has. */
+/* The server's threads, descriptors and memory. */
 
 struct amounts {
   unsigned threads, descriptors;
@@ -444,7 +444,7 @@ run (struct load *l)
   most = measure (l);
   most.threads += MORE_THREADS;
   most.resident = most.allocations = INT64_MAX;
-  /* What is begun once and stays is there before it counts. */
+  /* Threads and buffers that are made once are made before the first count. */
   if (!dial_all (l) || !run_turn (l, l->run.nr_connections * 20) ||
       !leave_all (l) || !open_and_close_all (l, 20) ||
       !check_amounts (l, "before", &most))

@@ -65,7 +65,7 @@ struct model {
   uint64_t operations, sent;
 };
 
-/* What the command line says. */
+/* The arguments. */
 static uint64_t operations_given;
 static bool keep;
 static int faults_given = -1;

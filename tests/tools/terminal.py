@@ -63,7 +63,7 @@ class Terminal:
             return True
         try:
             data = os.read(self.fd, 65536)
-        except OSError:     # EIO, once nobody has the other side
+        except OSError:     # EIO, once the other side is closed
             data = b""
         self.raw += data
         self.stream.feed(data)

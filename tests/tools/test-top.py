@@ -323,7 +323,7 @@ def test_quantiles():
 
 
 def watch_closed(path):
-    """A descriptor that is readable once somebody has read the file."""
+    """A descriptor that is readable once a process has read the file."""
     libc = ctypes.CDLL(None, use_errno=True)
     fd = libc.inotify_init1(os.O_CLOEXEC)
     close_nowrite = 0x10
@@ -708,7 +708,7 @@ def offered(*words):
     result = subprocess.run(
         ["bash", "--norc", "-c", script, "bash", framework, own, TOP, *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
-    # bash says so where nobody types.
+    # bash says so without a terminal.
     errors = result.stderr.replace("compopt: not currently executing", "")
     assert "error" not in errors and "not found" not in errors, errors
     return sorted(line for line in result.stdout.split("\n") if line)

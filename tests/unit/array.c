@@ -11,7 +11,8 @@
  * Every call is checked against the rules of backend.h: inside the disk,
  * aligned, not too long, allowed by the traits, no lock held.  Writes, zeroes
  * and trims over one block never overlap in time, and the bytes of a write do
- * not change before it has ended.  Whoever breaks a rule ends the program.
+ * not change before it has ended.  A caller that breaks a rule ends the
+ * program.
  *
  * Calls can be made to fail, and be stopped at a gate until the test opens it.
  */
@@ -250,7 +251,7 @@ array_read (struct backend *b, void *buf, uint32_t len, uint64_t offset)
   if (err == 0)
     memcpy (buf, a->seen + offset, len);
   else
-    memset (buf, 0xee, len); /* whoever uses it will be noticed */
+    memset (buf, 0xee, len); /* so that a test notices a use of these bytes */
   return end (a, &f, err);
 }
 
@@ -299,7 +300,7 @@ array_zero (struct backend *b, uint32_t len, uint64_t offset, unsigned flags)
   return end (a, &f, err);
 }
 
-/* What was trimmed reads as ones: nobody may count on zeroes. */
+/* Trimmed bytes read as ones: no caller may rely on zeroes. */
 static int
 array_trim (struct backend *b, uint32_t len, uint64_t offset, bool fua)
 {
@@ -323,7 +324,7 @@ array_trim (struct backend *b, uint32_t len, uint64_t offset, bool fua)
   return end (a, &f, err);
 }
 
-/* What a flush makes durable, as it was when the flush began. */
+/* The bytes that a flush makes durable, as they were when it began. */
 struct kept {
   struct kept *next;
   uint64_t unit;

@@ -53,7 +53,7 @@ extern bool stack_sees (struct stack *s, uint64_t offset, uint32_t len,
 extern bool stack_keeps (struct stack *s, uint64_t offset, uint32_t len,
                          int value);
 
-/* Whether somebody sleeps until a page changes, waits for the next flush, or
+/* Whether a thread sleeps until a page changes, waits for the next flush, or
  * for operations that are open.
  */
 extern bool stack_page_waits (struct stack *s, uint64_t offset);

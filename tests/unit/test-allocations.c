@@ -3,11 +3,12 @@
 /* The Nth allocation fails: for each N, a fixed scenario.
  *
  * The linker hands every allocation of this program to the functions here,
- * threads and mappings among them.  They count those of the filter alone: who
- * is outside of it (the test, the backend in the array) says so, by thread.
+ * threads and mappings among them.  They count those of the filter alone:
+ * code outside of it (the test, the backend in the array) sets a flag of its
+ * thread.
  *
  * An allocation that fails may keep the server from starting and a client from
- * joining, and who asked is told.  Nothing else: no request fails for it, what
+ * joining, and the caller gets an error.  Nothing else: no request fails, what
  * was acknowledged stays, and the client that tries again is served.  When it
  * is over a flush succeeds and all is durable.
  *
@@ -69,7 +70,7 @@ refuse (void)
   return true;
 }
 
-/* What the filter has taken and not given back. */
+/* The blocks that the filter has allocated and not freed. */
 
 #define MOST_TAKEN 4096
 
@@ -372,7 +373,7 @@ make_statistics (void)
   INSIDE ((free (text), 0));
 }
 
-/* What is acknowledged is there, and can be made durable. */
+/* Acknowledged bytes can be read, and made durable. */
 static void
 judge (struct world *w)
 {
@@ -499,7 +500,7 @@ run_all (unsigned count)
     if (plan->refused == 0)
       assert_true (plan->began && plan->turned_away == 0);
   }
-  /* Some stop the server, some a client, some nobody. */
+  /* Some end the server, some a client's connection, some neither. */
   assert_true (first > 20);
   assert_between (began, 5, first - 2);
   assert_between (turned_away, 3, began - 3);

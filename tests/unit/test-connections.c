@@ -490,7 +490,7 @@ test_two_caches_hold_nothing_back (void **state)
   stack_free (s);
 }
 
-/* Law 18: bytes that were overwritten past a cache that nobody used. */
+/* Law 18: bytes that were overwritten past a cache that no connection used. */
 static void
 test_idle_cache_keeps_nothing_that_another_overwrites (void **state)
 {

@@ -349,7 +349,7 @@ test_guide_finds_later_uses (void **state)
   assert_true (guided_ratio (far_load, true, 0, ACCESSES) < 0.58);
 }
 
-/* What was right for one load is given up for the next. */
+/* The mode that suits one load is left for the next. */
 static void
 test_guide_comes_back (void **state)
 {
@@ -495,7 +495,7 @@ test_grow (void **state)
   curve_free (c);
 }
 
-/* What is long ago no longer counts. */
+/* Reads of long ago no longer count. */
 static void
 test_looks_back_two_hours (void **state)
 {

@@ -79,7 +79,7 @@ serve_waiting (struct simulation *s)
 }
 
 /* All that wait are committed.  Their replies do not come all at once, so the
- * first of those who come back begins a commit without the others.
+ * first of those that come back begins a commit without the others.
  */
 static void
 commit_waiting (struct simulation *s)
@@ -407,8 +407,7 @@ test_group_commit_with_stalls (void **state)
   assert_all_move (0.2, 200, 32, 90);
 }
 
-/* What proved to be better is given up when it is no longer, and found again.
- */
+/* A limit that proved better is left when it no longer is, and found again. */
 static void
 test_group_commit_ends_and_begins (void **state)
 {

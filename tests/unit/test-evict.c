@@ -325,7 +325,7 @@ test_unused_readahead_goes_first (void **state)
   cache_free (c);
 }
 
-/* What has just been read ahead is not thrown away before its turn comes. */
+/* Pages that were just read ahead are not evicted before their turn. */
 static void
 test_fresh_readahead_stays (void **state)
 {
@@ -565,7 +565,7 @@ test_resize (void **state)
   evict_resize (c->ev, 100);
   while (evict_count (c->ev) > 100)
     assert_non_null (victim (c));
-  /* What is left are the newest, and single uses still leave in order. */
+  /* The newest pages are left, and those used once still leave in order. */
   assert_int_equal (count_cached (c, 7900, 8000), 100);
   cache_free (c);
 }

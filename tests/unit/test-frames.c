@@ -169,11 +169,11 @@ test_purposes_are_apart (void **state)
 
 struct user {
   struct memory *m;
-  struct borrower *who;
+  struct borrower *borrower;
   uint64_t seed;
 };
 
-/* Nobody else writes to a buffer that is lent. */
+/* No other thread writes to a buffer that is lent. */
 static void
 use_buffers (void *arg)
 {
@@ -188,15 +188,15 @@ use_buffers (void *arg)
     batch = random_chance (&r, 50);
     bytes = 1 + random_below (&r, batch ? memory_batch_size (u->m)
                                         : memory_scratch_max (u->m));
-    p = batch ? batch_buffer_get (u->m, u->who, bytes)
-              : scratch_get (u->m, u->who, bytes);
+    p = batch ? batch_buffer_get (u->m, u->borrower, bytes)
+              : scratch_get (u->m, u->borrower, bytes);
     memset (p, u->seed, bytes);
     for (i = 0; i < bytes; ++i)
       must (p[i] == u->seed);
     if (batch)
-      batch_buffer_put (u->m, u->who, p, bytes);
+      batch_buffer_put (u->m, u->borrower, p, bytes);
     else
-      scratch_put (u->m, u->who, p, bytes);
+      scratch_put (u->m, u->borrower, p, bytes);
   }
 }
 
@@ -204,14 +204,14 @@ static void
 test_buffers_of_threads_are_apart (void **state)
 {
   struct memory *m = memory_new (1 * MiB);
-  struct borrower who[2] = { 0 };
+  struct borrower borrowers[2] = { 0 };
   struct thread threads[6];
   struct user users[6];
   size_t i;
 
   (void) state;
   for (i = 0; i < ARRAY_LEN (users); ++i) {
-    users[i] = (struct user){ m, &who[i % 2], i + 1 };
+    users[i] = (struct user){ m, &borrowers[i % 2], i + 1 };
     thread_start (&threads[i], use_buffers, &users[i]);
   }
   for (i = 0; i < ARRAY_LEN (users); ++i)

@@ -91,7 +91,7 @@ write_values (void *arg)
     histogram_note (arg, &number_scale, random_below (&r, 200));
 }
 
-/* Who reads meanwhile sees rising buckets; nothing is lost. */
+/* A reader meanwhile sees rising buckets; no value is lost. */
 static void
 test_readers_and_writers (void **state)
 {

@@ -369,7 +369,7 @@ test_failed_fill_leaves_nothing (void **state)
   begin_filling (&f, c);
   end_filling (&f, 1, EIO);
   assert_int_equal (value_at (c, 0, 512), -1);
-  begin_filling (&f, c); /* who joined reads for himself */
+  begin_filling (&f, c); /* a read that joined reads again itself */
   end_filling (&f, 2, 0);
   assert_int_equal (value_at (c, 0, 1024), 2);
   page_unpin (&c->pc, p);
@@ -652,7 +652,7 @@ test_pass_leaves_what_is_later (void **state)
   cache_free (c);
 }
 
-/* A batch may go on with it; what of it is in flight is nobody's business. */
+/* A batch may go on with the page; its blocks in flight are not gathered. */
 static void
 test_batch_takes_what_is_later_along (void **state)
 {
@@ -733,7 +733,7 @@ test_busy_block_ends_a_run (void **state)
 
 /* ---- the ends of writes ---- */
 
-/* What a block was before a writethrough, what happened meanwhile, how it
+/* The state of a block before a writethrough, the event meanwhile, how it
  * ended, and what it is then: a letter for each state.
  */
 static const struct {
@@ -1013,7 +1013,7 @@ test_later_block_keeps_the_page_unstable (void **state)
   cache_free (c);
 }
 
-/* What was in flight when the flush began is not covered by it. */
+/* A write in flight when the flush began is not covered by it. */
 static void
 test_flush_does_not_settle_what_is_in_flight (void **state)
 {
@@ -1305,7 +1305,7 @@ test_resize (void **state)
     assert_int_equal (value_at (c, 0, block), -1);
     assert_int_equal (value_at (c, page, block), 2);
     assert_amounts (c, 2 * page, 0, 0, 2 * page);
-    /* What is past the end is kept, and never written. */
+    /* Bytes past the end are kept, and never written. */
     assert_int_equal (gather (c, page, bytes, &busy).count, 1);
     end_write (c, page, block, OUTCOME_STABLE);
     assert_int_equal (page_gather (&c->pc, 3, 0, page / block, page / block,

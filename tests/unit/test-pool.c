@@ -323,7 +323,7 @@ test_make_room (void **state)
   assert_true (s->memory.used <= s->memory.limit);
   memory_give (&s->memory, 1 * MiB);
   assert_false (pools_make_room (&s->pools, 5 * MiB));
-  /* What was given up is used again. */
+  /* Frames that were released are used again. */
   for (key = 1; key < 2000; ++key)
     touch (s, pool, key);
   setup_free (s);

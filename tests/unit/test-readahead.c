@@ -330,7 +330,7 @@ test_streams_share_a_small_cache (void **state)
   setup_free (s);
 }
 
-/* What is read at random does not end streams. */
+/* Random reads do not end streams. */
 static void
 test_least_useful_stream_leaves (void **state)
 {
@@ -426,7 +426,7 @@ test_read_helps_itself (void **state)
   setup_free (s);
 }
 
-/* An error is that of who asked for the bytes. */
+/* An error is reported only to a client that asked for the bytes. */
 static void
 test_error_of_what_is_read_ahead (void **state)
 {

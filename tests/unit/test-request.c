@@ -102,7 +102,7 @@ test_read_error_is_told_and_not_cached (void **state)
   stack_free (s);
 }
 
-/* What is read along is nobody's error. */
+/* An error in bytes that no client asked for is not reported. */
 static void
 test_error_beside_the_request_is_none (void **state)
 {
@@ -204,7 +204,7 @@ test_joiner_of_failed_fill_reads_itself (void **state)
   stack_free (s);
 }
 
-/* Law 14: a hit never waits for somebody's miss, nor for memory. */
+/* Law 14: a hit never waits for a miss, nor for memory. */
 static void
 test_hit_does_not_wait_for_a_miss (void **state)
 {
@@ -809,8 +809,8 @@ run_discard (void *arg)
                             &d->zeroed);
 }
 
-/* Law 3: only who is told to gives up what was acknowledged; law 5: then what
- * the backend has is read.
+/* Law 3: only a discard drops acknowledged bytes; law 5: then what the backend
+ * has is read.
  */
 static void
 test_discard (void **state)
@@ -1083,8 +1083,8 @@ test_requests_without_memory (void **state)
   stack_free (s);
 }
 
-/* What is written there is newer than the zeroes, which may yet be lost and
- * done again.
+/* Bytes written there are newer than the zeroes, which may yet be lost and done
+ * again.
  */
 /* Two that find no memory, over one block: the array says if both are there. */
 static void
@@ -1189,7 +1189,7 @@ test_write_without_memory_in_remembered_zeroes (void **state)
   stack_free (s);
 }
 
-/* ---- what nobody was promised ---- */
+/* ---- bytes that were never acknowledged ---- */
 
 #define TRIMMED 0xff /* what array.c makes of a trim */
 
@@ -1244,8 +1244,8 @@ test_what_was_trimmed_is_read_again (void **state)
   stack_free (s);
 }
 
-/* What a flush has covered stays, whatever fails later, and so does all that
- * is not in doubt.
+/* Bytes that a flush has covered stay, whatever fails later, and so does all
+ * that is not in doubt.
  */
 static void
 test_what_is_sure_stays_cached (void **state)
@@ -1272,7 +1272,7 @@ test_what_is_sure_stays_cached (void **state)
   stack_free (s);
 }
 
-/* ---- who may be called ---- */
+/* ---- which backends may be called ---- */
 
 static void
 test_only_what_is_lent_is_borrowed (void **state)
@@ -1443,7 +1443,7 @@ pick_range (struct shadow *d, uint64_t *offset, uint64_t *len)
 
 /* A request that failed has changed each byte or not; from now on each has the
  * value that is read.  But a backend that forgets may yet forget what it took
- * of it: nobody writes again what was never acknowledged.
+ * of it: bytes that were never acknowledged are not written again.
  */
 static void
 adopt (struct shadow *d, uint64_t offset, uint64_t len, const uint8_t *wrote)
@@ -1490,7 +1490,7 @@ shadow_read (struct shadow *d, uint64_t offset, uint64_t len)
   free (read);
 }
 
-/* What is durable now; known bytes only. */
+/* Compares the bytes that are durable now, as far as they are known. */
 static void
 expect_kept (struct shadow *d, uint64_t offset, uint64_t len)
 {

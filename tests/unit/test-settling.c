@@ -283,7 +283,9 @@ begin (struct simulation *s, unsigned serve, uint64_t write, uint64_t flush,
     s->jobs[i] = (struct job){ .state = WAITS, .came = 1, .turn = ++s->turns };
 }
 
-/* What the backend may admit at once; each change among them, and back. */
+/* The number of calls that the backend admits at once; each change among them,
+ * and back.
+ */
 static const unsigned admitted[] = { 1, 4, 32, 1, 32, 4, 1 };
 
 /* From 2 s after a change on the limit is within a factor of 2 of what the
@@ -358,7 +360,7 @@ rate_by (enum way way, const struct simulation *like)
 }
 
 /* From 2 s after a change on the better of the ways is in use: the rate is
- * nearly that of who always goes it, trials included.
+ * nearly that of a caller that always uses it, trials included.
  */
 static void
 assert_choice_settled (struct simulation *s)
@@ -461,7 +463,7 @@ step_down (struct simulation *s)
     step (s);
 }
 
-/* Nobody is there to share a flush with. */
+/* There is no other request to share a flush with. */
 static void
 test_choice_of_a_single_writer (void **state)
 {

@@ -39,7 +39,7 @@ bits_of_block (struct block b)
          b.filling * STATE_BIT (FILLING);
 }
 
-/* What can be true of a block at all. */
+/* Whether a block can have these states at all. */
 static bool
 is_possible (struct block b)
 {
@@ -106,7 +106,7 @@ may_happen (struct block b, enum block_event event)
   }
 }
 
-/* What an event makes of a block. */
+/* The block after an event. */
 static struct block
 after (struct block b, enum block_event event)
 {
@@ -217,7 +217,7 @@ test_every_event_in_every_state (void **state)
   }
 }
 
-/* What the maps of a page have for a block. */
+/* The bits of a block in the maps of its page. */
 static unsigned
 bits_in_page (struct pagecache *pc, struct page *p, uint32_t block)
 {

@@ -505,20 +505,20 @@ test_no_buffer_no_batch (void **state)
 {
   struct setup *s = setup_new (1);
   struct memory *m = &s->cache->memory;
-  struct borrower *who = &s->cache->pc.borrower;
+  struct borrower *borrower = &s->cache->pc.borrower;
   void *taken[512];
   size_t n = 0;
   struct crowd c;
 
   (void) state;
   gather_crowd (&c, s, 4, 0, 512, 0, true);
-  while ((taken[n] = batch_buffer_try (m, who, 1)) != NULL)
+  while ((taken[n] = batch_buffer_try (m, borrower, 1)) != NULL)
     n++;
   assert_int_equal (end_crowd (&c), 0);
   assert_int_equal (array_calls (s->array, ARRAY_WRITE), 5);
   check_crowd (&c, true);
   while (n > 0)
-    batch_buffer_put (m, who, taken[--n], 1);
+    batch_buffer_put (m, borrower, taken[--n], 1);
   setup_free (s);
 }
 
@@ -646,7 +646,7 @@ test_gathered_writes_are_one (void **state)
   setup_free (s);
 }
 
-/* Company that does not come is not waited for, whoever waits. */
+/* A batch does not wait for requests that never arrive. */
 static void
 test_gathering_ends (void **state)
 {
@@ -1002,7 +1002,7 @@ test_flush_counts_if_fua_beside_it_succeeds (void **state)
   setup_free (s);
 }
 
-/* A durable write that somebody else's failure overlapped is done again. */
+/* A durable write is repeated if another request's failure overlapped it. */
 static void
 test_durable_write_is_repeated (void **state)
 {
@@ -1084,8 +1084,8 @@ ended_or_waits (struct setup *s, const struct writer *w)
   return w->ended > 0 || s->submit.closing_waiters > 0;
 }
 
-/* What is cached nowhere cannot be written again later: so it is acknowledged
- * when all that could take it back has ended.
+/* Bytes that are cached nowhere cannot be written again later: so it is
+ * acknowledged when all that could take it back has ended.
  */
 static void
 test_write_past_waits_for_what_overlaps (void **state)
@@ -1237,7 +1237,7 @@ test_flush_beside_hung_fua_that_succeeds (void **state)
   setup_free (s);
 }
 
-/* What is kept stays within the bound: beyond it, a flush that has succeeded
+/* Kept bytes stay within the bound: beyond it, a flush that has succeeded
  * counts.
  */
 static void

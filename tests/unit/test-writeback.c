@@ -314,7 +314,7 @@ test_flush_beside_a_failed_trim (void **state)
   flush_beside (&trim, ARRAY_TRIM, 4096, 1);
 }
 
-/* What was acknowledged here is the zero round the trim. */
+/* The acknowledged bytes here are the zeroes around the trim. */
 static void
 test_flush_beside_a_failed_trim_of_zeroes (void **state)
 {
@@ -621,7 +621,7 @@ stack_with_bound (uint64_t bound)
   return stack_new (&o);
 }
 
-/* Law 6: nobody waits for all of the cache. */
+/* Law 6: no request waits for the whole cache to be written. */
 static void
 test_at_the_bound_writes_are_durable (void **state)
 {
@@ -631,8 +631,8 @@ test_at_the_bound_writes_are_durable (void **state)
   };
 
   (void) state;
-  /* What is in the background stops at the gate.  Beyond the bound the write
-   * asks for a flush, and one that is durable hears that this failed.
+  /* Background write-back stops at the gate.  Beyond the bound the write asks
+   * for a flush, and one that is durable hears that this failed.
    */
   array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
   array_fail (s->array, ARRAY_FLUSH, 0, ~0U, EIO);
@@ -759,9 +759,7 @@ test_background_brings_the_amount_down (void **state)
 
 /* ---- a backend that refuses ---- */
 
-/* Laws 3 and 6: what was acknowledged waits; who comes now gets his own
- * error.
- */
+/* Laws 3 and 6: acknowledged bytes wait; a later write gets its own error. */
 static void
 test_refused_writeback (void **state)
 {

@@ -10,7 +10,7 @@
 
 #define BYTES 400
 
-/* What is known of each byte.  Ranges grow together, so a byte may be
+/* The model: a state for each byte.  Ranges grow together, so a byte may be
  * remembered for longer than it must be, and be called lost with others.
  */
 struct known {
@@ -84,7 +84,7 @@ model_remember (struct model *m)
   }
 }
 
-/* What the flush covers may be forgotten; nothing else may. */
+/* Ranges that the flush covers may be forgotten, others not. */
 static void
 model_settle (struct model *m)
 {

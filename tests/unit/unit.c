@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What every unit test uses.  See unit.h. */
+/* Common parts of the unit tests.  See unit.h. */
 
 #include <config.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What every unit test uses: cmocka, a check that holds in any thread, random
- * numbers by a seed that is told on failure, threads, and a small cache.
+/* Common parts of the unit tests: cmocka, a check that holds in any thread,
+ * random numbers by a seed that is told on failure, threads, and a small cache.
  */
 
 #ifndef UNIT_H

@@ -63,7 +63,7 @@ def new_random():
 
 
 def free_port():
-    """A port that nobody listens on.
+    """A port on which no server listens.
 
     It is not one of those that the system gives to connections, since it
     must be free again when the server is started another time.

@@ -256,8 +256,8 @@ class Guest:
                  "-append", "console=ttyS0 panic=-1 oops=panic "
                  "mitigations=off random.trust_cpu=on",
                  "-serial", "file:" + self.path("console"),
-                 # The guest does not begin before somebody listens to it:
-                 # what it says to nobody is lost.
+                 # The guest does not begin before a reader listens to it:
+                 # its output before that is lost.
                  "-chardev", "socket,id=commands,server=on,wait=on,path="
                  + self.path("commands"), "-serial", "chardev:commands",
                  "-netdev", "user,id=net",

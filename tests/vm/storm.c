@@ -438,7 +438,7 @@ check (const char *state_path, const char *top)
       snprintf (path, sizeof path, "%s/%u/%u", top, i, j);
       check_file (i, j, &state->files[i][j], path);
     }
-  /* Who waits for the next storm does not see this one's. */
+  /* A waiter for the next storm does not see this one's. */
   atomic_store (&state->promises, 0);
   printf ("%u files were promised, %u faults\n", files, wrong);
   return wrong > 0;

@@ -49,7 +49,7 @@ draw_common_abilities (struct world *w)
   };
 }
 
-/* What one guest's connection can do, if they differ. */
+/* The abilities of one guest's connection, if they differ. */
 void
 draw_abilities (struct world *w, struct guest *g)
 {
@@ -167,7 +167,7 @@ draw_filter (struct world *w)
   server_word (s, "wtcache-mode=%s", mode);
   server_word (s, "wtcache-dirty-age=%s", ages[age].text);
   server_word (s, "wtcache-share=%s", w->share);
-  /* What a dead connection holds cannot be saved; it need not be tried long. */
+  /* Bytes held for a dead connection cannot be saved; do not try for long. */
   server_word (s, "wtcache-drain=1");
   if (rng_chance (rng, 50))
     server_word (s, "wtcache-dirty-max=%s",
@@ -272,7 +272,7 @@ draw_guest (struct world *w, unsigned i)
   }
 }
 
-/* What befalls them. */
+/* Their faults. */
 
 static void
 draw_troubles (struct world *w)
@@ -355,8 +355,8 @@ draw_world (struct world *w)
   draw_sharing (w);
   /* One cache is told of each failure; of several, each of its own only. */
   w->forgets = w->forgets && w->sharing == SHARED;
-  /* What one of them has to write again may be older than the other's, or than
-   * what the same guest has written on its next connection.
+  /* Bytes that one of them has to write again may be older than the other's, or
+   * than what the same guest has written on its next connection.
    */
   if (w->sharing != SHARED)
     w->deaths = w->faults = false;

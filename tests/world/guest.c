@@ -76,7 +76,7 @@ guest_wait_here (struct guest *g)
 
 /* Going. */
 
-/* What is in flight may happen or not.  */
+/* Requests in flight may happen or not. */
 static void
 forget_requests (struct guest *g)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What befalls a world, and what that excuses.
+/* The faults that befall a world, and which errors they excuse.
  *
  * A request may fail only if a fault that concerns its own bytes was there in
  * its time, or if its connection to the disk is dead.  A request may remain
@@ -304,7 +304,7 @@ trouble_look_for_hangs (struct world *w)
   return true;
 }
 
-/* What comes and goes. */
+/* Faults that come and go. */
 
 bool
 trouble_in (const struct world *w, const struct place *p)

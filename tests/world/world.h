@@ -34,7 +34,7 @@
 #define WAITING_MAX  1024
 #define MOMENTS      256
 
-/* What every guest of a place may see of the others. */
+/* How much the guests of a place see of each other's writes. */
 enum sharing {
   SHARED,   /* one cache */
   UNSHARED, /* a cache and a range each */
@@ -57,7 +57,7 @@ struct place {
   /* The clock of the history at times past, a ring. */
   struct moment moments[MOMENTS];
   unsigned nr_moments;
-  /* What the steady guests did, and when. */
+  /* The requests of the steady guests, and when. */
   uint64_t steady_done;
   struct measure {
     double seconds;
@@ -65,15 +65,15 @@ struct place {
   } calm;
 };
 
-/* What guests do whose backend has died: leave at once, go on, or stay without
- * asking for anything.
+/* The acts of guests whose backend has died: leave at once, go on, or stay
+ * without asking for anything.
  */
 enum after_death { LEAVE, GO_ON, FALL_SILENT, NR_AFTER };
 
 enum state { AWAY, JOINING, HERE };
 enum zone { ZONE_WELL, ZONE_ILL, ZONE_BOTH, ZONE_ALL };
 
-/* What a guest's own connection to the disk can do. */
+/* The abilities of a guest's own connection to the disk. */
 struct abilities {
   bool readonly, flush, zero, trim, multi_conn;
   const char *fua;
@@ -137,7 +137,7 @@ struct world {
   struct guest guests[GUESTS_MAX];
   unsigned nr_guests, next_number;
 
-  /* What was drawn. */
+  /* The drawn parameters. */
   enum sharing sharing;
   const char *share;
   struct abilities abilities;

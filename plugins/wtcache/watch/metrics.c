@@ -2,8 +2,7 @@
 
 /* The metrics, as text for Prometheus.  For example, an export named "a" has
  *
- *   wtcache_write_bytes_total{server="a",export="disk",tls="no",number="1"}
- * 4096
+ *   wtcache_write_bytes_total{server="",export="a",tls="no",number="1"} 4096
  *
  * docs/nbdkit-wtcache-filter.pod says of each metric what it means; a test
  * compares the two.  Names and units go by Prometheus's conventions.
