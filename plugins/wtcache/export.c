@@ -13,7 +13,7 @@
  * nothing else: one may be read-only, another be unable to flush.  Each call to
  * the backend is made as the calling connection allows.
  *
- * Knows nothing of nbdkit.
+ * May not know nbdkit.
  */
 
 #include <config.h>

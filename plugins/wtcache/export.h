@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* The exports: which cache a connection uses, how much of it the backend may
- * lack (export/dirty.h), who may call the backend (export/leases.h), when
- * dirty blocks are written (export/writeback.h), the parameters
+ * lack (export/dirty.h), loans of connections to helpers (export/leases.h),
+ * when dirty blocks are written (export/writeback.h), the parameters
  * (export/options.h).
  */
 
@@ -26,7 +26,7 @@ extern void export_registry_destroy (void);
 /* With TLS and without. */
 #define MAX_SIBLINGS 2
 
-/* What export_open reports beside the errno. */
+/* The results of export_open beside the errno. */
 struct open_result {
   struct export *export;
   /* Shared caches over the same disk that are in use or hold data: each is

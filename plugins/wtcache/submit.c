@@ -19,7 +19,7 @@
  * come, and the writes that wait beside it, for at most a quarter of what a
  * batch takes.
  *
- * durable.c makes a batch durable.  Knows nothing of nbdkit.
+ * durable.c makes a batch durable.  May not know nbdkit.
  */
 
 #include <config.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What people and monitors see: the control socket, the metrics, requests that
- * are recorded as they come (watch/trace.h), and the file that names lost data
- * (watch/lost.h).
+/* The interfaces for people and monitors: the control socket, the metrics,
+ * requests that are recorded as they come (watch/trace.h), and the file that
+ * names lost data (watch/lost.h).
  */
 
 #ifndef WTCACHE_WATCH_H

@@ -10,8 +10,8 @@
  * The second therefore always holds the first.  A set that grows too large
  * becomes the set of all values.
  *
- * Pages of sets are made when they are first changed or read.  Knows nothing
- * of who is tested.
+ * Pages of sets are made when they are first changed or read.  May not know the
+ * program under test.
  */
 
 #include <config.h>

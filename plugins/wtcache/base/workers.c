@@ -114,7 +114,7 @@ workers_stop (void)
   w.most = 0;
   lock_drop (&w.lock);
 
-  /* Nobody begins another: most is 0. */
+  /* No thread begins another: most is 0. */
   for (i = 0; i < begun; ++i)
     pthread_join (w.threads[i], NULL);
 }

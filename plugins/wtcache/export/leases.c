@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The connections of an export, and who may call them.
+/* The connections of an export, and loans of them to helpers.
  *
  * Helpers have no connection of their own.  They borrow the backend of a live
  * one that can do what they need.  A connection lends from its first data

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The connections of an export, and who may call them.  See leases.c. */
+/* The connections of an export, and loans of them to helpers.  See leases.c. */
 
 #ifndef WTCACHE_LEASES_H
 #define WTCACHE_LEASES_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What the parts of this division share: the settings, an export, and the
+/* Shared by the parts of this division: the settings, an export, and the
  * registry of all exports.
  */
 
@@ -12,7 +12,7 @@
 #include "pagecache.h"
 #include "submit.h"
 
-/* What happens to ordinary writes. */
+/* How ordinary writes reach the backend. */
 enum mode {
   MODE_WRITEBACK, /* They stay dirty, and are written later. */
   /* They are written at once and are durable after a flush: the default where
@@ -26,9 +26,9 @@ enum mode {
 /* The name of each mode, as people read it. */
 extern const char *const mode_names[MODE_WRITEAROUND + 1];
 
-/* What the administrator chose, for all exports.  The atomic ones can be
- * changed while the server runs.  Relaxed: each is read by itself, and a
- * request that began before the change may still act by the old value.
+/* The administrator's choices, for all exports.  The atomic ones can be changed
+ * while the server runs.  Relaxed: each is read by itself, and a request that
+ * began before the change may still act by the old value.
  */
 struct settings {
   _Atomic enum mode mode;

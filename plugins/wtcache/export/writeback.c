@@ -12,7 +12,7 @@
  * enough is clean, and yields to flushes.  A drain is flushes until one
  * succeeds or its time is over.
  *
- * Knows nothing of nbdkit.
+ * May not know nbdkit.
  */
 
 #include <config.h>

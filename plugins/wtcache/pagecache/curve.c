@@ -272,7 +272,7 @@ threshold_now (const struct curve *c)
   return atomic_load_explicit (&c->threshold, memory_order_relaxed);
 }
 
-/* What part of all pages a threshold lets through. */
+/* The part of all pages that a threshold lets through. */
 static double
 share_of (uint32_t threshold)
 {

@@ -78,7 +78,7 @@ extern void memory_set_limit (struct memory *m, uint64_t limit);
  */
 extern bool memory_take (struct memory *m, uint64_t bytes);
 extern void memory_give (struct memory *m, uint64_t bytes);
-/* What is taken now, buffers included. */
+/* The bytes taken now, buffers included. */
 extern uint64_t memory_used (struct memory *m);
 
 /* Zeroed address space that costs no memory until it is touched, kept out of
@@ -91,7 +91,7 @@ extern void memory_unmap (void *p, size_t bytes);
 /* Gives the memory of whole pages back to the system; they read as zero. */
 extern void memory_release (void *p, size_t bytes);
 
-/* What is set aside for buffers, bytes. */
+/* The bytes set aside for buffers. */
 static inline uint64_t
 memory_buffers (const struct memory *m)
 {

@@ -16,9 +16,10 @@ extern void page_note_miss (struct pagecache *pc, uint64_t index);
 /* Like page_read, but neither copies nor counts as an access. */
 extern bool page_is_uptodate (struct pagecache *pc, const struct part *part);
 
-/* What of a part BYTES got from the backend, past the cache.  Blocks that are
- * uptodate by now are copied from the page; a fill of any other that is under
- * way loses its mark, since it may have read older bytes than these.
+/* Notes that BYTES has a part that was read from the backend, past the cache.
+ * Blocks that are uptodate by now are copied from the page; a fill of any other
+ * that is under way loses its mark, since it may have read older bytes than
+ * these.
  */
 extern void page_read_past (struct pagecache *pc, const struct part *part,
                             void *bytes);

@@ -55,7 +55,7 @@ bucket_lock_of (struct pool *pool, unsigned bucket)
   return &pool->bucket_locks[bucket % BUCKET_LOCKS];
 }
 
-/* What one page costs of the budget. */
+/* The bytes of the budget that one page takes. */
 static uint64_t
 page_cost (const struct pool *pool)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What the parts of the page cache share: its struct, and the arithmetic of
+/* Shared by the parts of the page cache: its struct, and the arithmetic of
  * ranges, pages and blocks.
  *
  * For example, with pages of 4 KiB and blocks of 512 bytes, the byte range

@@ -46,7 +46,7 @@ nbd_errno (int err)
   }
 }
 
-/* What a call to the layer below returned. */
+/* The errno of a call to the layer below, 0 if it succeeded. */
 static int
 result (int r, int err)
 {
@@ -158,7 +158,7 @@ init_sizes (struct backend_traits *t, nbdkit_next *next)
                   minimum);
     return -1;
   }
-  /* What lies behind the last whole block could neither be read nor written. */
+  /* Bytes behind the last whole block could neither be read nor written. */
   if (minimum > 1 && size % minimum != 0) {
     nbdkit_error ("wtcache: the size of the layer below, %" PRIi64 ", is no "
                   "multiple of its minimum block size, %" PRIu32 ": round it "

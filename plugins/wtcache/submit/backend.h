@@ -26,7 +26,7 @@ struct backend_traits {
   bool can_multi_conn, is_rotational;
 };
 
-/* What a thread wants a connection for that need not be its own. */
+/* The ability that a thread needs of a connection that it borrows. */
 enum need { NEED_READ, NEED_WRITE, NEED_ZERO, NEED_FLUSH };
 
 enum zero_flag { ZERO_MAY_TRIM = 1, ZERO_FUA = 2, ZERO_FAST = 4 };

@@ -150,7 +150,7 @@ is_hopeless (const struct choice *c, uint64_t now)
          c->passed < c->rate * time / 2;
 }
 
-/* What ends outside of trials: is it as it was? */
+/* Outside of trials: notes whether the latency is as it was. */
 static void
 watch (struct choice *c, uint64_t now)
 {

@@ -9,7 +9,7 @@
  * that is not durable is remembered, see zeroes.c, and repeated after a
  * failure.
  *
- * Knows nothing of nbdkit.
+ * May not know nbdkit.
  */
 
 #include <config.h>

@@ -2,7 +2,7 @@
 
 /* The parts of one request that are under way, and its first error.
  *
- * Knows nothing of what the parts are.
+ * May not know what the parts are.
  */
 
 #include <config.h>

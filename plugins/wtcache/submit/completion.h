@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What a request has under way.  See completion.c. */
+/* The parts of a request in progress.  See completion.c. */
 
 #ifndef WTCACHE_COMPLETION_H
 #define WTCACHE_COMPLETION_H

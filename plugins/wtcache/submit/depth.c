@@ -10,13 +10,13 @@
  * 1995).  The limit goes to somewhat more than K, so that a backend which could
  * serve more is found out.
  *
- * What one alone takes is measured now and then by a short probe with one batch
- * in flight, as BBR finds its least round trip (Cardwell and others, 2016):
- * a backend which is always loaded would pass its queue off as its nature.
- * A probe costs a parallel backend some of its throughput.  That K changes
- * shows without one, so while all is as it was they are rare, and come soon
- * where something cannot be: batches faster than one alone, a size that was
- * never seen alone, or a limit that has moved far.
+ * The latency of one alone is measured now and then by a short probe with one
+ * batch in flight, as BBR finds its least round trip (Cardwell and others,
+ * 2016): a backend which is always loaded would pass its queue off as its
+ * nature.  A probe costs a parallel backend some of its throughput.  That K
+ * changes shows without one, so while all is as it was they are rare, and come
+ * soon where something cannot be: batches faster than one alone, a size that
+ * was never seen alone, or a limit that has moved far.
  *
  * Means are compared, not the least: on a busy machine all take longer, alone
  * too.  Latencies depend on the size and on FUA, so each power of two has its
@@ -179,7 +179,7 @@ try_depths (struct depth *d, unsigned most, bool steady, uint64_t now)
   begin_phase (d, 1, most, now);
 }
 
-/* What is to be believed for long may take its time. */
+/* Whether a trial may take long: one whose result is kept for long. */
 static bool
 may_take_long (const struct depth *d)
 {
@@ -293,7 +293,7 @@ note_trial (struct depth *d, uint64_t bytes, unsigned in_flight, uint64_t now)
   rate = d->phase_bytes / (double) max_u64 (now - d->phase_began, 1);
   gained = is_gain (d, rate);
   if (!is_high (d)) {
-    /* What is higher has to beat the better of the two. */
+    /* The higher depth has to beat the better of the two. */
     if (d->tries_floor || d->phase == 1 || rate > d->rate_low)
       d->rate_low = rate;
   }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What makes an operation durable, and flushes that are shared.
+/* Makes operations durable, and shares flushes among them.
  *
  * It depends on the connection that makes the call, since two connections to
  * one disk may be able to do different things:
@@ -19,7 +19,7 @@
  * another flush or FUA operation was in progress is acknowledged, but stays
  * unstable until a flush has covered it.
  *
- * Knows nothing of nbdkit, nor of batches.
+ * May not know nbdkit or batches.
  */
 
 #include <config.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What makes an operation durable, and shared flushes.  See durable.c. */
+/* Makes operations durable.  See durable.c. */
 
 #ifndef WTCACHE_DURABLE_H
 #define WTCACHE_DURABLE_H

@@ -5,7 +5,7 @@
  * All calls that carry data, or make it durable, go by here: there is one
  * meter for each export, whichever connection's backend is called.
  *
- * Knows nothing of nbdkit, nor what the calls are for.
+ * May not know nbdkit, or what the calls are for.
  */
 
 #include <config.h>

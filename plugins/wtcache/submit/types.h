@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What the parts of submit share: its struct, a write that waits for a batch,
+/* Shared by the parts of submit: its struct, a write that waits for a batch,
  * and an operation in progress.
  */
 

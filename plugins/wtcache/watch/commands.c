@@ -560,7 +560,7 @@ set_size (struct options *new)
   return new->why;
 }
 
-/* What has changed takes effect.  NULL, or why not. */
+/* Applies the changed settings.  NULL, or why not. */
 static const char *
 apply (struct options *new, const char *key)
 {
@@ -594,8 +594,8 @@ apply (struct options *new, const char *key)
   return NULL;
 }
 
-/* What was held under the mode writeback has no place in the others.  Over a
- * serial stack the next request of a client writes it.
+/* Writes back the blocks that the mode writeback held.  Over a serial stack the
+ * next request of a client writes it.
  */
 static void
 leave_writeback (struct command *cmd)

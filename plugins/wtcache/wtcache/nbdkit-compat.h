@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What differs between the versions of nbdkit that this builds with. */
+/* Differences between the versions of nbdkit that this builds with. */
 
 #ifndef WTCACHE_NBDKIT_COMPAT_H
 #define WTCACHE_NBDKIT_COMPAT_H
