@@ -13,6 +13,10 @@
  * nothing else: one may be read-only, another be unable to flush.  Each call to
  * the backend is made as the calling connection allows.
  *
+ * For example, over a backend that does promise it, two clients open the export
+ * "disk" without TLS and share one cache; a third opens it with TLS and gets
+ * another.
+ *
  * May not know nbdkit.
  */
 

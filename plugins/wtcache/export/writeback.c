@@ -12,6 +12,10 @@
  * enough is clean, and yields to flushes.  A drain is flushes until one
  * succeeds or its time is over.
  *
+ * For example, pages 1 to 4 and 9 are dirty.  A pass writes 1 to 4 as one batch
+ * and 9 as another.  If a client writes page 2 again behind the cursor, the
+ * next pass writes it.
+ *
  * May not know nbdkit.
  */
 

@@ -50,8 +50,8 @@
  * cost so many misses until the cache has the right pages again: so what is
  * lost by changing is never much more than what was lost before by not
  * changing.  The first change is cheap: by itself it alters nothing unless the
- * main queue is dead.  The mode clock is dear, as it gives up what the main
- * queue has.
+ * main queue is dead.  The mode clock is expensive, as the pages of the main
+ * queue are lost to it.
  *
  * The simulation sees the pages that clients use, one by one.  It does not see
  * pages that are filled along with a miss, readahead, dirty pages that must
@@ -137,7 +137,7 @@ struct ring {
   _Atomic uint64_t sampled_reads, sampled_misses, dropped;
 
   /* Relaxed: the hash's upper half, and the ring's head, when a use of a page
-   * was last told.  A lost store makes one use be told again.
+   * was last reported.  A lost store makes one use be reported again.
    */
   _Atomic uint64_t seen[RING_SLOTS];
   struct slot slots[RING_SLOTS];
@@ -182,7 +182,8 @@ struct curve {
   uint32_t ring_mask; /* constant: one less than there are */
 
   /* In the sample: the upper half of the hash is not above.  Relaxed: written
-   * under lock, and a page told of that has just left the sample does no harm.
+   * under lock, and the use of a page that has just left the sample does no
+   * harm.
    */
   _Atomic uint32_t threshold;
 

@@ -15,10 +15,12 @@
 struct curve;
 struct evict;
 
-/* For a cache of PAGES pages, until another size is told.  NULL: ENOMEM. */
+/* For a cache of PAGES pages, until curve_resize sets another size.  NULL:
+ * ENOMEM.
+ */
 extern struct curve *curve_new (size_t pages);
-/* From now on it also finds out which mode of eviction (evict.h) the cache is
- * better off with, and orders it.  EV must stay as long as the curve.
+/* From now on it also measures which mode of eviction (evict.h) misses less,
+ * and sets it.  EV must stay as long as the curve.
  */
 extern void curve_guide (struct curve *c, struct evict *ev);
 /* No worker runs its task any more. */
@@ -35,7 +37,7 @@ extern void curve_resize (struct curve *c, size_t pages);
 /* Bytes of memory that it has allocated. */
 extern size_t curve_memory (const struct curve *c);
 
-/* Whether a page is in the sample: only then need its uses be told. */
+/* Whether a page is in the sample: only then need its uses be reported. */
 extern bool curve_samples (const struct curve *c, uint64_t key);
 
 enum curve_use {

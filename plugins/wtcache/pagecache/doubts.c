@@ -14,6 +14,10 @@
  *
  * To remember too much costs a few reads after a failure: so there is room for
  * some ranges, and beyond that the two that are nearest become one.
+ *
+ * For example, a trim of 1 MiB leaves its range in doubt.  A read then caches 4
+ * KiB of it, and a flush fails.  The backend may have lost the trim, so the 4
+ * KiB are discarded, and the next read asks the backend.
  */
 
 #include <config.h>

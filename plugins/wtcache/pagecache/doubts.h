@@ -9,7 +9,7 @@
 
 #include "base/lock.h"
 
-/* How many ranges are told apart; beyond that the nearest become one. */
+/* The most ranges that are kept; beyond that the two nearest become one. */
 #define DOUBTS_MOST 64
 
 struct doubt {

@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Why a page comes in. */
+/* Why a page is admitted. */
 enum admission {
   ADMIT_READ,  /* a client reads it */
   ADMIT_WRITE, /* a client writes it */
@@ -88,8 +88,8 @@ void evict_free (struct evict *ev);
  */
 void evict_stand_for (struct evict *ev, size_t times);
 
-/* The number of pages that may be cached has changed.  If it is fewer than
- * are cached, the caller goes on asking for victims.
+/* The number of pages that may be cached has changed.  If it is fewer than are
+ * cached, the caller continues to call evict_victim.
  */
 void evict_resize (struct evict *ev, size_t capacity);
 
@@ -109,8 +109,8 @@ void evict_order (struct evict *ev, enum evict_mode mode, uint32_t share);
 /* The share of the small queue alone, at once. */
 void evict_set_share (struct evict *ev, uint32_t share);
 
-/* Whether the uses of an entry are to be told, see evict_hit.  The entry must
- * not be in a queue.
+/* Whether the uses of an entry are to be reported, see evict_hit.  The entry
+ * must not be in a queue.
  */
 void evict_watch (struct evict_entry *entry, bool watched);
 

@@ -10,6 +10,10 @@
  * clears its mark.  So a fill never brings back older bytes, and never
  * overwrites newer ones.  One fill of a page is under way at a time: a second
  * reader joins it if all that it wants is marked, and else reads for itself.
+ *
+ * For example, blocks 0 to 3 of 8 are cached.  A read of the page marks blocks
+ * 4 to 7 and reads them; meanwhile a write to block 5 clears its mark.  At the
+ * end blocks 4, 6 and 7 become uptodate, and block 5 keeps the written bytes.
  */
 
 #include <config.h>

@@ -13,6 +13,9 @@
  * other buffer; a thread that has one waits for the backend only.  So each
  * buffer is returned.
  *
+ * For example, of wtcache-size=256M 16 MiB are buffers: 8 MiB for batches of
+ * write-back of at most 1 MiB each, and 8 MiB for misses.
+ *
  * May not know pages, exports or nbdkit.
  */
 

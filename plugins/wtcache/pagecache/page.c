@@ -9,6 +9,11 @@
  *
  * Each either changes all blocks that it is asked for, or none and says why.
  * pagecache.c has what follows when the write of blocks in writeback ends.
+ *
+ * For example, with blocks of 512 bytes a write of 1000 bytes at the beginning
+ * of a page covers block 0 whole and block 1 in part.  If block 1 is not
+ * uptodate page_write changes nothing and returns WRITE_EDGE: the caller has to
+ * fill that block first.
  */
 
 #include <config.h>

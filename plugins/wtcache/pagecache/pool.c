@@ -32,12 +32,12 @@
 #include "base/util.h"
 #include "pagecache/pool.h"
 
-/* A walk without lock gives up after so many pages: it may have been led
- * from chain to chain.
+/* A walk without lock ends after so many pages: it may have been led from chain
+ * to chain.
  */
 #define MOST_STEPS 64
 
-/* The policy is told of at least so many. */
+/* The smallest capacity that the policy is given. */
 #define LEAST_PAGES 16
 
 /* Mappings at least this large ask for huge pages. */
@@ -402,8 +402,8 @@ pool_push_frame (struct pool *pool, page_number *list, page_number n)
   *list = n;
 }
 
-/* One call of the policy looks at some candidates only; so many calls give up
- * on a cache where hardly a page may go.
+/* One call of the policy looks at some candidates only.  After so many calls
+ * without a victim the eviction fails: hardly any page can be evicted.
  */
 #define MOST_ASKED 8
 
@@ -433,7 +433,7 @@ evict_one (struct pool *pool)
   return pool_number (pool, p);
 }
 
-/* One frame more or less has memory: the policy's shares follow. */
+/* Counts frames with memory, and adapts the capacity of the policy. */
 static void
 change_owned (struct pool *pool, int by)
 {

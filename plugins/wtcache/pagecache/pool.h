@@ -139,8 +139,8 @@ extern struct page *pool_lock_page (struct pool *pool, uint64_t key);
 extern struct page *pool_pin_page (struct pools *ps, struct pool *pool,
                                    uint64_t key, enum admission why);
 
-/* Nothing cached, held, pinned or under way: the page is locked, and its
- * frame goes back to the free ones.
+/* Frees a locked page in which no block is cached or held, without pins or
+ * fill; its frame becomes free.
  */
 extern void pool_discard (struct pool *pool, struct page *p);
 

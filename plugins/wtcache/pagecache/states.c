@@ -6,6 +6,10 @@
  * that write-back and flushes find it; one that has an unstable block in the
  * list by which a flush settles.  Only a change that took a mark away can take
  * the last one, so only then the whole page is looked at.
+ *
+ * For example, the first write to a clean page of 4 KiB blocks adds 4096 to the
+ * dirty bytes, and puts the page into the tree.  A second write to the same
+ * block changes neither.
  */
 
 #include <config.h>

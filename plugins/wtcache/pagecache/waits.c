@@ -7,6 +7,9 @@
  * with the page that each waits for: a wait ends with a change of that page
  * alone.  Else a reader that joined a fill would read for itself as soon as the
  * fill of another page ended.
+ *
+ * For example, threads A and B wait for page 7 and C for page 9, in one queue:
+ * a change of page 7 ends the waits of A and B only.
  */
 
 #include <config.h>

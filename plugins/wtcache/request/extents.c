@@ -11,6 +11,10 @@
  * backend, while reads still see what is cached: its range is data too.  That
  * is looked at after the backend was asked: one that has ended by then is seen
  * by all later reads, and one that begins later did not change the answer.
+ *
+ * For example, a client writes 4 KiB into a hole of 1 MiB.  Until the backend
+ * has them, and a flush has covered them, these 4 KiB are reported as data, and
+ * the rest as the backend says.
  */
 
 #include <config.h>
@@ -22,7 +26,7 @@
 #include "request/extents.h"
 #include "submit.h"
 
-/* Runs of held blocks that one answer tells of; it ends before the next. */
+/* The most runs of held blocks in one answer; it ends before the next. */
 #define MOST_RUNS 256
 
 struct run {
@@ -173,7 +177,7 @@ ask_from (struct backend *b, uint32_t block, uint64_t size, uint64_t offset,
 }
 
 /* The layer below is asked in blocks of the cache, even where it takes any
- * request: many tell of no smaller unit, and report as data the part of a hole
+ * request: many report no smaller unit, and report as data the part of a hole
  * that begins or ends inside one.  Its answer may end after any byte, also
  * before OFFSET, and one extent is all that NBDKIT_FLAG_REQ_ONE asks for: then
  * it is asked once more, in its own blocks and for more extents.  If that does

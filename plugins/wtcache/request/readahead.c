@@ -220,8 +220,8 @@ readahead_run_task (struct task *task)
     condition_wake_all (&ra->idle);
 }
 
-/* A stream comes to a request: how much further than before, of what was asked
- * for ahead of it.
+/* Counts the bytes that were read ahead and that this request of the stream
+ * uses.
  */
 static void
 count_use (struct readahead *ra, const struct stream *s, uint64_t offset,

@@ -8,6 +8,10 @@
  * them to the backend, and after the copy hands the range to the submit
  * division.  A write that gets no memory bypasses the cache, and has its range
  * exclusively meanwhile.
+ *
+ * For example, with blocks of 512 bytes a write of 1000 bytes at 512 covers
+ * block 1 whole and block 2 in part: block 2 is read first, unless it is
+ * cached.
  */
 
 #include <config.h>

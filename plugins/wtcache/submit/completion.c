@@ -2,6 +2,9 @@
 
 /* The parts of one request that are under way, and its first error.
  *
+ * For example, a read that has three runs begins three parts.  The wait returns
+ * once all three have ended, with the error of the first that failed, or 0.
+ *
  * May not know what the parts are.
  */
 

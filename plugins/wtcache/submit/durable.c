@@ -19,6 +19,10 @@
  * another flush or FUA operation was in progress is acknowledged, but stays
  * unstable until a flush has covered it.
  *
+ * For example, two FUA writes go to a backend without native FUA at once: both
+ * are written, and then one flush, which began after both had ended, serves
+ * both.
+ *
  * May not know nbdkit or batches.
  */
 

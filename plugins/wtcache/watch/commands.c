@@ -147,7 +147,7 @@ number (const struct command *cmd, const char *key, uint64_t most, uint64_t *n)
 /* ---- answers ---- */
 
 /* How a command that goes over several exports ends: the last failure is its
- * answer, those before it are told as notes.
+ * answer, those before it are sent as notes.
  */
 struct outcome_of_all {
   struct conversation *c;
@@ -250,7 +250,7 @@ dirty_age (struct export *e)
   return now - since;
 }
 
-/* The ranges are told as in the log: OFFSET+LENGTH, with commas between. */
+/* The ranges are sent as in the log: OFFSET+LENGTH, with commas between. */
 static void
 say_export (struct conversation *c, struct export *e, const char *name)
 {
@@ -326,7 +326,7 @@ failed_without_backend (struct outcome_of_all *o, const struct export *e,
             "a request first");
 }
 
-/* Everything held goes to the backend, and is durable there. */
+/* Writes all held bytes to the backend, and makes them durable. */
 static void
 flush_all (struct outcome_of_all *o, const char *name)
 {
@@ -371,7 +371,7 @@ run_drop (struct command *cmd)
     control_say (cmd->c, "ok bytes=%" PRIu64, bytes);
 }
 
-/* The range of a command; false after it told what is wrong. */
+/* The range of a command; false after it sent an error. */
 static bool
 parse_range (const struct command *cmd, uint64_t *offset, uint64_t *len)
 {

@@ -8,8 +8,8 @@
 #include "export.h"
 #include "watch/control.h"
 
-/* O: the options that the server was started with.  LOG is told of what is
- * given up for good.
+/* O: the options that the server was started with.  LOG gets a line for each
+ * discard.
  */
 extern void commands_init (const struct options *o,
                            void (*log) (const char *text));

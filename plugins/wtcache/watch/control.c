@@ -15,6 +15,9 @@
  * that start with one path, one gets it: they hold a lock, SOCKET.lock, while
  * they look and bind.
  *
+ * For example, the line "flush export=disk" is answered by "ok", or by a line
+ * that begins with "error".
+ *
  * May not know what a command does, or nbdkit.
  */
 

@@ -11,7 +11,7 @@
 
 struct pools;
 
-/* How many want to be told of each request, by trace_note or otherwise.
+/* The number of users that want each request: a trace, and the log of requests.
  * Relaxed: a request that comes just now may be missed.
  */
 extern _Atomic unsigned trace_watchers;
@@ -26,7 +26,7 @@ struct trace_result {
 };
 
 /* Writes the requests of the exports with this name to FILE, which it makes,
- * for so many seconds or until OVER.  BEGUN is told once it does.  0 or an
+ * for so many seconds or until OVER.  BEGUN is called once it does. 0 or an
  * errno: EBUSY, a trace is being recorded; EEXIST, there is such a file.
  */
 extern int trace_record (struct pools *ps, const char *export, const char *file,
