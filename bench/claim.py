@@ -37,7 +37,7 @@ def mounts(device):
 
 
 def users(device):
-    """What uses a device or its partitions, as far as that can be seen."""
+    """The users of a device or its partitions, as far as they can be seen."""
     found = []
     here = "/sys/dev/block/" + device
     for folder in [here] + [os.path.dirname(path) for path in

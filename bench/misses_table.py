@@ -48,7 +48,7 @@ def find_traces(folder):
 
 
 def run_misses(program, *args):
-    """What misses prints, as a dictionary of numbers."""
+    """The output of misses, as a dictionary of numbers."""
     out = subprocess.run([program, *map(str, args)], check=True,
                          stdout=subprocess.PIPE, text=True).stdout
     return {k: float(v) for k, v in (w.split("=") for w in out.split())}

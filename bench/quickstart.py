@@ -73,7 +73,7 @@ class Server:
         sys.exit("FAILED: " + message)
 
     def run(self, *options):
-        """What bench/load measures, as a dict of numbers."""
+        """The results of bench/load, as a dict of numbers."""
         result = subprocess.run([self.load, *options, self.uri],
                                 stdout=subprocess.PIPE, text=True)
         if result.returncode != 0:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a run leaves in a folder: result.json, table.md and plots.
+"""The files of a run in a folder: result.json, table.md and plots.
 
 The plots are drawn by gnuplot, as SVG, from what is in result.json alone:
 
@@ -49,7 +49,7 @@ def rounded(value):
 
 
 def compact(result):
-    """What the repository keeps: the lines, and each round's values."""
+    """The data that the repository keeps: the lines, and each round's values."""
     entries = []
     for entry in result["rows"]:
         entry = {key: value for key, value in entry.items()

@@ -243,7 +243,7 @@ def kinds_of(module):
                                    "(" in operands)
         if locks:
             kinds[ATOMIC].add(address)
-        # What is written comes last.
+        # Rows that write come last.
         if operands.endswith(")") and "%rsp" not in operands and (
                 locks or re.match(r"(mov|add|sub|inc|dec|or|and|xor|set|vmov|"
                                   r"bts|btr)", name)):
@@ -310,7 +310,7 @@ def instructions_row():
         kinds = {ATOMIC: set(), STORES: set()}
         if "wtcache" in side.STACKS[stack][0] and shutil.which("objdump"):
             kinds = kinds_of(side.filter_of(stack))
-        # What other threads do meanwhile is not the hit's.
+        # The instructions of other threads are not the hit's.
         toggles = [f"--toggle-collect={name}_pread"
                    for name in side.STACKS[stack][0]]
         profiled = side.Server(

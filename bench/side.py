@@ -39,7 +39,7 @@ other_filter = None
 
 
 class Missing(Exception):
-    """What a row needs is not on this machine."""
+    """A requirement of a row is not on this machine."""
 
 
 class Failed(Exception):
@@ -180,7 +180,7 @@ class Server:
             self.process.wait()
 
     def settle(self):
-        """What a round left to be written is not the next round's work."""
+        """Writes left by one round are not the next round's work."""
         try:
             if self.connection.can_flush():
                 self.connection.flush()

@@ -179,7 +179,7 @@ def draw():
     from_backend(back, "durable", "reply")
     answer(back, "answered: durable")
 
-    # What the colours of the pages mean.
+    # The meaning of the colours of the pages.
     y = HEIGHT - 20
     for x, kind, words in ((176, "clean", "clean"), (248, "dirty", "dirty"),
                            (616, "unstable", "written, not flushed")):

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* All that is known, for programs.  What is not known is not in the object, so
- * that a script which needs it fails rather than takes 0 for it.
+/* All values that are known, for programs.  A value that is not known is not in
+ * the object, so that a script which needs it fails rather than takes 0 for it.
  */
 
 #include <config.h>

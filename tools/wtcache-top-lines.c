@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* The display, as lines of text: the same ones on a terminal, in full colour,
- * and on paper.  What a line is shown with, and which lines are in sight, is
+ * and on paper.  The attributes of a line, and which lines are in sight, are
  * not known here.
  */
 

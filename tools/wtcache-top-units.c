@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Numbers as people read them: two or three digits and a unit.  What is not
- * known is NaN, and shown as a dash.
+/* Numbers as people read them: two or three digits and a unit.  A value that is
+ * not known is NaN, and shown as a dash.
  */
 
 #include <config.h>

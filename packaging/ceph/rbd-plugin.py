@@ -6,7 +6,7 @@ lets no other host write to it.
 
 It opens the image once, for all connections, with the first one that may
 write; from then until nbdkit ends it holds the exclusive lock of the image. It
-asks for the lock by itself, so librbd does not hand it over to whoever asks,
+asks for the lock by itself, so librbd does not hand it over to another client,
 as it does otherwise: what others write is refused. It is kept when the last
 client has left, since the cache is, too. With nbdkit -r there is no lock, and
 POOL/NAME@SNAPSHOT may be served.

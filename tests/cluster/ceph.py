@@ -201,7 +201,7 @@ class Image:
                          read_only=read_only)
 
     def read(self, offset, length):
-        """What the OSD has."""
+        """The bytes that the OSD has."""
         with self.open() as image:
             return image.read(offset, length)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the cache gains over the bare RBD, which is qemu-nbd asked without
+"""The gain of the cache over the bare RBD, which is qemu-nbd asked without
 anything between, or the plugin of packaging/ceph without the filter; and how
 these two compare: requests of 4 KiB a second, of bench/load. Two are measured
 in turn, which of them first by turns, and what is told of the ratio is its

@@ -489,7 +489,7 @@ def fenced_host(kind):
         cluster.run("ceph", "osd", "blocklist", "add", addresses[0])
         refusal(h.pwrite, wt.pattern(0, BLOCK, 2), 0, wt.FUA)
         refusal(h.flush)
-        # What was acknowledged and not flushed is in memory still.
+        # Bytes acknowledged and not flushed are in memory still.
         assert h.pread(BLOCK, M) == wt.pattern(M, BLOCK, 1)
         server.stop()
         assert "LOST" in server.stderr()

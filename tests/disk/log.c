@@ -11,7 +11,7 @@
  *   N crash
  *
  * A request that ended before another one started has the lower number at its
- * end.  What other files do to the images happens between the two lines.
+ * end.  The changes of the images by other files lie between the two lines.
  * Counters are kept here too since they change at the same two points.
  */
 

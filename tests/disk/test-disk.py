@@ -38,7 +38,7 @@ def durable(server, offset, length, export=None):
     return wt.versions(server.durable(offset, length, export), offset)
 
 
-# What is durable, and when.
+# Durability: of which bytes, and when.
 
 def test_write_is_visible_and_not_durable():
     with disk() as server:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is preloaded into the server, and the page that it shares with us: a
+"""The library in the server, and the page that it shares with us: a
 file of numbers of 64 bits that both have mapped."""
 
 import mmap

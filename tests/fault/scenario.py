@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What two clients do while requests to the backend fail.
+"""The requests of two clients while requests to the backend fail.
 
 They act in turn.  The second only asks for what the cache has to answer by
 itself, and so never sees an error.  What was acknowledged stays, what failed

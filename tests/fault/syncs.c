@@ -3,11 +3,11 @@
 /* Preloaded into nbdkit: makes a file one that can lose what was not synced.
  *
  * Beside the file, whose name WT_FILE has, stands FILE.durable: what a power
- * cut would leave.  A sync of the file brings there what was written before
- * it began.  A sync that is to fail does as kernels do: the pages that it
- * could not write are marked clean, it reports the error once, and the next
- * one succeeds and knows nothing of them.  What they held is gone when they
- * leave the kernel's cache: at once, or, with `keep`, when the test asks.
+ * cut would leave.  A sync of the file brings there what was written before it
+ * began.  A sync that is to fail does as kernels do: the pages that it could
+ * not write are marked clean, it reports the error once, and the next one
+ * succeeds and knows nothing of them.  Their bytes are gone when they leave the
+ * kernel's cache: at once, or, with `keep`, when the test asks.
  *
  * The test and the server share a page, the file of WT_PAGE.  Syncs do not
  * overlap: the second waits for the pages of the first, and is told nothing

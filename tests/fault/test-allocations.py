@@ -71,7 +71,7 @@ class Server(wt.Server):
         return super().connect(*args, **kwargs)
 
     def ask(self, command):
-        """What the control socket says; nothing, if it hangs up."""
+        """The answer of the control socket; nothing, if it hangs up."""
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(60 * wt.tap.SCALE)
             s.connect(self.path("ctl"))

@@ -50,7 +50,7 @@ class Flush:
 
 
 class History:
-    """What all clients did; lists are appended to by their threads."""
+    """The requests of all clients; lists are appended to by their threads."""
 
     def __init__(self):
         self.next_version = itertools.count(1)
@@ -183,7 +183,7 @@ def kill_again_and_again(rng):
             join(clients)
             check_image(server, history)
             server.start()
-        # What the next server gives its clients is that image.
+        # The next server gives its clients that image.
         h = server.connect()
         assert h.pread(AREA, 0) == server.durable(0, AREA)
 
@@ -197,7 +197,7 @@ def test_kill():
 # The log: each of its prefixes is a moment at which the server might die.
 
 class Disk:
-    """What the disk has to have durable, by its log and no more than that: a
+    """The bytes that must be durable, by the disk's log alone: a
     flush covers the writes that ended before it began."""
 
     def __init__(self, server):

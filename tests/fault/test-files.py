@@ -423,7 +423,7 @@ def test_no_space():
         # It refuses: an ordinary write goes through and is told.
         expect(wt.errno_of(put, b, 6 * M, M, 2), errno.ENOSPC)
         expect(wt.errno_of(put, b, 5 * M, M, 2, wt.FUA), errno.ENOSPC)
-        # What has its room there already is written over.
+        # Blocks that have room there already are overwritten.
         there = [at for at in range(0, 4 * M, 64 * K)
                  if server.in_file(at, 64 * K) == [1] * 128]
         assert there

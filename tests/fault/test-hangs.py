@@ -54,7 +54,7 @@ class Hang:
         gate(server, op)
 
     def look(self, first):
-        """What is cached is read, the beginning in this version."""
+        """Cached bytes are read, the beginning in this version."""
         for at in range(0, HOT, 16 * K):
             wanted = [1] * 32 if at else [first] * 32
             expect(seen(self.near, at, 16 * K), wanted)
@@ -118,7 +118,7 @@ def test_writes_beyond_the_bound_wait():
         assert answered * 16 * K <= BOUND, answered
         if memory_is_ours():
             taken = resident(server) - hang.before
-            # What is in flight is in nbdkit's own memory, too.
+            # Bytes in flight are in nbdkit's own memory, too.
             assert taken <= 4 * M + 32 * M, taken
         open_gate(server)
         wt.wait_all(writes)

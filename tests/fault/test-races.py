@@ -17,7 +17,7 @@ from live import (  # noqa: E402
     open_gate, overlapping_in_time, ping, put, put_error, seen, wait_ended, wt)
 
 
-# What libnbd says of a connection that the server has closed.
+# The errors of libnbd on a connection that the server has closed.
 HUNG_UP = errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE
 
 

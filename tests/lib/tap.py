@@ -98,7 +98,7 @@ def raise_exit(signum, _frame):
 
 
 def run_hooks(failed):
-    """What the hooks say, and whether one of them failed the test."""
+    """The messages of the hooks, and whether one of them failed the test."""
     lines = []
     for hook in on_end:
         try:

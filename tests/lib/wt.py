@@ -96,7 +96,7 @@ class Background:
         return not self.thread.is_alive()
 
     def result(self, timeout=60):
-        """What it returned; raises what it raised."""
+        """Its result; raises its exception."""
         self.thread.join(timeout * tap.SCALE)
         if self.thread.is_alive():
             raise AssertionError("a background call does not end")
@@ -212,7 +212,7 @@ class Command:
         return self.errno
 
     def data(self):
-        """What a pread has read, once it has ended well."""
+        """The bytes of a pread, once it has ended well."""
         assert self.wait() == 0, errno.errorcode.get(self.errno, self.errno)
         return bytes(self.buffer.to_bytearray())
 
@@ -738,7 +738,7 @@ class Server:
                 if self.run else "server not started"] + cut + text[-200:]
 
 
-# What tap calls.
+# The hooks that tap calls.
 
 def end_hung_servers():
     for server in list(servers):

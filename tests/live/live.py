@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the live tests share: short words over wt.py, and questions to the
+"""Shared by the live tests: short words over wt.py, and questions to the
 disk's log."""
 
 import os

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """Which clients are let in with certificates and keys of GnuTLS's tools, peers
-being verified, and that what clients of one kind have cached is never shown to the
+being verified, and that bytes cached for clients of one kind never reach the
 other kind, even where the disk has changed beneath."""
 
 import os
@@ -147,7 +147,7 @@ def test_refused_keys():
         let_in(server, good, 4)
 
 
-# What each kind sees. The file beneath is changed behind the server's back,
+# The bytes of each kind. The file beneath is changed behind the server's back,
 # so that bytes tell whether they were cached, and by whom.
 
 def change_file(path, offset, length, version):
@@ -199,7 +199,7 @@ def each_way(**options):
 
 
 def test_what_was_read_is_not_shared():
-    """What one kind has read and caches is read again for the other."""
+    """Bytes that one kind has cached are read again for the other."""
     for two, first, second in each_way():
         a, b = two.connect(first), two.connect(second)
         expect(seen(a, 0, 64 * K), [1] * 128)
@@ -212,7 +212,7 @@ def test_what_was_read_is_not_shared():
 
 
 def test_what_was_written_is_not_shared():
-    """What one kind has written is in its cache alone."""
+    """Bytes that one kind has written are in its cache alone."""
     for two, first, second in each_way():
         a, b = two.connect(first), two.connect(second)
         for at, flags in (0, 0), (128 * K, wt.FUA):

@@ -25,7 +25,7 @@ TOOL = os.path.join(TOP, "tools", "wtcachectl")
 LOAD = os.path.join(TOP, "bench", "load")
 MISSES = os.path.join(TOP, "bench", "misses")
 
-# What /proc tells of a process under a sanitizer is not its own memory.
+# Under a sanitizer /proc counts more than the process's own memory.
 SANITIZED = os.environ.get("WT_LD_PRELOAD") or os.environ.get(
     "WT_NBDKIT_WRAPPER")
 
@@ -64,7 +64,7 @@ def ctl(server, *words, status=0, **more):
 
 
 def report(server, status=0):
-    """What status tells, as JSON."""
+    """The answer to status, as JSON."""
     return json.loads(ctl(server, "status", "--json", status=status))
 
 
@@ -79,7 +79,7 @@ def log_of(server):
         return f.read()
 
 
-# What is where.
+# The status.
 
 def test_status():
     """Is everything on the backend?  It has one answer and an exit status."""
@@ -111,7 +111,7 @@ def test_status():
 
 
 def test_status_tells_what_no_flush_has_covered():
-    """What the backend took may be lost until it is flushed."""
+    """Bytes that the backend took may be lost until a flush."""
     with controlled(dirty_age="1ms") as server:
         h = server.connect()
         put(h, 0, 4 * K, 1)
@@ -177,7 +177,7 @@ def test_flush_that_is_refused():
 
 
 def test_flush_without_a_connection():
-    """What was left behind is told, and goes once a connection is there."""
+    """Held bytes are in status, and are written once a client connects."""
     with controlled(drain="100ms") as server:
         h = server.connect()
         put(h, 0, 4 * K, 1)
@@ -237,7 +237,7 @@ def test_thread_model_that_is_not_parallel():
 # Drop.
 
 def test_drop():
-    """What is clean is read again, what is dirty stays."""
+    """Clean bytes are read again, dirty ones stay."""
     with controlled({"exports": "a,b"}) as server:
         a, b = server.connect("a"), server.connect("b")
         for h in a, b:
@@ -303,7 +303,7 @@ def test_discard():
 
 
 def test_discard_without_a_connection():
-    """What waits for the next connection of an export can be given up."""
+    """Bytes that wait for a connection of an export can be discarded."""
     with controlled(drain="100ms") as server:
         h = server.connect()
         put(h, 0, 4 * K, 1)
@@ -385,7 +385,7 @@ def test_discard_of_a_bad_range():
 # Prefetch.
 
 def test_prefetch():
-    """What was prefetched is read without the backend."""
+    """Prefetched bytes are read without the backend."""
     with controlled() as server:
         h = server.connect()
         put(h, 0, 4 * M, 1, wt.FUA)
@@ -502,7 +502,7 @@ def test_set_size_under_load():
 
 
 def test_set_dirty_max():
-    """What is more than the new bound goes through at once."""
+    """Bytes beyond the new bound are written at once."""
     with controlled() as server:
         h = server.connect()
         put(h, 0, 512 * K, 1)
@@ -513,7 +513,7 @@ def test_set_dirty_max():
 
 
 def test_set_dirty_age():
-    """What is older than the new age is written back now."""
+    """Bytes older than the new age are written back now."""
     with controlled(dirty_age="1h") as server:
         h = server.connect()
         put(h, 0, 64 * K, 1)
@@ -605,7 +605,7 @@ def test_set_mode_while_the_backend_refuses():
 
 
 def test_set_refuses():
-    """What no option may be, and what cannot change while it runs."""
+    """Invalid values, and options that cannot change at run time."""
     with controlled() as server:
         for name, value in (
                 ("size", "x"), ("size", "100K"), ("dirty-max", "7M"),
@@ -687,7 +687,7 @@ def test_get_of_a_thread_model_that_is_not_parallel():
 # JSON.
 
 def test_json_of_every_command():
-    """What a command has to say is one object, also where it fails."""
+    """The output of a command is one object, also where it fails."""
     with controlled() as server:
         h = server.connect()
         put(h, 0, 64 * K, 1)
@@ -723,7 +723,7 @@ def begin_trace(server, *words, **more):
 
 
 def text_of(path):
-    """What is in it now, each time it is called."""
+    """Its bytes now, each time it is called."""
     def text():
         with open(path, encoding="ascii") as f:
             return f.read()
@@ -897,7 +897,7 @@ def test_socket_of_a_dead_server():
 
 
 def refused_start(path):
-    """What a server says that does not start with this path."""
+    """The log of a server that does not start with this path."""
     with wt.Server({"wtcache-control": path}, plugin=["null"],
                    start=False) as other:
         found = subprocess.run(other.command(), env=other.environment(),

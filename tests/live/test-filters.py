@@ -39,7 +39,7 @@ def first_image():
 IMAGE = first_image()
 
 
-# What is asked of one filter alone; called with the test and its client.
+# Tests of one filter alone; called with the test and its client.
 
 def while_paused(test, h):
     """A request that comes in a pause is answered after it."""
@@ -265,7 +265,7 @@ class Test:
         self.wrote(h, offset, bytes(length), flags, "a zero")
 
     def trim(self, h, offset, length, flags=0):
-        """What is there afterwards is any, but stays."""
+        """The bytes afterwards are arbitrary, but do not change."""
         if h.can_trim():
             h.trim(length, offset, self.flags(h, flags))
             self.shadow[offset:offset + length] = h.pread(length, offset)

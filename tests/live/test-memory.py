@@ -223,7 +223,7 @@ def test_request_larger_than_the_cache():
         assert data[:20 * M - 600] == server.durable(5, 20 * M - 600)
 
 
-# What is forked.
+# Children.
 
 def kept_from_children(pid):
     """The bytes that a process has mapped and that its children have not."""

@@ -83,7 +83,7 @@ def test_writearound():
 
 
 def test_writearound_survives_a_failed_flush():
-    """What was answered is durable, whatever happens to a flush."""
+    """Acknowledged bytes are durable, even if a flush fails."""
     with cached({"forget": "yes"}, mode="writearound") as server:
         h = server.connect()
         put(h, 0, 64 * K, 1)
@@ -121,7 +121,7 @@ def test_dirty_age():
 
 
 def test_dirty_age_after_an_error():
-    """What the backend refused is tried again by itself."""
+    """Writes that the backend refused are retried."""
     with cached(dirty_age="20ms") as server:
         h = server.connect()
         fault(server, "write", count=2)

@@ -189,7 +189,7 @@ def test_dump_plugin():
 
 
 def test_other_parameters_reach_the_plugin():
-    """What is not the filter's is the plugin's."""
+    """Other parameters are passed to the plugin."""
     result = nbdkit("-U", "-", "null", "size=12K", "wtcache-size=1M", "--run",
                     "nbdinfo --size \"$uri\"")
     expect((result.returncode, result.stdout.strip()), (0, "12288"))

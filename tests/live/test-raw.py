@@ -219,7 +219,7 @@ def test_block_status_without_context():
         raw.works()
 
 
-# What costs the client its connection.
+# Requests that end the connection.
 
 def test_long_writes():
     """Whether the server reads such a payload or hangs up, none of it is
@@ -332,7 +332,7 @@ def test_noise():
                 raw.hung_up()
 
 
-# What looks odd and is right.
+# Unusual requests that are valid.
 
 def test_unaligned_requests():
     """Any offset and length is served, with the bytes that belong there."""

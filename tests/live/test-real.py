@@ -238,7 +238,7 @@ def test_fio_verify():
 
 
 def test_fio_verify_after_a_restart():
-    """What fio has written is there after the server was stopped."""
+    """Bytes that fio has written are there after the server's end."""
     with FileServer(size=8 * M) as server:
         fio(server, "--rw=write", "--bs=64k", "--iodepth=4", "--do_verify=0")
         server.stop()

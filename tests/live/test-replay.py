@@ -109,7 +109,7 @@ def test_loops():
 
 
 def test_changing_popularity():
-    """What is popular changes a few times."""
+    """The popular pages change a few times."""
     rng = random.Random(3)
     pages = []
     for i in range(6):

@@ -48,7 +48,7 @@ def wait_replaced(path):
 
 
 def lines_of(server):
-    """What was logged of the statistics."""
+    """The log lines about the statistics."""
     return [line for line in server.stderr().splitlines()
             if "wtcache-stats=" in line]
 
@@ -148,7 +148,7 @@ def test_what_lies_beside():
 
 
 def test_left_by_a_dead_server():
-    """What a killed server leaves keeps no other from starting."""
+    """The files of a killed server keep no other from starting."""
     with new_server() as server:
         path = stats_path(server)
         server.start()
@@ -162,7 +162,7 @@ def test_left_by_a_dead_server():
 
 
 def test_becomes_another_file():
-    """What takes the file's place while the server runs is left alone."""
+    """Another file that replaces it while the server runs is kept."""
     with new_server() as server:
         path = stats_path(server)
         server.start()

@@ -133,7 +133,7 @@ def at_end(server):
     return stats_of(server)
 
 
-# What clients ask for.
+# Requests of clients.
 
 def test_requests():
     """Each is counted once, with its bytes, and FUA beside."""
@@ -267,7 +267,7 @@ def test_flushes_asked_and_done():
                 >= stats.value("backend_flushes_total"))
 
 
-# What is held back.
+# Held bytes.
 
 def test_dirty_writeback_and_unstable():
     """The amounts move from one state to the next, and are gone at last."""
@@ -344,7 +344,7 @@ def test_throttled_at_the_bound():
 # The cache.
 
 def test_pages_and_evictions():
-    """What came in is there, or was evicted."""
+    """Pages that were cached are there, or were evicted."""
     with counting(size="4M") as server:
         h = server.connect()
         for offset in range(0, 16 * M, 64 * K):
@@ -374,7 +374,7 @@ def test_memory_by_kind():
 
 
 def test_readahead():
-    """What was asked for ahead was used, or was in vain."""
+    """Bytes that were read ahead were used, or wasted."""
     for step in 64 * K, -64 * K:
         with counting(size="16M", readahead="512K") as server:
             h = server.connect()
@@ -392,7 +392,7 @@ def test_readahead():
 
 
 def test_readahead_in_vain():
-    """What leaves the cache unused is counted."""
+    """Pages that are evicted unused are counted."""
     with counting(size="4M", readahead="256K") as server:
         h = server.connect()
         for i in range(4):
@@ -537,7 +537,7 @@ def test_file_of_what_is_lost():
 
 
 def test_file_of_what_is_lost_is_of_another():
-    """What has that name by chance keeps its bytes."""
+    """A file of that name by chance keeps its bytes."""
     with counting(drain="100ms") as server:
         path = server.path("stats.lost")
         with open(path, "w", encoding="ascii") as f:

@@ -27,7 +27,7 @@ def run(*words, **more):
 
 
 def refused(status, *words):
-    """What a command says that is refused; its first line says why."""
+    """The error of a command that is refused; its first line says why."""
     result = run(*words)
     assert result.returncode == status, result
     assert result.stdout == "", result

@@ -50,7 +50,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 
 def offered(*words, command="nbdkit", completion=OWN):
-    """What tab offers for the last of the words of a command line."""
+    """The completions of the last of the words of a command line."""
     tap.require(os.path.exists(FRAMEWORK), "bash-completion is missing")
     tools = os.path.join(BUILT, "tools") + os.pathsep
     result = subprocess.run(
@@ -88,7 +88,7 @@ def test_part_of_a_name():
 
 
 def test_each_choice():
-    """What the filter's messages name as choices is offered."""
+    """The choices that the filter's messages name are offered."""
     for name, values in (
             ("mode", ["writeback", "writethrough", "writearound"]),
             ("share", ["auto", "always", "never"]),
@@ -186,7 +186,7 @@ def shell(name, *words):
 
 
 def fish(line, command="wtcachectl"):
-    """What fish offers for the last word of a line, without descriptions."""
+    """fish's completions of the last word of a line, undescribed."""
     path = os.path.join(FOLDER, command + ".fish")
     out = shell("fish", "-N", "-c",
                 "cd /; source %s; complete -C '%s'" % (path, line))

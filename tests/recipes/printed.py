@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What documents print: their code blocks, by section.
+"""The commands in documents: their code blocks, by section.
 
 In Markdown a block is fenced and has a language: sh is a command to run,
 text is not, anything else is a part of a file of the source.  In pod each
@@ -62,7 +62,7 @@ class Block:
 
 
 class Section:
-    """What stands under one heading of a document."""
+    """The text under one heading of a document."""
 
     def __init__(self, document, title):
         self.document = document

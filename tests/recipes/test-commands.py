@@ -31,7 +31,7 @@ DOCUMENTS = ["HACKING.md", "README.md", "SECURITY.md", "docs/faq.md",
              "docs/operations.md", "docs/peers.md", "docs/testing.md",
              "docs/wtcache-top.pod", "docs/wtcachectl.pod"]
 
-# What may be missing where the tests run.
+# Programs that may be missing where the tests run.
 PROGRAMS = ["certtool", "jq", "nbdcopy", "nbdinfo", "nbdsh", "psktool", "qemu-img",
             "qemu-io", "qemu-system-x86_64", "systemd-socket-activate"]
 TOOLS = ["wtcache-top", "wtcachectl"]
@@ -81,7 +81,7 @@ def check_file(section, block):
 
 
 def test_files():
-    """What is printed of files is in them."""
+    """Text that is quoted from files is in them."""
     for section in ALL:
         for block in section.blocks:
             if block.language not in ("sh", "text") and not block.in_guest:
@@ -116,7 +116,7 @@ def check_link(document, words, target):
 
 
 def test_links():
-    """What documents link to is there."""
+    """The targets of links in documents exist."""
     for document in DOCUMENTS:
         with open(os.path.join(TOP, document), encoding="utf-8") as f:
             links = LINK.findall(f.read().replace("\n", " "))
@@ -127,7 +127,7 @@ def test_links():
 
 
 def test_log_lines():
-    """What docs/operations.md says of the log is what is logged."""
+    """The log lines in docs/operations.md are those that are logged."""
     sources = ""
     for path in glob.glob(os.path.join(TOP, "plugins", "wtcache", "**", "*.c"),
                           recursive=True):
@@ -175,7 +175,7 @@ def tests_of(section):
 ALL = [section for document in DOCUMENTS
        for section in printed.sections(TOP, document)]
 for each in ALL:
-    # What has to do with the kernel's client is run by nbd-client.py.
+    # Commands of the kernel's client are run by nbd-client.py.
     if each.runs() and not each.in_guest():
         name = "test_" + each.name
         assert name not in globals(), "two sections of one name: " + name

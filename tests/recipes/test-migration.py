@@ -18,7 +18,7 @@ RANGE = 64 << 10
 
 
 def migrate(source, destination):
-    """What the guest reads at the destination of what it wrote last."""
+    """The guest's last writes, as it reads them at the destination."""
     a = source.connect()
     a.pwrite(wt.pattern(0, RANGE, 1), 0)
     a.flush()

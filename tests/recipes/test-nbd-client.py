@@ -48,7 +48,7 @@ class Machine(guest.Guest):
             self.put(block.language, block.text)
 
 
-# What runs in a world where the port that is printed is free.
+# Commands that run in a world where the port that is printed is free.
 
 PORT = 10809
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """A server that dies, and QEMU's client, which can connect again by itself:
-what was acknowledged and not flushed is lost with writeback, and nobody is
-told; with writethrough nothing is; without reconnecting the client is told.
+what was acknowledged and not flushed is lost with writeback, without
+an error; with writethrough nothing is; without reconnecting the client is told.
 """
 
 import os

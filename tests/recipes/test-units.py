@@ -40,7 +40,7 @@ def values(name, key):
 
 
 def analyze(*words):
-    """What systemd-analyze prints; it has to succeed."""
+    """The output of systemd-analyze, which has to succeed."""
     tap.require(shutil.which("systemd-analyze"), "there is no systemd")
     done = subprocess.run(("systemd-analyze",) + words, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -60,7 +60,7 @@ def instances(folder):
 
 
 def test_nothing_ends_it_early():
-    """What the end of the process would cost is not risked."""
+    """Data that the end of the process would lose is not risked."""
     for key, value in (("TimeoutStopSec", "infinity"),
                        ("OOMScoreAdjust", "-1000"), ("Restart", "no")):
         found = values("wtcache@.service", key)
@@ -80,7 +80,7 @@ def test_data_that_is_lost_makes_it_fail():
 
 
 def test_users_and_folders():
-    """What systemd makes for it is what it runs as and writes to."""
+    """It runs as, and writes to, what systemd makes for it."""
     with open(os.path.join(UNITS, "wtcache.sysusers"), encoding="ascii") as f:
         users = f.read()
     with open(os.path.join(UNITS, "wtcache.tmpfiles"), encoding="ascii") as f:

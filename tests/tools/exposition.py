@@ -92,7 +92,7 @@ class Export:
 
 def process(size=256 << 20, mode="writeback", frames=100 << 20, curve=None,
             sampled=1000, ended=0, lost=0):
-    """What is of no export; curve has miss ratios by size ratio."""
+    """The metrics of no export; curve has miss ratios by size ratio."""
     text = "# HELP wtcache_size_bytes The value of wtcache-size.\n"
     text += "# TYPE wtcache_size_bytes gauge\n"
     text += "wtcache_size_bytes %d\n" % size

@@ -52,7 +52,7 @@ def documented():
 
 
 def metric_of(name, types):
-    """What a name in an expression is documented as."""
+    """The documented type of a name in an expression."""
     for suffix in "_bucket", "_sum", "_count":
         whole = name[:-len(suffix)]
         if name.endswith(suffix) and types.get(whole) == "histogram":

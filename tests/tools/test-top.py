@@ -162,7 +162,7 @@ def test_stale():
 
 
 def test_stale_state():
-    """What was so when the server was last heard of is no state of now."""
+    """The state in an old file is not shown as that of now."""
     then = time.mktime((2020, 5, 17, 14, 3, 5, 0, 0, -1))
     path = fresh(Export("disk"), written=then)
     found = one_export(path)
@@ -484,7 +484,7 @@ def test_of_the_process():
 
 
 def test_formats_that_may_be():
-    """What else the text format allows."""
+    """Other forms that the text format allows."""
     path = fresh()
     with open(path, "w") as f:
         f.write('# a comment\n\n   # another\n#\n'
@@ -602,7 +602,7 @@ def test_curve_replaces_pictures_only():
     assert os.path.islink(link)
 
 
-# What is wrong is told.
+# Errors.
 
 def test_misuse():
     path = fresh(Export())
@@ -689,7 +689,7 @@ def test_help_and_version():
 
 
 def offered(*words):
-    """What tab offers for the last of the words of a command line."""
+    """The completions of the last of the words of a command line."""
     framework = "/usr/share/bash-completion/bash_completion"
     tap.require(os.path.exists(TOP), "wtcache-top is not built")
     tap.require(os.path.exists(framework), "bash-completion is missing")

@@ -671,8 +671,8 @@ give_pages (struct teller *tellers)
 }
 
 /* The smallest of the simulated caches has room for two thirds of the pages.
- * What the threads use in turn must not seem to be used by one after the other,
- * which would need room for the pages of a few at a time.
+ * Pages that the threads use in turn must not seem to be used by one after the
+ * other, which would need room for the pages of a few at a time.
  */
 static void
 test_threads_in_turn (void **state)

@@ -588,9 +588,9 @@ test_ghost_after_shrinking (void **state)
   cache_free (c);
 }
 
-/* The ghost's time is counted in few bits.  What left so long ago that they
- * have gone round must have been swept away, also from a table that was made
- * for a much larger cache.
+/* The ghost's time is counted in few bits.  Pages that left so long ago that
+ * they have gone round must have been swept away, also from a table that was
+ * made for a much larger cache.
  */
 static void
 test_ghost_time_wraps (void **state)

@@ -452,7 +452,7 @@ test_drop_overtakes_fill (void **state)
 /* ---- ordinary writes ---- */
 
 static void
-test_write_of_blocks_asks_nobody (void **state)
+test_write_of_blocks_reads_nothing (void **state)
 {
   (void) state;
   FOR_EACH_GEOMETRY (c) {
@@ -1703,7 +1703,7 @@ main (void)
     cmocka_unit_test (test_failed_write_overtakes_fill),
     cmocka_unit_test (test_zero_trim_and_their_failure_overtake_fill),
     cmocka_unit_test (test_drop_overtakes_fill),
-    cmocka_unit_test (test_write_of_blocks_asks_nobody),
+    cmocka_unit_test (test_write_of_blocks_reads_nothing),
     cmocka_unit_test (test_write_of_zeroes),
     cmocka_unit_test (test_part_of_a_block_needs_its_edge),
     cmocka_unit_test (test_short_last_block),

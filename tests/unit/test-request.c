@@ -307,7 +307,7 @@ test_request_larger_than_the_cache (void **state)
 /* ---- ordinary writes ---- */
 
 static void
-test_ordinary_write_asks_nobody (void **state)
+test_ordinary_write_calls_no_backend (void **state)
 {
   struct stack *s = stack ();
 
@@ -1375,7 +1375,7 @@ test_who_shares_a_cache (void **state)
 }
 
 static void
-test_nobody_sees_another_export (void **state)
+test_exports_are_apart (void **state)
 {
   struct stack *s = stack ();
   struct export *other;
@@ -1844,7 +1844,7 @@ main (void)
     cmocka_unit_test (test_fua_during_fill_stays),
     cmocka_unit_test (test_prefetch),
     cmocka_unit_test (test_request_larger_than_the_cache),
-    cmocka_unit_test (test_ordinary_write_asks_nobody),
+    cmocka_unit_test (test_ordinary_write_calls_no_backend),
     cmocka_unit_test (test_partial_write_reads_its_edges),
     cmocka_unit_test (test_failed_edge_changes_nothing),
     cmocka_unit_test (test_last_block_is_short),
@@ -1886,7 +1886,7 @@ main (void)
     cmocka_unit_test (test_only_what_is_lent_is_borrowed),
     cmocka_unit_test (test_withdrawal_waits_for_borrowers),
     cmocka_unit_test (test_who_shares_a_cache),
-    cmocka_unit_test (test_nobody_sees_another_export),
+    cmocka_unit_test (test_exports_are_apart),
     cmocka_unit_test (test_random_requests),
     cmocka_unit_test (test_random_requests_in_series),
     cmocka_unit_test (test_random_faults),

@@ -119,7 +119,7 @@ begin_writes (struct simulation *s)
 
 /* Writes of which a flush that begins later is to take care. */
 static bool
-somebody_writes (struct simulation *s)
+a_client_writes (struct simulation *s)
 {
   unsigned i;
 
@@ -138,7 +138,7 @@ begin_flush (struct simulation *s)
     return;
   if (s->company_ends == NEVER)
     s->company_ends = s->now + COMPANY * s->flush;
-  if (somebody_writes (s) && s->now < s->company_ends)
+  if (a_client_writes (s) && s->now < s->company_ends)
     return;
   s->company_ends = NEVER;
   for (i = 0; i < s->writers; ++i)

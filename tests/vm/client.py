@@ -188,7 +188,7 @@ class Machine(guest.Guest):
 
 
 def check_image(server, kind):
-    """What the disk holds once the server has ended, by this machine's
+    """The bytes of the disk once the server has ended, by this machine's
     own program."""
     done = subprocess.run(
         kind.check.split() + [server.durable_file], stdout=subprocess.PIPE,

@@ -61,7 +61,7 @@ reports = []        # what closed ones leave to report if the test fails
 # The kernel.
 
 def output_of(*command, **options):
-    """What a command prints; it must succeed."""
+    """The output of a command, which must succeed."""
     return subprocess.run(command, stdin=subprocess.DEVNULL, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           check=True, **options).stdout
@@ -335,7 +335,7 @@ class Guest:
         machines.remove(self)
 
 
-# What tap calls.
+# The hooks that tap calls.
 
 def end_hung_machines():
     for machine in list(machines):

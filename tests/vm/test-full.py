@@ -182,7 +182,7 @@ def test_verify_xfs_several_connections():
     verify(XFS, 4)
 
 
-# What is offered.
+# The offered abilities.
 
 @tap.timeout(600)
 def test_several_connections_only_where_shared():

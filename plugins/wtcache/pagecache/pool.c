@@ -545,8 +545,9 @@ shrink (struct pools *ps, uint64_t limit)
   return true;
 }
 
-/* The policy learns how many pages fit now.  What left is scattered over huge
- * pages: the kernel is not to fill these again.
+/* Sets the capacity of the policy to the pages that fit now.  The frames that
+ * were released are scattered over huge pages, which the kernel must not fill
+ * again.
  */
 static void
 fit_to_budget (struct pool *pool, bool shrunk)

@@ -26,12 +26,12 @@
  * and yet does more in all: its latency looks like a queue.  So throughput is
  * compared as well, at two depths, low and high in turn, twice; both pairs have
  * to agree before anything changes, as in the trials of PCC (Dong and others,
- * 2015).  What proved to move clearly more is a floor under the limit.  The
- * first trial is of the depth at which all began, whatever the limit came to;
- * later ones, where writes wait, are of twice what is in use.  By turns the
- * floor has to prove itself, against the limit or half of it.  A loss may be
- * noise, so a short trial is repeated; lost again, the floor goes, or what is
- * higher rests for long: only a surprise lets it be tried sooner.
+ * 2015).  A depth that proved to move clearly more becomes a floor under the
+ * limit.  The first trial is of the depth at which all began, whatever the
+ * limit came to; later ones, where writes wait, are of twice what is in use.
+ * By turns the floor has to prove itself, against the limit or half of it.  A
+ * loss may be noise, so a short trial is repeated; lost again, the floor goes,
+ * or what is higher rests for long: only a surprise lets it be tried sooner.
  *
  * Policy alone: the caller serialises the calls and reads the clock.
  */
