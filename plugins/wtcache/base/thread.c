@@ -17,8 +17,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/mman.h>
-#include <unistd.h>
+#include <stdio.h>
 
 #include "base/thread.h"
 #include "base/util.h"
@@ -26,21 +25,23 @@
 #define MIN_STACK  (1 * MiB)
 #define MAX_STACKS (32 * MiB)
 
-/* Whether the system populates new memory at once. */
+/* Whether the process has locked its memory (mlockall): then the system also
+ * populates new mappings at once.
+ */
 static bool
 is_memory_locked (void)
 {
-  const size_t size = sysconf (_SC_PAGESIZE);
-  void *page = mmap (NULL, size, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  unsigned char populated = 0;
+  FILE *f = fopen ("/proc/self/status", "re");
+  unsigned long locked = 0; /* KiB */
+  char line[128];
 
-  if (page == MAP_FAILED)
+  if (f == NULL)
     return false;
-  if (mincore (page, size, &populated) != 0)
-    populated = 0;
-  munmap (page, size);
-  return populated & 1;
+  while (fgets (line, sizeof line, f))
+    if (sscanf (line, "VmLck: %lu", &locked) == 1)
+      break;
+  fclose (f);
+  return locked > 0;
 }
 
 static bool
