@@ -57,6 +57,7 @@ clock_start (void)
   sigset_t all, old;
   int err;
 
+  atomic_store_explicit (&clock_ends, false, memory_order_relaxed);
   sigfillset (&all);
   pthread_sigmask (SIG_SETMASK, &all, &old);
   err = pthread_create (&clock_thread, NULL, run_clock, NULL);
