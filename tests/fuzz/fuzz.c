@@ -189,17 +189,21 @@ size_of (const struct disk *d)
   return d->host.array->backend.traits.size;
 }
 
-/* Sizes from nothing to more than the cache holds, with and without a rest. */
+/* Sizes from nothing to more than the cache holds: with a rest where the disk
+ * takes any byte, and else whole blocks of it, since others are refused.
+ */
 static uint64_t
-choose_size (struct input *in, uint64_t most)
+choose_size (struct input *in, uint64_t most, uint32_t block)
 {
   const uint8_t kind = take (in);
   const uint64_t n = take (in) + 1;
   const uint64_t size = (kind & 7) == 0  ? n * 16 * KiB
                         : (kind & 7) < 4 ? n * 4 * KiB
                                          : n * 512;
+  const uint64_t bytes =
+      clamp_u64 (size + (kind & 8 ? take (in) * 2 + 1 : 0), 512, most);
 
-  return clamp_u64 (size + (kind & 8 ? take (in) * 2 + 1 : 0), 512, most);
+  return block == 512 ? bytes : round_up (bytes, block);
 }
 
 static void
@@ -255,7 +259,7 @@ choose_disks (struct life *l)
   l->learns = !forgets && (!tears || says.can_flush);
   l->nr_disks = more & 0x10 && !options.settings.one_cache ? 2 : 1;
   for (i = 0; i < l->nr_disks; ++i) {
-    l->disks[i].most = choose_size (in, 4 * MiB);
+    l->disks[i].most = choose_size (in, 4 * MiB, says.block);
     make_disk (&l->disks[i], &says, 0x55 * i);
     tell ("disk %u: size %" PRIu64 " maximum %u multi-conn %d forgets %d "
           "tears %d\n",
@@ -722,7 +726,7 @@ static void
 do_resize (struct life *l)
 {
   struct disk *d = &l->disks[take (&l->in) % l->nr_disks];
-  const uint64_t size = choose_size (&l->in, d->most);
+  const uint64_t size = choose_size (&l->in, d->most, d->host.says.block);
 
   if (d->open > 0)
     return;
