@@ -504,8 +504,11 @@ static struct {
   _Atomic bool blocks_signals;
 } plugin;
 
+/* clang has no such warning. */
+#ifndef __clang__
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wstack-usage="
+#endif
 static int
 write_with_large_stack (struct backend *b, const void *bytes, uint32_t len,
                         uint64_t offset, bool fua)
@@ -521,7 +524,9 @@ write_with_large_stack (struct backend *b, const void *bytes, uint32_t len,
     plugin.blocks_signals = true;
   return plugin.write (b, bytes, len, offset, fua);
 }
+#ifndef __clang__
 #pragma GCC diagnostic pop
+#endif
 
 /* Threads of the filter have the stack and the signals of others. */
 static void
