@@ -512,6 +512,7 @@ class Server:
         for name in ("nbd", "control", "pid"):
             if os.path.exists(self.path(name)):
                 os.unlink(self.path(name))
+        self.stats_before = self.stats_file()
         with open(self.path("stderr"), "ab") as err:
             self.process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=err,
@@ -528,9 +529,20 @@ class Server:
         assert status is None, (
             "the server ended with status %s:\n%s" % (status, self.stderr()))
         pidfile = self.path("pid")
-        stats = (self.filter_options or {}).get("wtcache-stats", pidfile)
         return (os.path.exists(pidfile) and os.path.getsize(pidfile) > 0
-                and os.path.exists(stats))
+                and ("wtcache-stats" not in (self.filter_options or {})
+                     or self.stats_file() != self.stats_before))
+
+    def stats_file(self):
+        """Tells one file of statistics from the next; None: there is none.
+
+        The server writes its first one after its PID.
+        """
+        try:
+            found = os.stat((self.filter_options or {})["wtcache-stats"])
+        except (KeyError, FileNotFoundError):
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     # Ending.
 
