@@ -62,6 +62,14 @@ stack_new (const struct stack_options *o)
   return s;
 }
 
+struct stack *
+stack_sized (uint64_t size)
+{
+  const struct stack_options o = stack_options (size);
+
+  return stack_new (&o);
+}
+
 void
 stack_wait_idle (struct stack *s)
 {
@@ -156,6 +164,25 @@ stack_keeps (struct stack *s, uint64_t offset, uint32_t len, int value)
   keeps = array_keeps (s->array, offset, bytes, len);
   free (bytes);
   return keeps;
+}
+
+void
+stack_set_backend (struct stack *s, uint64_t offset, uint32_t len, int value)
+{
+  memset (s->array->seen + offset, value, len);
+  memset (s->array->durable + offset, value, len);
+}
+
+unsigned
+stack_calls (struct stack *s, enum array_op op)
+{
+  return array_calls (s->array, op);
+}
+
+uint64_t
+stack_bytes (struct stack *s, enum array_op op)
+{
+  return array_bytes (s->array, op);
 }
 
 bool

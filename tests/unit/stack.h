@@ -34,6 +34,8 @@ struct stack {
  */
 extern struct stack_options stack_options (uint64_t size);
 extern struct stack *stack_new (const struct stack_options *o);
+/* With the options as stack_options sets them. */
+extern struct stack *stack_sized (uint64_t size);
 /* Nothing is flushed: what is dirty is forgotten. */
 extern void stack_free (struct stack *s);
 
@@ -52,6 +54,12 @@ extern bool stack_sees (struct stack *s, uint64_t offset, uint32_t len,
                         int value);
 extern bool stack_keeps (struct stack *s, uint64_t offset, uint32_t len,
                          int value);
+/* The backend's bytes of a range become one value, as if written before. */
+extern void stack_set_backend (struct stack *s, uint64_t offset, uint32_t len,
+                               int value);
+/* Calls of the backend so far, and the bytes of all. */
+extern unsigned stack_calls (struct stack *s, enum array_op op);
+extern uint64_t stack_bytes (struct stack *s, enum array_op op);
 
 /* Whether a thread sleeps until a page changes, waits for the next flush, or
  * for operations that are open.
