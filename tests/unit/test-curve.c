@@ -272,35 +272,30 @@ check_load (uint64_t (*page) (struct load *, uint64_t))
 static void
 test_skewed (void **state)
 {
-  (void) state;
   check_load (skewed_load);
 }
 
 static void
 test_loop (void **state)
 {
-  (void) state;
   check_load (loop_load);
 }
 
 static void
 test_uniform (void **state)
 {
-  (void) state;
   check_load (uniform_load);
 }
 
 static void
 test_scans (void **state)
 {
-  (void) state;
   check_load (scan_load);
 }
 
 static void
 test_changing (void **state)
 {
-  (void) state;
   check_load (changing_load);
 }
 
@@ -335,7 +330,6 @@ guided_ratio (uint64_t (*page) (struct load *, uint64_t), bool guided,
 static void
 test_guide_finds_late_uses (void **state)
 {
-  (void) state;
   assert_true (guided_ratio (twice_load, false, 0, ACCESSES) > 0.75);
   assert_true (guided_ratio (twice_load, true, 0, ACCESSES) < 0.55);
 }
@@ -344,7 +338,6 @@ test_guide_finds_late_uses (void **state)
 static void
 test_guide_finds_later_uses (void **state)
 {
-  (void) state;
   assert_true (guided_ratio (far_load, false, 0, ACCESSES) > 0.75);
   assert_true (guided_ratio (far_load, true, 0, ACCESSES) < 0.58);
 }
@@ -356,7 +349,6 @@ test_guide_comes_back (void **state)
   const double usual =
       guided_ratio (far_then_scan_load, false, ACCESSES / 2, ACCESSES);
 
-  (void) state;
   assert_true (guided_ratio (far_then_scan_load, true, ACCESSES / 2, ACCESSES) <
                usual + 0.015);
 }
@@ -369,7 +361,6 @@ test_guide_does_no_harm (void **state)
                                                   scan_load, changing_load };
   size_t i;
 
-  (void) state;
   for (i = 0; i < ARRAY_LEN (loads); ++i)
     assert_true (guided_ratio (loads[i], true, 0, ACCESSES) <
                  1.03 * guided_ratio (loads[i], false, 0, ACCESSES));
@@ -382,7 +373,6 @@ test_nothing_read (void **state)
   struct curve_estimate e;
   unsigned i;
 
-  (void) state;
   curve_estimate (c, 0, 1, &e);
   assert_int_equal (e.reads, 0);
   for (i = 0; i < CURVE_SIZES; ++i)
@@ -399,7 +389,6 @@ test_writes (void **state)
   uint64_t key;
   unsigned i;
 
-  (void) state;
   for (key = 1; key <= PAGES; ++key)
     use (c, key, CURVE_WRITE);
   for (key = 1; key <= PAGES; ++key)
@@ -425,7 +414,6 @@ test_work_is_bounded (void **state)
   struct random random;
   uint64_t n, key, noted = 0;
 
-  (void) state;
   random_seed (&random, 3);
   for (n = 0; n < most; ++n) {
     key = random_below (&random, 6 * PAGES);
@@ -454,7 +442,6 @@ test_resize (void **state)
   struct curve_estimate e;
   uint64_t n;
 
-  (void) state;
   curve_resize (c, PAGES);
   for (n = 0; n < 40 * PAGES; ++n)
     use (c, n % (PAGES * 3 / 2), CURVE_MISS);
@@ -481,7 +468,6 @@ test_grow (void **state)
   struct curve_estimate e;
   uint64_t n, noted = 0;
 
-  (void) state;
   curve_resize (c, 4 * PAGES);
   assert_int_equal (curve_memory (c), bytes);
   for (n = 1; n <= 80 * PAGES; ++n) {
@@ -503,7 +489,6 @@ test_looks_back_two_hours (void **state)
   struct curve_estimate e;
   uint64_t reads = 0, n;
 
-  (void) state;
   curve_estimate (c, 0, 1, &e);
   for (n = 0; n < 100000; ++n, ++reads)
     use (c, UINT64_C (1) << 40 | n, CURVE_MISS);
@@ -525,7 +510,6 @@ test_gone_exports (void **state)
   struct curve *c = curve_of (PAGES);
   struct curve_estimate e;
 
-  (void) state;
   curve_add_reads (c, 1000);
   curve_estimate (c, 500, 1, &e);
   assert_int_equal (e.reads, 1500);
@@ -540,7 +524,6 @@ test_small_caches (void **state)
   size_t pages;
   uint64_t n;
 
-  (void) state;
   for (pages = 1; pages < 300; ++pages) {
     c = curve_of (pages);
     for (n = 0; n < 2000; ++n)
@@ -558,7 +541,6 @@ test_memory (void **state)
   struct curve *c;
   size_t i, bytes;
 
-  (void) state;
   for (i = 0; i < ARRAY_LEN (sizes); ++i) {
     c = curve_of (sizes[i]);
     bytes = curve_memory (c);
@@ -569,147 +551,10 @@ test_memory (void **state)
   }
 }
 
-/* ---- several threads ---- */
-
-#define THREADS 4
-#define NOTES   200000
-
-static void
-note_many (void *arg)
-{
-  struct curve *c = arg;
-  struct random random = { .state = (uintptr_t) &random };
-  uint64_t n, key;
-
-  for (n = 0; n < NOTES; ++n) {
-    do
-      key = random_below (&random, 8 * PAGES);
-    while (!curve_samples (c, key));
-    curve_note (c, key, CURVE_MISS);
-  }
-}
-
-static void
-test_threads (void **state)
-{
-  struct curve *c = curve_of (PAGES);
-  struct thread threads[THREADS];
-  struct curve_counts counts;
-  unsigned i;
-
-  (void) state;
-  for (i = 0; i < THREADS; ++i)
-    thread_start (&threads[i], note_many, c);
-  for (i = 0; i < 50; ++i) {
-    curve_get (c, &counts);
-    curve_resize (c, PAGES / 2 + i * 64);
-  }
-  for (i = 0; i < THREADS; ++i)
-    thread_join (&threads[i]);
-  curve_get (c, &counts);
-  assert_int_equal (counts.sampled_reads, THREADS * NOTES);
-  print_message ("# dropped %llu of %u\n", (unsigned long long) counts.dropped,
-                 THREADS * NOTES);
-  assert_true (counts.misses[0] > 0);
-  curve_free (c);
-}
-
-/* Threads that take turns, each with pages of its own. */
-#define TELLERS   16
-#define OWN_PAGES 6
-#define AT_ONCE   4 /* uses in a turn */
-#define TURNS     1000
-
-struct teller {
-  struct curve *curve;
-  struct event may_go, *next;
-  struct random random;
-  uint64_t keys[OWN_PAGES];
-};
-
-static void
-take_turn (struct teller *t)
-{
-  unsigned i;
-
-  for (i = 0; i < AT_ONCE; ++i)
-    curve_note (t->curve, t->keys[random_below (&t->random, OWN_PAGES)],
-                CURVE_MISS);
-}
-
-static void
-take_turns (void *arg)
-{
-  struct teller *t = arg;
-  unsigned i;
-
-  for (i = 0; i < TURNS; ++i) {
-    must (event_wait_until (&t->may_go, wait_deadline ()));
-    take_turn (t);
-    event_set (t->next);
-  }
-}
-
-/* Sampled pages for each, and a curve of all that they are told to. */
-static struct curve *
-give_pages (struct teller *tellers)
-{
-  struct curve *c = curve_of (PAGES);
-  uint64_t key = 1;
-  unsigned i, n;
-
-  memset (tellers, 0, TELLERS * sizeof *tellers);
-  for (i = 0; i < TELLERS; ++i) {
-    tellers[i].curve = c;
-    tellers[i].next = &tellers[(i + 1) % TELLERS].may_go;
-    tellers[i].random.state = i + 1;
-    for (n = 0; n < OWN_PAGES; ++key)
-      if (curve_samples (c, key))
-        tellers[i].keys[n++] = key;
-  }
-  return c;
-}
-
-/* The smallest of the simulated caches has room for two thirds of the pages.
- * Pages that the threads use in turn must not seem to be used by one after the
- * other, which would need room for the pages of a few at a time.
- */
-static void
-test_threads_in_turn (void **state)
-{
-  struct teller tellers[TELLERS];
-  struct thread threads[TELLERS];
-  struct curve_counts by_one, by_many;
-  struct curve *c = give_pages (tellers);
-  unsigned i;
-
-  (void) state;
-  for (i = 0; i < TELLERS * TURNS; ++i)
-    take_turn (&tellers[i % TELLERS]);
-  curve_get (c, &by_one);
-  curve_free (c);
-
-  c = give_pages (tellers);
-  for (i = 0; i < TELLERS; ++i)
-    thread_start (&threads[i], take_turns, &tellers[i]);
-  event_set (&tellers[0].may_go);
-  for (i = 0; i < TELLERS; ++i)
-    thread_join (&threads[i]);
-  curve_get (c, &by_many);
-  curve_free (c);
-
-  print_message ("# %g misses, told by %u threads %g\n", by_one.misses[0],
-                 TELLERS, by_many.misses[0]);
-  assert_int_equal (by_many.sampled_reads, by_one.sampled_reads);
-  assert_int_equal (by_many.dropped, 0);
-  assert_between (by_many.misses[0], 0.8 * by_one.misses[0],
-                  1.2 * by_one.misses[0]);
-}
-
 int
 main (void)
 {
-  static const struct CMUnitTest tests[] = {
+  const struct CMUnitTest tests[] = {
     cmocka_unit_test (test_skewed),
     cmocka_unit_test (test_loop),
     cmocka_unit_test (test_uniform),
@@ -728,8 +573,6 @@ main (void)
     cmocka_unit_test (test_gone_exports),
     cmocka_unit_test (test_small_caches),
     cmocka_unit_test (test_memory),
-    cmocka_unit_test (test_threads),
-    cmocka_unit_test (test_threads_in_turn),
   };
 
   return cmocka_run_group_tests_name ("curve", tests, NULL, NULL);
