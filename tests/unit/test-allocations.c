@@ -509,28 +509,24 @@ run_all (unsigned count)
 static void
 test_one (void **state)
 {
-  (void) state;
   run_all (1);
 }
 
 static void
 test_two (void **state)
 {
-  (void) state;
   run_all (2);
 }
 
 static void
 test_many (void **state)
 {
-  (void) state;
   run_all (12);
 }
 
 static void
 test_all_from_there (void **state)
 {
-  (void) state;
   run_all (ALWAYS);
 }
 

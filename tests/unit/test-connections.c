@@ -116,7 +116,6 @@ test_flush_covers_a_write_by_a_connection_that_ends (void **state)
   struct stack *s;
   unsigned i;
 
-  (void) state;
   o.traits.can_multi_conn = false;
   o.memory = 64 * MiB; /* with buffers for two batches */
   s = stack_new (&o);
@@ -160,7 +159,6 @@ test_connection_that_ends_is_flushed (void **state)
   struct connection c;
   struct stack *s = stack_with_a_writer (&c);
 
-  (void) state;
   leave (&c);
   assert_int_equal (flushes (s), 1);
   assert_int_equal (request_flush (s->client), 0);
@@ -175,7 +173,6 @@ test_connection_that_owes_nothing_is_not_flushed (void **state)
   struct connection c;
   struct stack *s = stack_with_a_writer (&c);
 
-  (void) state;
   assert_int_equal (request_flush (s->client), 0);
   assert_int_equal (flushes (s), 2); /* of each one */
   leave (&c);
@@ -190,7 +187,6 @@ test_connection_that_ends_and_fails (void **state)
   struct connection c;
   struct stack *s = stack_with_a_writer (&c);
 
-  (void) state;
   array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
   leave (&c);
   assert_int_equal (stack_amounts (s).dirty, 4096);
@@ -210,7 +206,6 @@ test_last_connection_that_can_flush (void **state)
   struct connection one, two;
   struct stack *s;
 
-  (void) state;
   o.settings.mode = MODE_PROMPT;
   less.can_flush = false;
   less.fua = FUA_NONE;
@@ -242,7 +237,6 @@ test_fua_write_after_a_read_only_connection (void **state)
   struct backend_traits writes;
   struct stack *s;
 
-  (void) state;
   o.traits.can_flush = false;
   writes = o.traits;
   o.traits.can_write = o.traits.can_zero = o.traits.can_trim = false;
@@ -298,7 +292,6 @@ test_connections_that_can_do_less (void **state)
   struct stack *s;
   unsigned i;
 
-  (void) state;
   for (i = 0; i < 4 * ARRAY_LEN (kinds); ++i) {
     struct backend_traits t = o.traits;
 
@@ -328,7 +321,6 @@ test_batches_are_of_one_way (void **state)
   struct stack *s;
   unsigned i;
 
-  (void) state;
   o.settings.depth = 1;
   less.fua = FUA_NONE;
   less.can_flush = false;
@@ -368,7 +360,6 @@ test_helpers_write_by_one_that_can_make_durable (void **state)
   struct connection c;
   struct stack *s;
 
-  (void) state;
   less.fua = FUA_NONE;
   less.can_flush = false;
   s = stack_new (&o);
@@ -390,7 +381,6 @@ test_zeroes_are_redone_without_zero (void **state)
   struct connection zeroes;
   struct stack *s;
 
-  (void) state;
   less.can_zero = less.can_fast_zero = false;
   s = stack_new (&o);
   leases_withdraw (s->export, s->client->own);
@@ -422,7 +412,6 @@ test_one_cache_though_multi_conn_changes (void **state)
   struct connection c;
   struct stack *s;
 
-  (void) state;
   single.can_multi_conn = false;
   s = stack_new (&o);
   assert_int_equal (stack_write (s, 0, 4096, 1, false), 0);
@@ -445,7 +434,6 @@ test_flush_after_multi_conn_has_changed (void **state)
   struct connection gone, c;
   struct stack *s;
 
-  (void) state;
   o.settings.mode = MODE_PROMPT;
   single.can_multi_conn = false;
   s = stack_new (&o);
@@ -473,7 +461,6 @@ test_two_caches_hold_nothing_back (void **state)
   struct connection c;
   struct stack *s;
 
-  (void) state;
   o.serial = true;
   single.can_multi_conn = false;
   s = stack_new (&o);
@@ -501,7 +488,6 @@ test_idle_cache_keeps_nothing_that_another_overwrites (void **state)
   struct stack *s;
   struct export *e;
 
-  (void) state;
   single.can_multi_conn = false;
   s = stack_new (&o); /* of another name than the rest */
   e = s->export;
@@ -544,7 +530,6 @@ test_sibling_is_there_until_it_is_let_go (void **state)
   struct open_result tls, plain;
   struct stack *s;
 
-  (void) state;
   larger.size *= 2;
   s = stack_new (&o);
   s->export->flushes = 77; /* by which it is known */

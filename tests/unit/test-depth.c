@@ -215,21 +215,18 @@ settles (unsigned servers)
 static void
 test_one_at_once (void **state)
 {
-  (void) state;
   settles (1);
 }
 
 static void
 test_four_at_once (void **state)
 {
-  (void) state;
   settles (4);
 }
 
 static void
 test_thirty_two_at_once (void **state)
 {
-  (void) state;
   settles (32);
 }
 
@@ -240,7 +237,6 @@ test_batches_of_many_sizes (void **state)
   struct simulation s;
   size_t i;
 
-  (void) state;
   for (i = 0; i < ARRAY_LEN (servers); ++i) {
     begin (&s, servers[i], 2 * MS, i + 1);
     s.mixed = true;
@@ -253,7 +249,6 @@ test_backend_gets_slower_and_faster (void **state)
 {
   struct simulation s;
 
-  (void) state;
   begin (&s, 4, MS, 1);
   assert_settles (&s, 4);
   s.service = 10 * MS;
@@ -267,7 +262,6 @@ test_backend_serves_more_and_fewer (void **state)
 {
   struct simulation s;
 
-  (void) state;
   begin (&s, 32, 2 * MS, 1);
   assert_settles (&s, 32);
   s.servers = 2;
@@ -281,7 +275,6 @@ test_fixed_depth_stays (void **state)
 {
   struct simulation s;
 
-  (void) state;
   begin (&s, 1, MS, 1);
   depth_init (&s.depth, 7);
   run_for (&s, 3000 * MS);
@@ -294,7 +287,6 @@ test_most_in_flight (void **state)
 {
   struct simulation s;
 
-  (void) state;
   begin (&s, 1000, MS, 1);
   run_for (&s, 10000 * MS);
   assert_true (mean (&s) > DEPTH_MOST / 2);
@@ -308,7 +300,6 @@ test_little_load_does_not_grow (void **state)
   uint64_t now = 1;
   unsigned i, first;
 
-  (void) state;
   depth_init (&d, 0);
   first = depth_limit (&d);
   for (i = 0; i < 10000; ++i)
@@ -371,7 +362,6 @@ assert_all_move (double share, unsigned stalls, unsigned most, unsigned percent)
 static void
 test_group_commit (void **state)
 {
-  (void) state;
   assert_all_move (0, 0, DEPTH_MOST, 95);
 }
 
@@ -381,7 +371,6 @@ test_group_commit (void **state)
 static void
 test_group_commit_of_some_cost_each (void **state)
 {
-  (void) state;
   assert_all_move (0.2, 0, 32, 85);
 }
 
@@ -392,7 +381,6 @@ test_group_commit_at_once (void **state)
   struct simulation s;
   unsigned i;
 
-  (void) state;
   for (i = 0; i < ARRAY_LEN (commits); ++i) {
     begin_commits (&s, commits[i], commits[i] / 5, 16);
     assert_moves (&s, 1, 90);
@@ -403,7 +391,6 @@ test_group_commit_at_once (void **state)
 static void
 test_group_commit_with_stalls (void **state)
 {
-  (void) state;
   assert_all_move (0.2, 200, 32, 90);
 }
 
@@ -413,7 +400,6 @@ test_group_commit_ends_and_begins (void **state)
 {
   struct simulation s;
 
-  (void) state;
   begin_commits (&s, 2 * MS, MS / 5, 32);
   assert_moves (&s, 5000 * MS, 95);
   run_for (&s, 5000 * MS);

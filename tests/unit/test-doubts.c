@@ -43,7 +43,6 @@ test_what_overlaps_is_one (void **state)
   struct doubt all[DOUBTS_MOST];
   struct doubts *d = doubts_new ();
 
-  (void) state;
   assert_int_equal (doubts_fail (d, 0, all), 0);
   doubts_add (d, 4096, 4096, 0, 0);
   doubts_add (d, 8191, 513, 0, 0);
@@ -63,7 +62,6 @@ test_flush_begun_later_settles (void **state)
 {
   struct doubts *d = doubts_new ();
 
-  (void) state;
   doubts_add (d, 0, 512, 2, 0);
   doubts_add (d, 4096, 512, 3, 0);
   doubts_add (d, 8192, 512, 2, 0);
@@ -86,7 +84,6 @@ test_failure_begun_later_ends (void **state)
   struct doubt all[DOUBTS_MOST];
   struct doubts *d = doubts_new ();
 
-  (void) state;
   doubts_add (d, 0, 512, 0, 4);
   doubts_add (d, 4096, 512, 0, 5);
   assert_int_equal (doubts_fail (d, 5, all), 2);
@@ -106,7 +103,6 @@ test_too_many_are_merged (void **state)
   struct doubts *d = doubts_new ();
   uint64_t offset;
 
-  (void) state;
   for (offset = 0; offset < 3 * DOUBTS_MOST; ++offset)
     doubts_add (d, offset * 1000003 % 1009 * 8192, 512, 0, 0);
   for (offset = 0; offset < 3 * DOUBTS_MOST; ++offset)

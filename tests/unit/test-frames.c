@@ -29,7 +29,6 @@ test_budget_is_kept (void **state)
   struct memory *m = memory_new (1 * MiB);
   const uint64_t left = m->limit - m->used;
 
-  (void) state;
   assert_false (memory_take (m, left + 1));
   assert_true (memory_take (m, left));
   assert_false (memory_take (m, 1));
@@ -46,7 +45,6 @@ test_buffers_are_counted (void **state)
   static const uint64_t limits[] = { 1 * MiB, 32 * MiB, 1 * GiB, 64 * GiB };
   size_t i;
 
-  (void) state;
   for (i = 0; i < ARRAY_LEN (limits); ++i) {
     struct memory *m = memory_new (limits[i]);
 
@@ -66,7 +64,6 @@ test_mapping_reads_as_zero_after_release (void **state)
   uint8_t *p = memory_map (1, bytes);
   size_t i;
 
-  (void) state;
   assert_non_null (p);
   memset (p, 0xff, bytes);
   memory_release (p, bytes);
@@ -79,7 +76,6 @@ test_mapping_reads_as_zero_after_release (void **state)
 static void
 test_size_that_wraps_is_not_mapped (void **state)
 {
-  (void) state;
   assert_null (memory_map ((UINT64_C (1) << 32) + 1, UINT64_C (1) << 32));
   assert_null (memory_map (2, (uint64_t) SIZE_MAX / 2 + 1));
   assert_null (memory_map (1, (uint64_t) PTRDIFF_MAX + 1));
@@ -95,7 +91,6 @@ test_half_of_the_batches_each (void **state)
   void *buffers[512], *theirs;
   size_t n = 0;
 
-  (void) state;
   while ((buffers[n] = batch_buffer_try (m, &one, small)) != NULL)
     n++;
   assert_int_equal (n, m->batches.units / 2);
@@ -117,7 +112,6 @@ test_largest_block_fits (void **state)
   struct borrower one = { 0 };
   void *a, *b;
 
-  (void) state;
   assert_between (memory_batch_size (m), 65536, 1 * MiB);
   a = batch_buffer_get (m, &one, 65536);
   b = scratch_get (m, &one, 65536);
@@ -136,7 +130,6 @@ test_half_of_the_scratch_each (void **state)
   struct borrower one = { 0 }, other = { 0 };
   void *a, *b;
 
-  (void) state;
   a = scratch_get (m, &one, most);
   assert_null (scratch_try (m, &one, 1));
   b = scratch_get (m, &other, most);
@@ -159,7 +152,6 @@ test_purposes_are_apart (void **state)
   void *a = scratch_get (m, &one, most), *b = scratch_get (m, &other, most);
   void *batch = batch_buffer_try (m, &one, 1);
 
-  (void) state;
   assert_non_null (batch);
   batch_buffer_put (m, &one, batch, 1);
   scratch_put (m, &one, a, most);
@@ -209,7 +201,6 @@ test_buffers_of_threads_are_apart (void **state)
   struct user users[6];
   size_t i;
 
-  (void) state;
   for (i = 0; i < ARRAY_LEN (users); ++i) {
     users[i] = (struct user){ m, &borrowers[i % 2], i + 1 };
     thread_start (&threads[i], use_buffers, &users[i]);

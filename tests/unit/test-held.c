@@ -95,7 +95,6 @@ test_nothing_is_held (void **state)
 {
   struct pages *ps = pages_new ();
 
-  (void) state;
   assert_int_equal (held_next (&ps->held, 0), 0);
   assert_int_equal (held_oldest_unstable (&ps->held), 0);
   pages_free (ps);
@@ -106,7 +105,6 @@ test_next_is_at_or_after (void **state)
 {
   struct pages *ps = pages_new ();
 
-  (void) state;
   add (ps, 5);
   assert_int_equal (held_next (&ps->held, 0), key_of (5));
   assert_int_equal (held_next (&ps->held, key_of (5)), key_of (5));
@@ -138,7 +136,6 @@ test_order_by_key (void **state)
   unsigned i, step;
   uint64_t seed;
 
-  (void) state;
   for (seed = 1; seed <= 5; ++seed) {
     random_seed (&r, seed);
     ps = pages_new ();
@@ -181,7 +178,6 @@ test_tree_is_shallow (void **state)
   struct pages *ps = pages_new ();
   unsigned i;
 
-  (void) state;
   for (i = 0; i < PAGES; ++i)
     add (ps, i);
   assert_between (depth_of (ps, ps->held.root), 9, 36);
@@ -194,7 +190,6 @@ test_oldest_unstable_is_first (void **state)
   struct pages *ps = pages_new ();
   const uint32_t epoch = held_epoch (&ps->held);
 
-  (void) state;
   assert_true (list (ps, 3, epoch));
   assert_true (list (ps, 1, epoch));
   assert_true (list (ps, 2, epoch));
@@ -216,7 +211,6 @@ test_generation_is_flushes_begun (void **state)
   struct pages *ps = pages_new ();
   const uint32_t epoch = held_epoch (&ps->held);
 
-  (void) state;
   list (ps, 0, epoch);
   assert_int_equal (ps->pages[0]->generation, 0);
   assert_int_equal (held_begin_flush (&ps->held), 1);
@@ -233,7 +227,6 @@ test_failure_refuses_the_list (void **state)
   struct pages *ps = pages_new ();
   const uint32_t epoch = held_epoch (&ps->held);
 
-  (void) state;
   held_fail (&ps->held);
   assert_false (list (ps, 0, epoch));
   assert_int_equal (held_oldest_unstable (&ps->held), 0);
@@ -248,7 +241,6 @@ test_unstable_at_random (void **state)
   struct pages *ps = pages_new ();
   struct random r;
 
-  (void) state;
   random_seed (&r, 1);
   for (step = 0; step < 20000; ++step) {
     i = random_below (&r, PAGES);
@@ -274,7 +266,6 @@ test_unstable_at_random (void **state)
 static void
 test_numbers_wrap (void **state)
 {
-  (void) state;
   assert_true (before_u16 (65535, 0));
   assert_false (before_u16 (0, 65535));
   assert_false (before_u16 (7, 7));
@@ -289,7 +280,6 @@ test_pass_takes_earlier_ones (void **state)
   const uint32_t before = held_pass (&ps->held);
   const uint32_t number = held_begin_pass (&ps->held);
 
-  (void) state;
   assert_false (before_u32 (number, before));
   assert_true (before_u32 (number, held_pass (&ps->held)));
   pages_free (ps);

@@ -17,7 +17,6 @@ test_empty (void **state)
   const struct histogram_view v = histogram_view (&h, &latency_scale);
   unsigned i;
 
-  (void) state;
   for (i = 0; i <= latency_scale.count; ++i)
     assert_int_equal (v.up_to[i], 0);
   assert_int_equal (v.sum, 0);
@@ -30,7 +29,6 @@ test_scales_rise (void **state)
   static const struct scale *const scales[] = { &latency_scale, &number_scale };
   unsigned i, s;
 
-  (void) state;
   for (s = 0; s < 2; ++s) {
     assert_true (scales[s]->count <= HISTOGRAM_BOUNDS);
     for (i = 1; i < scales[s]->count; ++i)
@@ -49,7 +47,6 @@ test_bounds (void **state)
   struct histogram_view v;
   unsigned i;
 
-  (void) state;
   for (i = 0; i < scale->count; ++i) {
     struct histogram h = { 0 };
 
@@ -71,7 +68,6 @@ test_far_values (void **state)
   struct histogram h = { 0 };
   struct histogram_view v;
 
-  (void) state;
   histogram_note (&h, &latency_scale, 0);
   histogram_note (&h, &latency_scale, UINT64_C (3600000000000));
   v = histogram_view (&h, &latency_scale);
@@ -101,7 +97,6 @@ test_readers_and_writers (void **state)
   uint64_t count, last = 0;
   unsigned i, n;
 
-  (void) state;
   for (i = 0; i < WRITERS; ++i)
     thread_start (&threads[i], write_values, &h);
   for (n = 0; n < 1000; ++n) {

@@ -38,7 +38,6 @@ test_good_names_stay (void **state)
 {
   char name[65];
 
-  (void) state;
   expect_same ("");
   expect_same ("a b");
   expect_same ("\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80 \xf4\x8f\xbf\xbf");
@@ -50,14 +49,12 @@ test_good_names_stay (void **state)
 static void
 test_quotes (void **state)
 {
-  (void) state;
   assert_string_equal (name_quoted ("q\"u\\").text, "\"q\\\"u\\\\\"");
 }
 
 static void
 test_controls_are_cut_off (void **state)
 {
-  (void) state;
   expect_cut ("\x1b[2J", "");
   expect_cut ("line\nend", "line");
   expect_cut ("a\x7f", "a");
@@ -68,7 +65,6 @@ test_controls_are_cut_off (void **state)
 static void
 test_bytes_that_are_not_utf_8_are_cut_off (void **state)
 {
-  (void) state;
   expect_cut ("a\xff", "a");
   expect_cut ("a\x80", "a");
   expect_cut ("a\xc3", "a"); /* the end comes too soon */
@@ -88,7 +84,6 @@ test_long_names_are_cut_at_a_character (void **state)
   char name[5000], kept[65] = "";
   unsigned i;
 
-  (void) state;
   memset (name, 'x', sizeof name);
   name[65] = '\0';
   memset (kept, 'x', 47);
@@ -110,7 +105,6 @@ test_long_names_are_cut_at_a_character (void **state)
 static void
 test_names_that_begin_alike_differ (void **state)
 {
-  (void) state;
   assert_string_not_equal (name_quoted ("a\n1").text,
                            name_quoted ("a\n2").text);
   assert_string_not_equal (name_quoted ("a\n").text, name_quoted ("a").text);

@@ -92,7 +92,6 @@ test_same_key_same_page (void **state)
   struct pool *pool = pools_get (&s->pools, 4096);
   struct page *p = pin (s, pool, 7), *q;
 
-  (void) state;
   assert_int_equal (page_key (p), 7);
   assert_int_equal (p->pins, 1);
   assert_ptr_equal (pin (s, pool, 7), p);
@@ -112,7 +111,6 @@ test_unknown_key_is_not_found (void **state)
   struct setup *s = setup_new (4 * MiB);
   struct pool *pool = pools_get (&s->pools, 4096);
 
-  (void) state;
   touch (s, pool, 7);
   assert_null (pool_find (pool, 8));
   assert_null (pool_lock_page (pool, 8));
@@ -125,7 +123,6 @@ test_one_pool_a_page_size (void **state)
   struct setup *s = setup_new (4 * MiB);
   struct pool *pool = pools_get (&s->pools, 4096);
 
-  (void) state;
   assert_ptr_equal (pools_get (&s->pools, 4096), pool);
   assert_ptr_not_equal (pools_get (&s->pools, 8192), pool);
   setup_free (s);
@@ -138,7 +135,6 @@ test_discarded_page_is_gone (void **state)
   struct pool *pool = pools_get (&s->pools, 4096);
   struct page *p = pin (s, pool, 7);
 
-  (void) state;
   unpin (p);
   word_lock_take (&p->lock, RANK_PAGE);
   pool_discard (pool, p);
@@ -157,7 +153,6 @@ test_states_are_clear_in_a_new_page (void **state)
   uint64_t key;
   int b;
 
-  (void) state;
   for (key = 1; key < 1000; ++key) {
     p = pin (s, pool, key);
     for (b = 0; b < BLOCK_STATES; ++b) {
@@ -180,7 +175,6 @@ test_index_under_pressure (void **state)
   unsigned i, step;
   uint64_t key;
 
-  (void) state;
   for (i = 0; i < ARRAY_LEN (page_sizes); ++i) {
     s = setup_new (20 * MiB);
     pool = pools_get (&s->pools, page_sizes[i]);
@@ -206,7 +200,6 @@ test_pinned_pages_stay (void **state)
   struct page *pinned[20];
   uint64_t key;
 
-  (void) state;
   for (key = 1; key <= 20; ++key)
     pinned[key - 1] = pin (s, pool, key);
   for (key = 100; key < 3000; ++key)
@@ -226,7 +219,6 @@ test_all_pinned_is_no_page (void **state)
   struct page *p, *last = NULL;
   uint64_t key = 1;
 
-  (void) state;
   while ((p = pin (s, pool, key)) != NULL) {
     last = p;
     key++;
@@ -249,7 +241,6 @@ test_pools_share_the_budget (void **state)
   struct page *pages[16];
   uint64_t key;
 
-  (void) state;
   for (key = 1; key < 3000; ++key)
     touch (s, small, key);
   large = pools_get (&s->pools, 65536);
@@ -278,7 +269,6 @@ test_later_pool_gets_a_share (void **state)
   struct pool *small = pools_get (&s->pools, 4096), *large;
   uint64_t key, round;
 
-  (void) state;
   for (key = 1; key < 3000; ++key)
     touch (s, small, key);
   large = pools_get (&s->pools, 65536);
@@ -298,7 +288,6 @@ test_no_memory_while_others_are_pinned (void **state)
   struct page *p;
   uint64_t key;
 
-  (void) state;
   assert_non_null (large);
   for (key = 1; (p = pin (s, small, key)) != NULL; ++key)
     ;
@@ -316,7 +305,6 @@ test_make_room (void **state)
   struct pool *pool = pools_get (&s->pools, 4096);
   uint64_t key;
 
-  (void) state;
   for (key = 1; key < 2000; ++key)
     touch (s, pool, key);
   assert_true (pools_make_room (&s->pools, 1 * MiB));
@@ -358,7 +346,6 @@ test_walks_see_all_of_a_range (void **state)
   struct pool *pool = pools_get (&s->pools, 4096);
   uint64_t key;
 
-  (void) state;
   for (key = 1; key <= 300; ++key)
     touch (s, pool, key * 3);
   check_walk (pool, 300, true, 97);
@@ -463,7 +450,6 @@ test_threads (void **state)
   struct thread threads[4];
   unsigned i;
 
-  (void) state;
   for (i = 0; i < 4; ++i) {
     loads[i] = (struct load){ .s = s, .seed = i + 1, .steps = 30000 };
     loads[i].pools[0] = pools_get (&s->pools, 4096);
@@ -509,7 +495,6 @@ test_shrink_and_grow (void **state)
   uint64_t key;
   unsigned n;
 
-  (void) state;
   for (key = 1; key <= 4000; ++key)
     touch (s, small, key);
   for (key = 1; key <= 30; ++key)
@@ -539,7 +524,6 @@ test_shrink_that_does_not_fit (void **state)
   struct page *pages[1000];
   uint64_t i;
 
-  (void) state;
   for (i = 0; i < ARRAY_LEN (pages); ++i)
     pages[i] = pin (s, pool, i + 1);
   assert_int_equal (pools_resize (&s->pools, 4 * MiB), EBUSY);
@@ -561,7 +545,6 @@ test_resize_beside_threads (void **state)
   struct thread threads[3];
   unsigned i;
 
-  (void) state;
   for (i = 0; i < 3; ++i) {
     loads[i] = (struct load){ .s = s, .seed = i + 1, .steps = 20000 };
     loads[i].pools[0] = pools_get (&s->pools, 4096);

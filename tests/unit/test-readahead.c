@@ -128,7 +128,6 @@ test_random_reads_begin_nothing (void **state)
   struct stack *s = setup_new (2 * MiB);
   unsigned i;
 
-  (void) state;
   for (i = 0; i < 100; ++i)
     read_page (s, i * 7919 % 1000 * 12288);
   assert_int_equal (nr_tasks, 0);
@@ -162,14 +161,12 @@ check_stream (uint64_t from, int64_t step, uint64_t fill)
 static void
 test_stream_forward (void **state)
 {
-  (void) state;
   check_stream (3 * 4096, 4096, 4096);
 }
 
 static void
 test_stream_backward (void **state)
 {
-  (void) state;
   check_stream (SIZE - 5 * 4096, -4096, 4096);
 }
 
@@ -179,7 +176,6 @@ test_stream_backward (void **state)
 static void
 test_stream_of_large_fills (void **state)
 {
-  (void) state;
   check_stream (3 * 4096, 4096, 64 * KiB);
   check_stream (SIZE - 5 * 4096, -4096, 64 * KiB);
 }
@@ -216,7 +212,6 @@ test_window_doubles_when_half_was_used (void **state)
   struct stack *s = setup_new (2 * MiB);
   unsigned i;
 
-  (void) state;
   for (i = 0; i < ARRAY_LEN (pages_read); ++i) {
     read_run (s, i * 4096, 1);
     assert_int_equal (bytes_read (s), pages_read[i] * 4096);
@@ -234,7 +229,6 @@ test_short_runs (void **state)
   struct stack *s;
   unsigned n, i;
 
-  (void) state;
   for (n = 0; n < ARRAY_LEN (pages); ++n) {
     s = setup_new (2 * MiB);
     for (i = 0; i < 100; ++i)
@@ -254,7 +248,6 @@ test_waste_shrinks_first_windows (void **state)
   uint64_t before;
   unsigned i;
 
-  (void) state;
   for (i = 0; i < 500; ++i)
     read_run (s, place (i), 2);
   before = bytes_read (s);
@@ -276,7 +269,6 @@ test_waste_shrinks_a_window (void **state)
   struct stack *s = setup_new (2 * MiB);
   uint64_t offset;
 
-  (void) state;
   read_run (s, 0, 2);
   for (offset = 32 * KiB; offset < 16 * MiB; offset += 32 * KiB)
     read_run (s, offset, 1);
@@ -310,7 +302,6 @@ test_many_streams (void **state)
   struct stack *s;
   unsigned i;
 
-  (void) state;
   for (i = 0; i < ARRAY_LEN (streams); ++i) {
     s = setup_new (2 * MiB);
     check_streams (s, streams[i], 0, 2, 150);
@@ -324,7 +315,6 @@ test_streams_share_a_small_cache (void **state)
 {
   struct stack *s = setup_memory (2 * MiB, 4096, 4 * MiB);
 
-  (void) state;
   check_streams (s, 16, 0, 2, 1000);
   assert_true (bytes_read (s) < 16 * 1000 * 4096 + MiB);
   setup_free (s);
@@ -337,7 +327,6 @@ test_least_useful_stream_leaves (void **state)
   struct stack *s = setup_new (2 * MiB);
   unsigned i, stream, before;
 
-  (void) state;
   for (i = 0; i < 40; ++i)
     for (stream = 0; stream < 4; ++stream)
       read_run (s, stream * MiB + i * 4096, 1);
@@ -362,7 +351,6 @@ test_ended_streams_leave (void **state)
   struct stack *s = setup_new (2 * MiB);
   unsigned i;
 
-  (void) state;
   for (i = 0; i < 1000; ++i)
     if (place (i) < 31 * MiB)
       read_run (s, place (i), 7);
@@ -377,7 +365,6 @@ test_hits_forget_a_stream (void **state)
   struct stack *s = setup_new (2 * MiB);
   unsigned i;
 
-  (void) state;
   for (i = 0; i < 8; ++i)
     read_page (s, 512 * KiB + i * 8 * KiB);
   read_run (s, 0, 8);
@@ -395,7 +382,6 @@ test_stream_ends_at_either_end (void **state)
   struct stack *s = setup_new (2 * MiB);
   uint64_t offset;
 
-  (void) state;
   for (offset = SIZE - 16 * 4096; offset < SIZE; offset += 4096)
     read_page (s, offset);
   run_tasks ();
@@ -415,7 +401,6 @@ test_read_helps_itself (void **state)
   const unsigned before = reads (s);
   unsigned i;
 
-  (void) state;
   for (i = 0; i < 4; ++i)
     read_page (s, offset + i * 4096);
   assert_int_equal (reads (s), before + 1);
@@ -434,7 +419,6 @@ test_error_of_what_is_read_ahead (void **state)
   const uint64_t offset = begin_stream (s, 0, 4096);
   uint8_t bytes[4096];
 
-  (void) state;
   array_fail_range (s->array, ARRAY_READ, offset + 4096, 4096, EIO);
   read_page (s, offset);
   assert_int_equal (
@@ -451,7 +435,6 @@ test_no_thread_no_readahead (void **state)
   struct stack *s = setup_new (2 * MiB);
   unsigned i;
 
-  (void) state;
   no_threads = true;
   for (i = 0; i < 20; ++i)
     read_page (s, i * 4096);

@@ -328,21 +328,18 @@ depth_settles (uint64_t write)
 static void
 test_depth_of_a_fast_backend (void **state)
 {
-  (void) state;
   depth_settles (MS / 5);
 }
 
 static void
 test_depth_of_a_remote_backend (void **state)
 {
-  (void) state;
   depth_settles (2 * MS);
 }
 
 static void
 test_depth_of_a_slow_backend (void **state)
 {
-  (void) state;
   depth_settles (10 * MS);
 }
 
@@ -399,21 +396,18 @@ choice_settles (uint64_t write, uint64_t flush, unsigned writers)
 static void
 test_choice_of_16_writers (void **state)
 {
-  (void) state;
   choice_settles (MS / 5, 2 * MS, 16);
 }
 
 static void
 test_choice_of_64_writers (void **state)
 {
-  (void) state;
   choice_settles (MS / 5, 2 * MS, 64);
 }
 
 static void
 test_choice_when_the_flush_is_cheap (void **state)
 {
-  (void) state;
   choice_settles (2 * MS, MS / 5, 16);
 }
 
@@ -425,7 +419,6 @@ test_choice_when_the_flush_changes (void **state)
   struct simulation s;
   size_t i;
 
-  (void) state;
   begin (&s, 4, MS / 2, flushes[0], 16, true);
   for (i = 0; i < ARRAY_LEN (flushes); ++i) {
     s.flush = flushes[i];
@@ -440,7 +433,6 @@ test_choice_on_a_busy_machine (void **state)
   struct simulation s;
   unsigned i;
 
-  (void) state;
   begin (&s, 1, MS / 5, 2 * MS, 16, true);
   s.hiccups = 80;
   run_for (&s, 2000 * MS);
@@ -469,7 +461,6 @@ test_choice_of_a_single_writer (void **state)
 {
   struct simulation s;
 
-  (void) state;
   begin (&s, 1, MS / 5, 2 * MS, 16, true);
   assert_choice_settled (&s);
   assert_int_equal (s.choice.chosen, BY_FLUSH);

@@ -200,7 +200,6 @@ test_every_event_in_every_state (void **state)
   struct block b;
   unsigned bits;
 
-  (void) state;
   for (bits = 0; bits < STATES; ++bits) {
     b = block_of_bits (bits);
     if (!is_possible (b))
@@ -353,7 +352,6 @@ test_events_at_random (void **state)
 {
   uint64_t seed;
 
-  (void) state;
   for (seed = 1; seed <= 5; ++seed) {
     walk_at_random (4096, 512, seed);
     walk_at_random (4096, 4096, seed);

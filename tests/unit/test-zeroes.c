@@ -161,7 +161,6 @@ test_random_ranges (void **state)
 {
   uint64_t seed;
 
-  (void) state;
   for (seed = 1; seed <= 20; ++seed)
     run_model (seed, 0);
   for (; seed <= 25; ++seed) /* the number of flushes wraps */
@@ -190,7 +189,6 @@ test_flush_begun_later_forgets (void **state)
 {
   struct zeroes *z = zeroes_new ();
 
-  (void) state;
   assert_true (zeroes_remember (z, 10, 10, 4, 0));
   zeroes_settle (z, 4); /* began before the zero had ended */
   assert_true (is_zeroed (z, 10));
@@ -205,7 +203,6 @@ test_lost_is_kept_until_redone (void **state)
   struct zeroes *z = zeroes_new ();
   uint64_t offset = 0, len;
 
-  (void) state;
   zeroes_remember (z, 10, 10, 0, 0);
   assert_false (zeroes_next_lost (z, &offset, &len));
   zeroes_lose (z, 1);
@@ -229,7 +226,6 @@ test_neighbours_become_one (void **state)
   bool zeroed;
   unsigned i;
 
-  (void) state;
   for (i = 0; i < 10 * ZEROES_MOST; ++i)
     assert_true (zeroes_remember (z, i * 10, 10, 1, 0));
   assert_int_equal (zeroes_prefix (z, 0, 1 << 20, &zeroed), 100 * ZEROES_MOST);
@@ -244,7 +240,6 @@ test_too_many_are_refused (void **state)
   struct zeroes *z = zeroes_new ();
   unsigned i;
 
-  (void) state;
   for (i = 0; i < ZEROES_MOST; ++i)
     assert_true (zeroes_remember (z, i * 20, 10, 1, 0));
   assert_false (zeroes_remember (z, 1 << 20, 10, 1, 0));
@@ -270,7 +265,6 @@ test_zero_before_a_failure_is_lost (void **state)
 {
   struct zeroes *z = zeroes_new ();
 
-  (void) state;
   zeroes_lose (z, 7);
   zeroes_remember (z, 0, 10, 3, 6);
   zeroes_remember (z, 20, 10, 3, 7);
@@ -290,7 +284,6 @@ test_redone_are_the_same_ranges (void **state)
 {
   struct zeroes *z = zeroes_new ();
 
-  (void) state;
   zeroes_remember (z, 0, 10, 0, 0);
   zeroes_lose (z, 1);
   assert_false (zeroes_redone (z, 0, 9, 0, 1));
@@ -306,7 +299,6 @@ test_ranges_are_lost_alone (void **state)
   struct zeroes *z = zeroes_new ();
   unsigned i;
 
-  (void) state;
   for (i = 0; i < 4; ++i)
     zeroes_remember (z, i * 20, 10, 0, 0);
   assert_false (zeroes_lose_range (z, 10, 10));
@@ -329,7 +321,6 @@ test_slots_are_reserved (void **state)
   struct exclusive inside, other, all;
   unsigned i;
 
-  (void) state;
   for (i = 0; i < ZEROES_MOST - 1; ++i)
     zeroes_remember (z, i * 20, 10, 1, 0);
   exclusive_begin (z, &all, 20, 10);
@@ -360,7 +351,6 @@ test_neighbours_stay_apart_at_operations (void **state)
   struct zeroes *z = zeroes_new ();
   struct exclusive forgets, zero;
 
-  (void) state;
   zeroes_remember (z, 10, 10, 1, 0);
   zeroes_remember (z, 40, 10, 1, 0);
   exclusive_begin (z, &forgets, 10, 5);
@@ -410,7 +400,6 @@ test_one_at_a_time (void **state)
   struct thread threads[4];
   unsigned i;
 
-  (void) state;
   for (i = 0; i < 4; ++i) { /* each overlaps each */
     holders[i] = (struct holder){ z, i * 10, 100, 500, &inside };
     thread_start (&threads[i], hold, &holders[i]);
@@ -427,7 +416,6 @@ test_apart_do_not_wait (void **state)
   struct zeroes *z = zeroes_new ();
   struct exclusive a, b;
 
-  (void) state;
   exclusive_begin (z, &a, 0, 10);
   exclusive_begin (z, &b, 10, 10);
   assert_true (exclusive_conflict (z, 9, 1));
