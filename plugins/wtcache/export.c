@@ -31,33 +31,26 @@
 
 struct registry registry;
 
-const char *const mode_names[] = {
-  [MODE_WRITEBACK] = "writeback",
-  [MODE_PROMPT] = "through",
-  [MODE_WRITETHROUGH] = "writethrough",
-  [MODE_WRITEAROUND] = "writearound",
-};
-
 int
-export_registry_init (const struct settings *settings, uint64_t size,
-                      bool parallel)
+export_registry_init (bool parallel)
 {
   int err;
 
   memset (&registry, 0, sizeof registry);
-  err = memory_init (&registry.memory, size);
+  err = memory_init (&registry.memory, SETTING (size));
   if (err == 0) {
     err = pools_init (&registry.pools, &registry.memory);
     if (err != 0)
       memory_destroy (&registry.memory);
   }
   if (err != 0) {
-    memset (&registry, 0, sizeof registry); /* nothing is to be destroyed */
+    memset (&registry, 0, sizeof registry);
     return err;
   }
-  registry.settings = *settings;
+  registry.there = true;
   registry.parallel = parallel;
   lock_init (&registry.lock, RANK_REGISTRY);
+  change_init ();
   registry.numbers[0] = 1; /* number 0 is no export */
   return 0;
 }
@@ -118,6 +111,7 @@ export_registry_destroy (void)
   pools_destroy (&registry.pools);
   memory_destroy (&registry.memory);
   lock_destroy (&registry.lock);
+  registry.there = false;
 }
 
 /* How many exports divide the bound of dirty data among them. */
@@ -176,7 +170,7 @@ new_export (const char *name, bool tls, bool share,
             const struct backend_traits *traits, struct export **ret)
 {
   const size_t bytes = sizeof (struct export) + strlen (name) + 1;
-  const uint32_t page = max_u64 (registry.settings.page_size, traits->block);
+  const uint32_t page = max_u64 (SETTING (page_size), traits->block);
   struct pool *pool = pools_get (&registry.pools, page);
   struct export *e;
 
@@ -193,20 +187,16 @@ new_export (const char *name, bool tls, bool share,
     memory_give (&registry.memory, bytes);
     return ENOMEM;
   }
-  e->settings = &registry.settings;
   e->memory = &registry.memory;
   e->tls = tls;
   e->shared = share;
   atomic_init (&e->holds, share);
   e->number = free_number ();
   e->preferred = traits->preferred;
-  pagecache_init (
-      &e->pc, &registry.pools, pool, e->number, traits->size, traits->block,
-      atomic_load_explicit (&registry.settings.mode, memory_order_relaxed) ==
-          MODE_WRITEAROUND);
-  submit_init (
-      &e->submit, &e->pc, &registry.memory, registry.parallel,
-      atomic_load_explicit (&registry.settings.depth, memory_order_relaxed));
+  pagecache_init (&e->pc, &registry.pools, pool, e->number, traits->size,
+                  traits->block, SETTING (mode) == MODE_WRITEAROUND);
+  submit_init (&e->submit, &e->pc, &registry.memory, registry.parallel,
+               SETTING (depth));
   stats_init (&e->stats);
   e->submit.flush = leases_flush;
   e->submit.opaque = e;
@@ -339,7 +329,7 @@ export_open (const char *name, bool tls, bool share,
   int err = 0;
 
   memset (result, 0, sizeof *result);
-  if (registry.settings.one_cache)
+  if (SETTING (one_cache))
     name = "";
   e = find_joinable (name, tls, &share);
   if (e == NULL)
@@ -402,7 +392,7 @@ export_close (struct export *e)
   if (free_unshared (e))
     ;
   else if (e->users == 0) {
-    if (!registry.settings.keep || !e->shared || has_sibling_in_use (e))
+    if (!SETTING (keep) || !e->shared || has_sibling_in_use (e))
       pagecache_drop (&e->pc);
     /* Alone again: a sibling that comes back lowers it again. */
     atomic_store_explicit (&e->holds, e->shared, memory_order_relaxed);

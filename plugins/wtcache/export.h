@@ -3,21 +3,23 @@
 /* The exports: which cache a connection uses, how much of it the backend may
  * lack (export/dirty.h), loans of connections to helpers (export/leases.h),
  * when dirty blocks are written (export/writeback.h), the parameters
- * (export/options.h).
+ * (export/parameters.h), at the start (export/options.h) and while the server
+ * runs (export/change.h).
  */
 
 #ifndef WTCACHE_EXPORT_H
 #define WTCACHE_EXPORT_H
 
+#include "export/change.h"
 #include "export/dirty.h"
 #include "export/leases.h"
 #include "export/options.h"
+#include "export/parameters.h"
 #include "export/types.h"
 #include "export/writeback.h"
 
-/* SIZE is the budget.  0 or an errno. */
-extern int export_registry_init (const struct settings *settings, uint64_t size,
-                                 bool parallel);
+/* By the settings.  0 or an errno. */
+extern int export_registry_init (bool parallel);
 /* See memory_after_fork. */
 extern void export_registry_after_fork (void);
 /* Frees all; dirty data is lost, and was logged before. */

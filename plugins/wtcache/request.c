@@ -104,7 +104,10 @@ int
 request_write (struct client *c, const void *buf, uint32_t len, uint64_t offset,
                bool durable)
 {
-  const enum mode mode = write_mode_now (c->export);
+  /* A request keeps it to its end.  Blocks that a new mode finds dirty, its
+   * command writes back.
+   */
+  const enum mode mode = SETTING (mode);
 
   return write_in_mode (c, buf, len, offset, mode,
                         durable || write_all_are_durable (mode));
@@ -166,7 +169,7 @@ request_zero (struct client *c, uint32_t len, uint64_t offset, unsigned flags)
   const uint64_t first = piece_block_end (e, offset);
   const uint64_t last =
       end == e->pc.size ? end : round_down (end, block_size (&e->pc));
-  const enum mode mode = write_mode_now (e);
+  const enum mode mode = SETTING (mode);
   const bool durable = flags & ZERO_FUA || write_all_are_durable (mode);
   int err = 0;
 

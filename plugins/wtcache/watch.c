@@ -10,11 +10,11 @@
 #include "watch/metrics.h"
 
 int
-watch_bind (const struct options *o, void (*log) (const char *text), char *why,
+watch_bind (const char *path, void (*log) (const char *text), char *why,
             size_t size)
 {
-  commands_init (o, log);
-  return control_bind (o->control, why, size);
+  commands_init (log);
+  return control_bind (path, why, size);
 }
 
 int

@@ -15,11 +15,10 @@
 #include "watch/lost.h"
 #include "watch/trace.h"
 
-/* Binds the control socket: before the server has other threads.  O: the
- * options at the start; LOG logs what a command discards for good.  0; or -1,
- * and why in WHY, one line.
+/* Binds the control socket: before the server has other threads.  LOG logs what
+ * a command discards for good.  0; or -1, and why in WHY, one line.
  */
-extern int watch_bind (const struct options *o, void (*log) (const char *text),
+extern int watch_bind (const char *path, void (*log) (const char *text),
                        char *why, size_t size);
 /* Begins to listen.  0 or an errno. */
 extern int watch_start (void);

@@ -14,6 +14,7 @@
 
 #include "base/name.h"
 #include "base/probes.h"
+#include "base/value.h"
 #include "base/workers.h"
 #include "export.h"
 #include "request.h"
@@ -40,7 +41,10 @@ static unsigned loads;
 static void
 wtcache_load (void)
 {
-  loads++;
+  if (loads++ == 0) {
+    parameters_reset (&settings);
+    parameters_write_help ();
+  }
 }
 
 static int
@@ -83,12 +87,12 @@ make_controllable (void)
 {
   char why[200];
 
-  if (options.control == NULL)
+  if (settings.control == NULL)
     return 0;
-  memory_may_grow (&registry.memory, GROWTH * options.size);
-  if (watch_bind (&options, log_text, why, sizeof why) == 0)
+  memory_may_grow (&registry.memory, GROWTH * SETTING (size));
+  if (watch_bind (settings.control, log_text, why, sizeof why) == 0)
     return 0;
-  nbdkit_error ("wtcache-control=%s: %s", options.control, why);
+  nbdkit_error ("wtcache-control=%s: %s", settings.control, why);
   return -1;
 }
 
@@ -98,22 +102,19 @@ wtcache_get_ready (int thread_model)
   const bool parallel = thread_model == NBDKIT_THREAD_MODEL_PARALLEL;
   int err;
 
-  if (!parallel) {
-    options_tell_without_effect ();
-    if (!options.mode_given)
-      options.settings.mode = MODE_PROMPT;
-  }
-  err = export_registry_init (&options.settings, options.size, parallel);
+  if (!parallel)
+    options_without_threads ();
+  err = export_registry_init (parallel);
   if (err != 0) {
     errno = err;
-    nbdkit_error ("wtcache-size=%" PRIu64 ": cannot map that much: %m",
-                  options.size);
+    nbdkit_error ("wtcache-size=%s: cannot map that much: %m",
+                  value_size (SETTING (size)).s);
     return -1;
   }
   if (statsfile_check () == -1 || make_controllable () == -1)
     return -1;
-  err =
-      lost_init (options.stats ? options.stats : options.control, options.name);
+  err = lost_init (settings.stats ? settings.stats : settings.control,
+                   settings.name);
   if (err != 0) {
     errno = err;
     nbdkit_error ("wtcache: %m");
@@ -152,7 +153,7 @@ wtcache_after_fork (nbdkit_backend *nxdata)
   err = watch_start ();
   if (err != 0) {
     errno = err;
-    nbdkit_error ("wtcache-control=%s: cannot listen: %m", options.control);
+    nbdkit_error ("wtcache-control=%s: cannot listen: %m", settings.control);
     return -1;
   }
   return 0;
@@ -229,12 +230,11 @@ wtcache_unload (void)
   if (--loads > 0)
     return;
   watch_unbind ();
-  if (registry.settings.page_size != 0)
+  if (registry.there)
     export_registry_destroy ();
   statsfile_end ();
   lost_free ();
-  free (options.stats);
-  free (options.control);
+  parameters_free (&settings);
 }
 
 static void *
@@ -562,8 +562,14 @@ wtcache_cache (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
 static void
 wtcache_dump_plugin (void)
 {
+  char forms[PARAMETERS_FORMS_BYTES];
+  unsigned i;
+
   printf ("wtcache_version=%s\n", PACKAGE_VERSION);
-  printf ("wtcache_modes=writeback,writethrough,writearound\n");
+  for (i = 0; i < NR_PARAMETERS; ++i) {
+    parameters_forms (i, forms, sizeof forms);
+    printf ("%s%s=%s\n", PARAMETERS_PREFIX, parameters[i].name, forms);
+  }
 }
 #endif
 
@@ -574,7 +580,7 @@ static struct nbdkit_filter filter = {
   .load = wtcache_load,
   .config = wtcache_config,
   .config_complete = wtcache_config_complete,
-  .config_help = options_help,
+  .config_help = parameters_help,
 #ifdef HAVE_DUMP_PLUGIN
   .dump_plugin = wtcache_dump_plugin,
 #endif

@@ -25,7 +25,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "export/options.h"
+#include "export/parameters.h"
 #include "host.h"
 #include "shadow.h"
 #include "unit.h"
@@ -136,7 +136,7 @@ static const char *const keys[] = {
 static void
 configure_wildly (struct life *l)
 {
-  const struct options saved = options;
+  const struct settings saved = settings;
   const char *key = CHOOSE (&l->in, keys);
   char value[12];
   size_t i, len = take (&l->in) % sizeof value;
@@ -146,8 +146,8 @@ configure_wildly (struct life *l)
   value[len] = '\0';
   if (configure (l, key, value) == 0)
     l->filter->config_complete (next_config_complete, NULL);
-  free (options.stats);
-  options = saved;
+  parameters_free (&settings);
+  settings = saved;
   must (configure (l, "wtcache-dirty-max", "auto") == 0);
 }
 
@@ -257,7 +257,7 @@ choose_disks (struct life *l)
    * cut, if no flush can prevent it.
    */
   l->learns = !forgets && (!tears || says.can_flush);
-  l->nr_disks = more & 0x10 && !options.settings.one_cache ? 2 : 1;
+  l->nr_disks = more & 0x10 && !settings.one_cache ? 2 : 1;
   for (i = 0; i < l->nr_disks; ++i) {
     l->disks[i].most = choose_size (in, 4 * MiB, says.block);
     make_disk (&l->disks[i], &says, 0x55 * i);
@@ -860,18 +860,11 @@ end_life (struct life *l)
 int
 LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t len)
 {
-  static struct options defaults;
-  static bool called;
   struct life *l = calloc (1, sizeof *l);
   uint8_t kind;
   unsigned i;
 
   must (l != NULL);
-  if (!called) {
-    defaults = options;
-    called = true;
-  }
-  options = defaults;
   l->filter = filter_init ();
   l->filter->load ();
   l->in.at = bytes;
@@ -891,8 +884,8 @@ LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t len)
                         : NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS) == 0);
   must (l->filter->after_fork (NULL) == 0);
   l->shared = l->disks[0].host.says.can_multi_conn
-                  ? options.share != SHARE_NEVER
-                  : options.share == SHARE_ALWAYS && kind & 0x30;
+                  ? settings.share != SHARE_NEVER
+                  : settings.share == SHARE_ALWAYS && kind & 0x30;
   for (i = 0; i < MOST_STEPS && l->in.at < l->in.end; ++i)
     step (l);
   end_life (l);

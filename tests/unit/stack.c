@@ -45,7 +45,9 @@ stack_new (const struct stack_options *o)
   if (!o->serial)
     pthread_once (&threads_once, begin_threads);
   s->array = array_new (&o->traits);
-  must (export_registry_init (&o->settings, o->memory, !o->serial) == 0);
+  settings = o->settings;
+  settings.size = o->memory;
+  must (export_registry_init (!o->serial) == 0);
   s->nr_clients = o->clients;
   for (i = 0; i < o->clients; ++i) {
     array_connect (s->array, &s->backends[i]);

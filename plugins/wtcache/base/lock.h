@@ -24,7 +24,7 @@
 enum lock_rank {
   RANK_NONE,
   RANK_CONTROL,  /* the conversations over the control socket (control.c) */
-  RANK_SETTINGS, /* one change of the settings at a time (commands.c) */
+  RANK_SETTINGS, /* one change of the settings at a time (change.c) */
   RANK_REGISTRY, /* which exports there are (export.c) */
   RANK_LEASES,   /* the connections, and loans of their backends (leases.c) */
   RANK_PASS,     /* the cursor of one write-back pass (writeback.c) */

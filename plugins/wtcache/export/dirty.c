@@ -37,8 +37,7 @@ dirty_bound (struct export *e)
 {
   const uint64_t size = memory_limit (e->memory);
   const uint64_t least = min_u64 (4 * MiB, size / 2);
-  uint64_t bound =
-      atomic_load_explicit (&e->settings->dirty_max, memory_order_relaxed);
+  uint64_t bound = settings_bytes (SETTING (dirty_max), size);
   uint64_t speed;
   unsigned sharers;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Shared by the parts of this division: the settings, an export, and the
- * registry of all exports.
+/* Shared by the parts of this division: an export, and the registry of all
+ * exports.
  */
 
 #ifndef WTCACHE_EXPORT_TYPES_H
@@ -9,39 +9,9 @@
 
 #include "base/stats.h"
 #include "base/workers.h"
+#include "export/settings.h"
 #include "pagecache.h"
 #include "submit.h"
-
-/* How ordinary writes reach the backend. */
-enum mode {
-  MODE_WRITEBACK, /* They stay dirty, and are written later. */
-  /* They are written at once and are durable after a flush: the default where
-   * the thread model is not parallel.
-   */
-  MODE_PROMPT,
-  MODE_WRITETHROUGH, /* They are durable at once, as if they had FUA. */
-  MODE_WRITEAROUND,  /* The same, and their blocks leave the cache. */
-};
-
-/* The name of each mode, as people read it. */
-extern const char *const mode_names[MODE_WRITEAROUND + 1];
-
-/* The administrator's choices, for all exports.  The atomic ones can be changed
- * while the server runs.  Relaxed: each is read by itself, and a request that
- * began before the change may still act by the old value.
- */
-struct settings {
-  _Atomic enum mode mode;
-  _Atomic uint64_t dirty_max; /* bytes; 0: auto */
-  _Atomic uint64_t dirty_age; /* ns */
-  _Atomic unsigned depth;     /* 0: auto */
-  _Atomic uint32_t readahead; /* bytes; 0: off */
-  uint32_t page_size;         /* bytes */
-  uint64_t drain;             /* ns */
-  uint32_t fill;              /* bytes; 0: auto */
-  bool keep;                  /* clean pages outlive the last connection */
-  bool one_cache;             /* all names are one disk */
-};
 
 /* The state of write-back in an export.  See writeback.c. */
 struct writeback {
@@ -65,7 +35,6 @@ struct writeback {
 struct export
 {
   /* Constant. */
-  const struct settings *settings;
   struct memory *memory;
   char *name;
   bool tls;
@@ -101,7 +70,7 @@ struct export
 
 /* All exports, and what they share. */
 struct registry {
-  struct settings settings;
+  bool there; /* between export_registry_init and export_registry_destroy */
   struct memory memory;
   struct pools pools;
   bool parallel; /* threads of ours may call the backend */

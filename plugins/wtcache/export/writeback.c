@@ -450,8 +450,7 @@ static bool
 may_hold (struct export *e)
 {
   return atomic_load_explicit (&e->holds, memory_order_relaxed) &&
-         atomic_load_explicit (&e->settings->mode, memory_order_relaxed) ==
-             MODE_WRITEBACK;
+         SETTING (mode) == MODE_WRITEBACK;
 }
 
 static bool
@@ -461,8 +460,7 @@ is_old (struct export *e, uint64_t now)
       atomic_load_explicit (&e->pc.dirty_since, memory_order_relaxed);
 
   return since != 0 && pagecache_amounts (&e->pc).dirty > 0 &&
-         now >= since + atomic_load_explicit (&e->settings->dirty_age,
-                                              memory_order_relaxed);
+         now >= since + SETTING (dirty_age);
 }
 
 /* Whether so much is unstable that a flush is due.  Blocks that an earlier
@@ -606,7 +604,7 @@ static int
 drain_by (struct export *e, struct backend *own)
 {
   const struct timespec pause = { .tv_nsec = DRAIN_WAIT_NS };
-  const uint64_t deadline = now_ns () + e->settings->drain;
+  const uint64_t deadline = now_ns () + SETTING (drain);
   int err;
 
   for (;;) {

@@ -20,7 +20,7 @@ extern void writeback_poke (struct export *e, struct backend *own);
 extern void writeback_tick (struct export *e, void *opaque);
 
 /* Writes and flushes everything, and tries again until that succeeds or
- * settings.drain is over.  0 or the last error.  Where helpers may call the
+ * wtcache-drain is over.  0 or the last error.  Where helpers may call the
  * backend, one of them does, because the connection that OWN belongs to has no
  * client any more.
  */

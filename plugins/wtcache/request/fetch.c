@@ -356,7 +356,7 @@ fetch_window (struct fetch *f, uint64_t offset, uint64_t len)
 uint64_t
 fetch_fill_size (const struct export *e)
 {
-  uint64_t fill = e->settings->fill;
+  uint64_t fill = SETTING (fill);
 
   if (fill == 0)
     fill = clamp_u64 (e->preferred, min_u64 (page_size (&e->pc), 64 * KiB),

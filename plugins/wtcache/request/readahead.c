@@ -126,10 +126,9 @@ max_ahead (const struct readahead *ra)
   const uint64_t limit = memory_limit (ra->e->memory);
   const uint64_t each = limit / 8 / max_u64 (ra->active, 2);
 
-  return min_u64 (
-      atomic_load_explicit (&ra->e->settings->readahead, memory_order_relaxed),
-      max_u64 (round_down (each, page_size (&ra->e->pc)),
-               page_size (&ra->e->pc)));
+  return min_u64 (SETTING (readahead),
+                  max_u64 (round_down (each, page_size (&ra->e->pc)),
+                           page_size (&ra->e->pc)));
 }
 
 /* The streams of a connection take at most 1/2048 of the cache: from 24 MiB on
@@ -606,8 +605,7 @@ advance (struct readahead *ra, struct stream *s, uint64_t offset, uint64_t len)
 static __attribute__ ((noinline)) void
 note_request (struct readahead *ra, uint64_t offset, uint64_t len, bool missed)
 {
-  if (atomic_load_explicit (&ra->e->settings->readahead,
-                            memory_order_relaxed) == 0)
+  if (SETTING (readahead) == 0)
     return;
 
   LOCK_FOR_SCOPE (&ra->lock);

@@ -286,15 +286,6 @@ write_past (struct piece *p)
 /* How a piece is written. */
 enum path { PATH_DIRTY, PATH_THROUGH, PATH_DURABLE };
 
-/* The mode as it is now; a request keeps it to its end.  Relaxed: what a mode
- * that is new finds dirty it writes back by itself.
- */
-enum mode
-write_mode_now (const struct export *e)
-{
-  return atomic_load_explicit (&e->settings->mode, memory_order_relaxed);
-}
-
 /* Whether every write and zero is treated as one with FUA. */
 bool
 write_all_are_durable (enum mode mode)

@@ -7,8 +7,6 @@
 
 #include "request/types.h"
 
-/* The mode as it is now; a request keeps it to its end. */
-extern enum mode write_mode_now (const struct export *e);
 /* Whether every write and zero is treated as one with FUA. */
 extern bool write_all_are_durable (enum mode mode);
 

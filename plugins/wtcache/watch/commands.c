@@ -35,6 +35,7 @@
 #include <unistd.h>
 
 #include "base/name.h"
+#include "base/value.h"
 #include "export.h"
 #include "request.h"
 #include "watch/commands.h"
@@ -57,15 +58,9 @@ struct command {
 
 static void (*log_text) (const char *text);
 
-static struct lock settings_lock; /* RANK_SETTINGS */
-/* Guarded by settings_lock: the options as they are now. */
-static struct options current;
-
 void
-commands_init (const struct options *o, void (*log) (const char *text))
+commands_init (void (*log) (const char *text))
 {
-  lock_init (&settings_lock, RANK_SETTINGS);
-  current = *o;
   log_text = log;
 }
 
@@ -220,21 +215,18 @@ yes_no (bool yes)
 static void
 say_server (struct conversation *c)
 {
-  const struct settings *s = &registry.settings;
+  const uint64_t size = memory_limit (&registry.memory);
 
   control_say (
       c,
       "server version=%s pid=%ld parallel=%s stopping=%s mode=%s size=%" PRIu64
       " used=%" PRIu64 " dirty-max=%" PRIu64 " dirty-age-ns=%" PRIu64
-      " depth=%u readahead=%" PRIu32,
+      " depth=%" PRIu64 " readahead=%" PRIu64,
       PACKAGE_VERSION, (long) getpid (), yes_no (registry.parallel),
       yes_no (atomic_load_explicit (&registry.stopping, memory_order_relaxed)),
-      mode_names[atomic_load_explicit (&s->mode, memory_order_relaxed)],
-      memory_limit (&registry.memory), memory_used (&registry.memory),
-      atomic_load_explicit (&s->dirty_max, memory_order_relaxed),
-      atomic_load_explicit (&s->dirty_age, memory_order_relaxed),
-      atomic_load_explicit (&s->depth, memory_order_relaxed),
-      atomic_load_explicit (&s->readahead, memory_order_relaxed));
+      mode_names[SETTING (mode)], size, memory_used (&registry.memory),
+      settings_bytes (SETTING (dirty_max), size), SETTING (dirty_age),
+      SETTING (depth), SETTING (readahead));
 }
 
 /* How long ago the oldest dirty block became so; 0: none is. */
@@ -479,14 +471,14 @@ prefetch (struct outcome_of_all *o, struct export *e, uint64_t offset,
   }
   if (err == ERANGE)
     failed (o, e, "the range ends after the export, at %s",
-            size_text (e->pc.size).s);
+            value_size (e->pc.size).s);
   else if (err == EFBIG)
     failed (o, e, "more than half of the cache, %s, would push itself out",
-            size_text (most).s);
+            value_size (most).s);
   else if (err == ENOTCONN)
     failed_without_backend (o, e, "let a client send a cache request");
   else if (err != 0)
-    failed (o, e, "reading at %s failed: %s", size_text (offset - n).s,
+    failed (o, e, "reading at %s failed: %s", value_size (offset - n).s,
             strerror (err));
 }
 
@@ -509,91 +501,6 @@ run_prefetch (struct command *cmd)
 
 /* ---- set ---- */
 
-static void
-add_held (struct export *e, void *opaque)
-{
-  *(uint64_t *) opaque += pagecache_amounts (&e->pc).held;
-}
-
-static void
-set_depth (struct export *e, void *opaque)
-{
-  submit_set_depth (&e->submit, *(const unsigned *) opaque);
-}
-
-static void
-set_around (struct export *e, void *opaque)
-{
-  atomic_store_explicit (&e->pc.around, *(const bool *) opaque,
-                         memory_order_relaxed);
-}
-
-/* NULL: done; else why not. */
-static const char *
-set_size (struct options *new)
-{
-  uint64_t held = 0, least = pools_least (&registry.pools);
-
-  export_for_each (add_held, &held);
-  if (new->size < least) {
-    snprintf (new->why, sizeof new->why,
-              "must be at least %s: buffers and tables that were made for the "
-              "size at the start take most of that",
-              size_text (round_up (least, KiB)).s);
-    return new->why;
-  }
-  if (held <= new->size - least)
-    switch (pools_resize (&registry.pools, new->size)) {
-    case 0:
-      return NULL;
-    case EFBIG:
-      snprintf (new->why, sizeof new->why,
-                "must be at most %s while the server runs, for which it made "
-                "its tables",
-                size_text (memory_most (&registry.memory)).s);
-      return new->why;
-    }
-  snprintf (new->why, sizeof new->why,
-            "what is held does not fit: %" PRIu64 " bytes are not yet durable "
-            "on the backend; flush first",
-            held);
-  return new->why;
-}
-
-/* Applies the changed settings.  NULL, or why not. */
-static const char *
-apply (struct options *new, const char *key)
-{
-  struct settings *s = &registry.settings;
-  bool around = new->settings.mode == MODE_WRITEAROUND;
-  unsigned depth = new->settings.depth;
-  const char *why = NULL;
-
-  assert_held (&settings_lock);
-  if (!registry.parallel &&
-      (strcmp (key, "depth") == 0 || strcmp (key, "readahead") == 0))
-    return "without effect, because the thread model is not parallel";
-  if (strcmp (key, "size") == 0)
-    why = set_size (new);
-  if (why)
-    return why;
-  current = *new;
-  /* First these, for exports that are made now; then those there are. */
-  atomic_store_explicit (&s->dirty_max, new->settings.dirty_max,
-                         memory_order_relaxed);
-  atomic_store_explicit (&s->dirty_age, new->settings.dirty_age,
-                         memory_order_relaxed);
-  atomic_store_explicit (&s->readahead, new->settings.readahead,
-                         memory_order_relaxed);
-  atomic_store_explicit (&s->mode, new->settings.mode, memory_order_relaxed);
-  atomic_store_explicit (&s->depth, depth, memory_order_relaxed);
-  if (strcmp (key, "mode") == 0)
-    export_for_each (set_around, &around);
-  if (strcmp (key, "depth") == 0)
-    export_for_each (set_depth, &depth);
-  return NULL;
-}
-
 /* Writes back the blocks that the mode writeback held.  Over a serial stack the
  * next request of a client writes it.
  */
@@ -608,81 +515,60 @@ leave_writeback (struct command *cmd)
     control_say (cmd->c, "ok");
 }
 
-static const char *
-without_prefix (const char *key)
-{
-  static const char prefix[] = "wtcache-";
-
-  return strncmp (key, prefix, strlen (prefix)) == 0 ? key + strlen (prefix)
-                                                     : key;
-}
-
 static void
 run_set (struct command *cmd)
 {
-  const char *key;
-  bool unknown = false;
-  struct options new;
-  const char *why;
-  enum mode mode;
+  const char *name = cmd->arguments[0].key, *value = cmd->arguments[0].value;
+  struct why why;
 
   if (cmd->nr != 1) {
     control_say (cmd->c, "usage set needs one name and one value");
     return;
   }
-  key = without_prefix (cmd->arguments[0].key);
-  lock_take (&settings_lock);
-  new = current;
-  why = options_change (&new, key, cmd->arguments[0].value, &unknown);
-  if (why)
-    control_say (cmd->c, "usage %s=%s: %s", key, cmd->arguments[0].value, why);
-  else if ((why = apply (&new, key)) != NULL)
-    control_say (cmd->c, "error %s=%s: %s", key, cmd->arguments[0].value, why);
-  lock_drop (&settings_lock);
-  if (why)
-    return;
-  mode = new.settings.mode;
-  if (strcmp (key, "mode") == 0 && mode != MODE_WRITEBACK)
-    leave_writeback (cmd);
-  else
-    control_say (cmd->c, "ok");
+  switch (change_setting (name, value, &why)) {
+  case CHANGE_INVALID:
+    control_say (cmd->c, "usage %s=%s: %s", name, value, why.s);
+    break;
+  case CHANGE_FAILED:
+    control_say (cmd->c, "error %s=%s: %s", name, value, why.s);
+    break;
+  case CHANGE_DONE:
+    if (parameters_find (name) == PARAMETER_MODE &&
+        SETTING (mode) != MODE_WRITEBACK)
+      leave_writeback (cmd);
+    else
+      control_say (cmd->c, "ok");
+    break;
+  }
 }
 
 /* ---- get ---- */
 
 static void
-say_option (struct conversation *c, const struct options *o, unsigned i)
+say_option (struct conversation *c, const struct settings *s, unsigned i)
 {
   static const char *const origins[] = {
     [ORIGIN_DEFAULT] = "default",
     [ORIGIN_START] = "start",
     [ORIGIN_SET] = "set",
   };
-  const char *name = options_name (i);
   char value[4096], *encoded;
 
-  options_format (o, i, value, sizeof value);
-  /* With a serial thread model its default is another one. */
-  if (strcmp (name, "mode") == 0)
-    snprintf (value, sizeof value, "%s",
-              mode_names[atomic_load_explicit (&registry.settings.mode,
-                                               memory_order_relaxed)]);
+  parameters_format (s, i, value, sizeof value);
   encoded = encode (value);
-  control_say (c, "option name=%s value=%s from=%s changes=%s", name,
-               encoded ? encoded : "", origins[o->origins[i]],
-               yes_no (options_can_change (i)));
+  control_say (c, "option name=%s value=%s from=%s changes=%s",
+               parameters[i].name, encoded ? encoded : "",
+               origins[s->origins[i]],
+               yes_no (parameters[i].change != CHANGE_NEVER));
   free (encoded);
 }
 
 static void
 run_get (struct command *cmd)
 {
-  struct options now;
+  const struct settings now = change_snapshot ();
   unsigned i;
 
-  lock_take (&settings_lock);
-  now = current;
-  lock_drop (&settings_lock);
   for (i = 0; i < NR_PARAMETERS; ++i)
     say_option (cmd->c, &now, i);
   control_say (cmd->c, "ok");

@@ -8,11 +8,8 @@
 #include "export.h"
 #include "watch/control.h"
 
-/* O: the options that the server was started with.  LOG gets a line for each
- * discard.
- */
-extern void commands_init (const struct options *o,
-                           void (*log) (const char *text));
+/* LOG gets a line for each discard. */
+extern void commands_init (void (*log) (const char *text));
 
 /* Does what one line says, and answers. */
 extern void command_run (struct conversation *c, char *line);

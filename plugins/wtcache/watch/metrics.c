@@ -659,15 +659,14 @@ put_end (FILE *f)
 static void
 put_settings (FILE *f)
 {
-  const struct settings *set = &registry.settings;
-  const size_t mode = atomic_load_explicit (&set->mode, memory_order_relaxed);
+  const size_t mode = SETTING (mode);
   char label[32];
   size_t i;
 
   put_head (f, "dirty_max_bytes", "gauge",
             "The value of wtcache-dirty-max; 0 if it is auto.");
   put_own_number (f, "dirty_max_bytes", NULL,
-                  atomic_load_explicit (&set->dirty_max, memory_order_relaxed));
+                  settings_bytes (SETTING (dirty_max), SETTING (size)));
   put_head (f, "mode", "gauge", "1 for the mode that is in use.");
   for (i = 0; i < ARRAY_LEN (mode_names); ++i) {
     snprintf (label, sizeof label, "mode=\"%s\"", mode_names[i]);

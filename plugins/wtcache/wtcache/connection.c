@@ -47,7 +47,7 @@ connection_new (const char *name, bool tls)
 static bool
 is_shared (const struct backend_traits *t)
 {
-  switch (options.share) {
+  switch (SETTING (share)) {
   case SHARE_NEVER:
     return false;
   case SHARE_ALWAYS:
@@ -66,7 +66,7 @@ log_not_held (struct handle *h, const struct open_result *r)
   const bool two_kinds =
       r->nr_siblings > 0 && r->siblings[0]->tls == r->export->tls;
 
-  if (registry.settings.mode != MODE_WRITEBACK || !h->backend.traits.can_write)
+  if (SETTING (mode) != MODE_WRITEBACK || !h->backend.traits.can_write)
     return;
   if (r->nr_siblings > 0)
     nbdkit_error ("wtcache: export %s is open %s, "
@@ -145,7 +145,7 @@ connection_join (struct handle *h, nbdkit_next *next)
   h->client.own = &h->backend;
   /* If it is off, wtcachectl may still switch it on. */
   if (registry.parallel &&
-      (registry.settings.readahead != 0 || options.control != NULL))
+      (SETTING (readahead) != 0 || settings.control != NULL))
     h->client.ahead = readahead_new (h->client.export);
   h->joined = true;
   return 0;

@@ -59,15 +59,15 @@ statsfile_renew (void)
   switch (repeat_note (&stats_repeat, failed, now_ns ())) {
   case REPEAT_BEGAN:
     nbdkit_error ("wtcache-stats=%s: %s; it is tried again every few seconds",
-                  options.stats, why);
+                  settings.stats, why);
     break;
   case REPEAT_GOES_ON:
     nbdkit_error ("wtcache-stats=%s: %s; failed %" PRIu64 " times so far",
-                  options.stats, why, stats_repeat.count);
+                  settings.stats, why, stats_repeat.count);
     break;
   case REPEAT_ENDED:
     nbdkit_error ("wtcache-stats=%s: written again, after %" PRIu64 " failures",
-                  options.stats, stats_repeat.count);
+                  settings.stats, stats_repeat.count);
     break;
   case REPEAT_SILENT:
     break;
@@ -77,7 +77,7 @@ statsfile_renew (void)
 static int
 refuse_file (const char *why)
 {
-  nbdkit_error ("wtcache-stats=%s: %s", options.stats, why);
+  nbdkit_error ("wtcache-stats=%s: %s", settings.stats, why);
   return -1;
 }
 
@@ -86,9 +86,9 @@ statsfile_check (void)
 {
   char why[WHY_BYTES];
 
-  watch_name (options.name);
-  stats_file.path = options.stats;
-  if (options.stats && ownfile_check (&stats_file, why, sizeof why) != 0)
+  watch_name (settings.name ? settings.name : "");
+  stats_file.path = settings.stats;
+  if (settings.stats && ownfile_check (&stats_file, why, sizeof why) != 0)
     return refuse_file (why);
   return 0;
 }
@@ -98,7 +98,7 @@ statsfile_begin (void)
 {
   char why[WHY_BYTES];
 
-  if (options.stats == NULL)
+  if (settings.stats == NULL)
     return 0;
   if (ownfile_lock (&stats_file, why, sizeof why) == 0 &&
       write_file (why, sizeof why) == 0)
