@@ -147,7 +147,7 @@ end_next (struct simulation *s)
                 s->now);
   s->batches[next] = s->batches[--s->in_flight];
   s->ended++;
-  if (s->depth.phase != DEPTH_PROBES) {
+  if (!s->depth.probing) {
     s->sum += depth_limit (&s->depth);
     s->nr_sum++;
   }

@@ -318,7 +318,6 @@ pass_over_all (struct export *e, struct backend *own, uint64_t deadline)
 {
   struct pagecache *pc = &e->pc;
   struct pass p;
-  uint64_t offset;
   int err;
 
   pass_init (&p, e, -1);
@@ -331,10 +330,8 @@ pass_over_all (struct export *e, struct backend *own, uint64_t deadline)
     p.busy = false;
     p.index = p.busy_index;
     p.block = 0;
-    offset = p.index << pc->page_shift;
     PROBE2 (wait__begin, export_number (pc), WAIT_IN_FLIGHT);
-    exclusive_wait (&pc->zeroes, offset, page_size (pc));
-    pagecache_wait_writeback (pc, offset, page_size (pc));
+    page_wait_busy (pc, p.index, p.number);
     PROBE2 (wait__end, export_number (pc), WAIT_IN_FLIGHT);
   }
   if (err == 0 && deadline != 0 && pagecache_amounts (pc).dirty > 0 &&

@@ -30,6 +30,15 @@ enum block_state {
   BLOCK_STATES
 };
 
+/* One more bitmap, of dirty blocks: they became dirty in pass page.dirtied, all
+ * others earlier.  So a flush does not wait for writes that came after it.
+ */
+#define BLOCK_FRESH ((enum block_state) BLOCK_STATES)
+#define BLOCK_MAPS  (BLOCK_STATES + 1)
+
+/* The largest bitmap, bytes: of a page of 1 MiB with 512-byte blocks. */
+#define MAX_MAP_BYTES 256
+
 enum page_flag {
   PAGE_FILLING = 1, /* one fill of this page is under way */
   PAGE_WAITERS = 2, /* a thread sleeps until the page changes */
@@ -59,15 +68,15 @@ struct page {
   page_number older, newer; /* the list of unstable pages */
 
   /* Guarded by `lock`. */
-  uint32_t dirtied;    /* pass in which it last went from clean to dirty */
+  uint32_t dirtied;    /* pass in which a block last became dirty */
   uint16_t pins;       /* threads that rely on its identity */
   uint16_t generation; /* flushes begun when a block last became unstable */
   uint8_t flags;       /* enum page_flag */
-  uint8_t states[];    /* BLOCK_STATES bitmaps of pool.map_bytes each */
+  uint8_t states[];    /* BLOCK_MAPS bitmaps of pool.map_bytes each */
 };
 
 /* With 4 KiB pages of 512-byte blocks a descriptor is one cache line. */
-_Static_assert(offsetof (struct page, states) + BLOCK_STATES <= 64,
+_Static_assert(offsetof (struct page, states) + BLOCK_MAPS <= 64,
                "a page descriptor has grown past a cache line");
 
 /* Blocks FIRST … FIRST + COUNT - 1 of a page. */

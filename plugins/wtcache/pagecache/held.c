@@ -12,8 +12,8 @@
  * whose priorities are hashes of the keys, so that nothing but two links is
  * stored.
  *
- * The same lock guards three counters, because what they are compared with
- * changes under it: flushes begun, failures, and passes.
+ * The same lock guards two counters, because what they are compared with
+ * changes under it: flushes begun, and failures.
  *
  * Lock order: the page's own, then the held lock.
  */
@@ -246,15 +246,5 @@ held_disregard_flush (struct held *h)
 uint32_t
 held_begin_pass (struct held *h)
 {
-  LOCK_FOR_SCOPE (&h->lock);
-
-  return h->pass++;
-}
-
-uint32_t
-held_pass (struct held *h)
-{
-  LOCK_FOR_SCOPE (&h->lock);
-
-  return h->pass;
+  return atomic_fetch_add_explicit (&h->pass, 1, memory_order_relaxed);
 }

@@ -18,7 +18,11 @@ struct held {
   page_number oldest, newest; /* the unstable pages, by generation */
   uint32_t flushes;           /* flushes begun at the backend */
   uint32_t epoch;             /* failed flushes and FUA operations */
-  uint32_t pass;              /* write-back passes begun */
+
+  /* Write-back passes begun.  Relaxed: a write that was answered before a pass
+   * began has read an older number, and any other may have either.
+   */
+  _Atomic uint32_t pass;
 };
 
 extern void held_init (struct held *h, struct pool *pool);
@@ -54,6 +58,10 @@ extern void held_disregard_flush (struct held *h);
  * the number of that earlier pass.
  */
 extern uint32_t held_begin_pass (struct held *h);
-extern uint32_t held_pass (struct held *h);
+static inline uint32_t
+held_pass (struct held *h)
+{
+  return atomic_load_explicit (&h->pass, memory_order_relaxed);
+}
 
 #endif /* WTCACHE_HELD_H */

@@ -305,25 +305,56 @@ page_copy_claimed (struct pagecache *pc, struct page *p, struct span span,
   word_lock_drop (&p->lock);
 }
 
+/* Which dirty blocks of byte I of the maps became so in pass PASS or before. */
+static uint8_t
+dirty_since (const struct pagecache *pc, struct page *p, uint32_t i,
+             uint32_t pass)
+{
+  const uint8_t dirty = page_map (pc, p, DIRTY)[i];
+
+  return before_u32 (pass, p->dirtied)
+             ? dirty & ~page_map (pc, p, BLOCK_FRESH)[i]
+             : dirty;
+}
+
+static bool
+is_dirty_since (const struct pagecache *pc, struct page *p, uint32_t block,
+                uint32_t pass)
+{
+  return dirty_since (pc, p, block / 8, pass) >> (block % 8) & 1;
+}
+
+static bool
+is_block_excluded (struct pagecache *pc, struct page *p, uint32_t block)
+{
+  const struct part part =
+      span_part (pc, page_index (pc, p), block_span (block));
+
+  return is_excluded (pc, &part);
+}
+
 /* The first run of blocks that may be written back. */
 static struct span
 find_dirty (struct pagecache *pc, struct page *p, uint32_t from,
-            uint32_t before, uint32_t most, bool *busy)
+            uint32_t before, uint32_t most, uint32_t pass, bool later,
+            bool *busy)
 {
   const uint32_t end = blocks_inside (pc, page_index (pc, p));
   const uint8_t *dirty = page_map (pc, p, DIRTY);
   const uint8_t *writeback = page_map (pc, p, WRITEBACK);
   struct span s = { 0 };
-  struct part part;
+  bool old;
   uint32_t b;
 
   for (b = bits_find (dirty, from, end, true); b < end && s.count < most;
        b = s.count ? b + 1 : bits_find (dirty, b + 1, end, true)) {
     if (s.count > 0 ? !bit_get (dirty, b) : b >= before)
       break;
-    part = span_part (pc, page_index (pc, p), block_span (b));
-    if (bit_get (writeback, b) || is_excluded (pc, &part)) {
-      *busy = true;
+    old = is_dirty_since (pc, p, b, pass);
+    if (s.count == 0 && !old && !later)
+      continue;
+    if (bit_get (writeback, b) || is_block_excluded (pc, p, b)) {
+      *busy |= old;
       if (s.count > 0)
         break;
       continue;
@@ -342,14 +373,10 @@ page_gather (struct pagecache *pc, uint64_t index, uint32_t from,
   struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, index));
   struct span s = { 0 };
   struct part part;
-  bool ignored;
 
   if (p == NULL)
     return s;
-  if (!before_u32 (pass, p->dirtied))
-    s = find_dirty (pc, p, from, before, most, busy);
-  else if (later)
-    s = find_dirty (pc, p, from, before, most, &ignored);
+  s = find_dirty (pc, p, from, before, most, pass, later, busy);
   if (s.count > 0) {
     part = span_part (pc, index, s);
     memcpy (to, pool_frame (pc->pool, p) + part.offset, part.len);
@@ -357,6 +384,64 @@ page_gather (struct pagecache *pc, uint64_t index, uint32_t from,
   }
   word_lock_drop (&p->lock);
   return s;
+}
+
+/* Of LEFT, keeps the blocks that are dirty since pass PASS or before and in
+ * flight; whether there are any.
+ */
+static bool
+keep_in_flight (struct pagecache *pc, struct page *p, uint32_t pass,
+                uint8_t *left)
+{
+  uint8_t any = 0;
+
+  FOR_EACH_BYTE (i, mask, page_span (pc)) {
+    left[i] &=
+        mask & dirty_since (pc, p, i, pass) & page_map (pc, p, WRITEBACK)[i];
+    any |= left[i];
+  }
+  return any;
+}
+
+/* Locks the page; the first block from FROM on that is dirty since pass PASS or
+ * before and excluded, or the number of blocks.
+ */
+static uint32_t
+find_excluded (struct pagecache *pc, uint64_t index, uint32_t pass,
+               uint32_t from)
+{
+  struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, index));
+  const uint32_t end = page_span (pc).count;
+  uint32_t b = from;
+
+  if (p == NULL)
+    return end;
+  while (b < end &&
+         !(is_dirty_since (pc, p, b, pass) && is_block_excluded (pc, p, b)))
+    b++;
+  word_lock_drop (&p->lock);
+  return b;
+}
+
+void
+page_wait_busy (struct pagecache *pc, uint64_t index, uint32_t pass)
+{
+  const uint32_t blocks = page_span (pc).count;
+  const uint64_t at = index << pc->page_shift;
+  uint8_t left[MAX_MAP_BYTES];
+  struct page *p;
+  uint32_t b;
+
+  lock_check_none_held ();
+  memset (left, 0xff, sizeof left);
+  while ((p = pool_lock_page (pc->pool, pagecache_key (pc, index))) != NULL &&
+         keep_in_flight (pc, p, pass, left))
+    waits_sleep (p);
+  if (p)
+    word_lock_drop (&p->lock);
+  for (b = 0; (b = find_excluded (pc, index, pass, b)) < blocks; ++b)
+    exclusive_wait (&pc->zeroes, at + ((uint64_t) b << pc->block_shift),
+                    block_size (pc));
 }
 
 struct span

@@ -70,16 +70,23 @@ extern void page_write_claimed (struct pagecache *pc, struct page *p,
 extern void page_copy_claimed (struct pagecache *pc, struct page *p,
                                struct span span, void *to);
 
-/* Takes the first run of blocks that are dirty since pass PASS or before and
- * begins at one of blocks FROM … BEFORE - 1 of a page, at most MOST blocks:
- * copies them to TO and puts them in writeback.  Dirty blocks that are in
- * flight or excluded are passed over, and *BUSY becomes true.  LATER: those of
- * later passes as well, which are not waited for.  A span of 0 blocks: nothing.
+/* Takes the first run of dirty blocks that begins at one of blocks FROM …
+ * BEFORE - 1 of a page, with a block that is dirty since pass PASS or before;
+ * at most MOST blocks: copies them to TO and puts them in writeback.  LATER: it
+ * may begin with a block of a later pass.  Dirty blocks that are in flight or
+ * excluded are passed over, and *BUSY becomes true if one is dirty since pass
+ * PASS or before.  A span of 0 blocks: nothing.
  */
 extern struct span page_gather (struct pagecache *pc, uint64_t index,
                                 uint32_t from, uint32_t before, uint32_t most,
                                 uint32_t pass, bool later, void *to,
                                 bool *busy);
+
+/* Waits for the blocks of a page that are dirty since pass PASS or before, and
+ * in flight or excluded now: until each has been seen otherwise once.
+ */
+extern void page_wait_busy (struct pagecache *pc, uint64_t index,
+                            uint32_t pass);
 
 /* The blocks of a page that are held, from block FROM on: one run; count 0:
  * none.

@@ -94,8 +94,9 @@ pool_new (struct pools *ps, uint32_t page_size, uint64_t budget)
   pool->counts = ps->counts;
   pool->page_size = page_size;
   pool->map_bytes = page_size / 512 / 8;
+  assert (pool->map_bytes <= MAX_MAP_BYTES);
   pool->stride = round_up (
-      offsetof (struct page, states) + BLOCK_STATES * pool->map_bytes, 8);
+      offsetof (struct page, states) + BLOCK_MAPS * pool->map_bytes, 8);
   pool->most = min_u64 (budget / page_cost (pool), UINT32_MAX / 2);
   pool->bucket_bits = log2_u64 (pool->most) + 1;
 
@@ -614,7 +615,7 @@ new_page (struct pool *pool, uint64_t key, enum admission why, bool may_evict)
   __atomic_store_n (&p->evict.key, key, __ATOMIC_RELAXED);
   p->pins = 1; /* before it can be chosen as victim */
   p->flags = 0;
-  memset (p->states, 0, BLOCK_STATES * pool->map_bytes);
+  memset (p->states, 0, BLOCK_MAPS * pool->map_bytes);
   word_lock_drop (&p->lock);
   evict_watch (&p->evict, curve_samples (pool->curve, key));
   evict_admit (pool->evict, &p->evict, why);

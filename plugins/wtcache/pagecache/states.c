@@ -32,18 +32,15 @@ has_any (const struct pagecache *pc, struct page *p, enum block_state state)
   return bits_any (page_map (pc, p, state), page_span (pc));
 }
 
-/* Blocks of the page became dirty.  The age of dirty data begins with the first
+/* Blocks became dirty.  The age of dirty data begins with the first
  * of the cache, or with the first that a pass over all may not have met: such
  * a pass takes the time away before it looks at any page.  The page is in the
  * tree by now, so either the pass finds it, or it had ended with the held lock,
  * or this page's, before: then the time is seen to be gone.
  */
 static void
-note_dirtied (struct pagecache *pc, struct page *p, const struct change *c,
-              bool first)
+note_age (struct pagecache *pc, bool first)
 {
-  if (!c->was_dirty)
-    p->dirtied = held_pass (&pc->held);
   if (first ||
       atomic_load_explicit (&pc->dirty_since, memory_order_relaxed) == 0)
     atomic_store_explicit (&pc->dirty_since, now_ns (), memory_order_relaxed);
@@ -64,7 +61,7 @@ states_end (struct pagecache *pc, struct page *p, const struct change *c)
   if (c->held > 0 && !(p->flags & PAGE_HELD))
     held_add (&pc->held, p);
   if (c->dirty > 0)
-    note_dirtied (pc, p, c, dirty == 0);
+    note_age (pc, dirty == 0);
   if (c->held < 0 && !has_any (pc, p, DIRTY) && !has_any (pc, p, WRITEBACK) &&
       !has_any (pc, p, UNSTABLE))
     held_remove (&pc->held, p);

@@ -114,7 +114,6 @@ static const struct transition transitions[BLOCK_EVENTS] = {
  */
 struct change {
   int32_t dirty, writeback, unstable, held;
-  bool was_dirty; /* some block of the page, before; if any became dirty */
 };
 
 /* Blocks of a byte of the maps in each counted state, and in any: four counts
@@ -137,6 +136,24 @@ states_count_byte (const struct pagecache *pc, struct page *p, uint32_t i,
   return (n + (n >> 4)) & 0x0f0f0f0f;
 }
 
+/* Blocks of byte I are about to become dirty: notes in which pass those do that
+ * are not dirty yet.
+ */
+static inline void
+states_note_dirtied (struct pagecache *pc, struct page *p, uint32_t i,
+                     uint8_t blocks)
+{
+  const uint8_t newly = blocks & ~page_map (pc, p, DIRTY)[i];
+  const uint32_t pass = held_pass (&pc->held);
+
+  if (newly == 0)
+    return;
+  if (p->dirtied != pass)
+    memset (page_map (pc, p, BLOCK_FRESH), 0, pc->pool->map_bytes);
+  p->dirtied = pass;
+  page_map (pc, p, BLOCK_FRESH)[i] |= newly;
+}
+
 /* Applies a transition to one map. */
 static inline __attribute__ ((always_inline)) void
 states_apply_bit (const struct pagecache *pc, struct page *p, uint32_t i,
@@ -156,7 +173,7 @@ states_apply_bit (const struct pagecache *pc, struct page *p, uint32_t i,
  * change that begins as { 0 } and that states_end ends.
  */
 static inline __attribute__ ((always_inline)) void
-states_apply (const struct pagecache *pc, struct page *p, struct change *c,
+states_apply (struct pagecache *pc, struct page *p, struct change *c,
               uint32_t i, uint8_t blocks, enum block_event event)
 {
   const struct transition t = transitions[event];
@@ -165,8 +182,7 @@ states_apply (const struct pagecache *pc, struct page *p, struct change *c,
   uint32_t now;
 
   if (t.sets & STATE_BIT (DIRTY))
-    c->was_dirty = c->was_dirty || c->dirty != 0 ||
-                   bits_any (page_map (pc, p, DIRTY), page_span (pc));
+    states_note_dirtied (pc, p, i, blocks);
   states_apply_bit (pc, p, i, blocks, t, UPTODATE);
   states_apply_bit (pc, p, i, blocks, t, DIRTY);
   states_apply_bit (pc, p, i, blocks, t, WRITEBACK);
@@ -186,7 +202,7 @@ states_apply (const struct pagecache *pc, struct page *p, struct change *c,
 
 /* The same for all blocks of a span. */
 static inline __attribute__ ((always_inline)) void
-states_apply_span (const struct pagecache *pc, struct page *p, struct change *c,
+states_apply_span (struct pagecache *pc, struct page *p, struct change *c,
                    struct span s, enum block_event event)
 {
   FOR_EACH_BYTE (i, blocks, s)

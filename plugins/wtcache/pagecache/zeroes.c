@@ -57,16 +57,24 @@ overlap (uint64_t a, uint64_t a_end, uint64_t b, uint64_t b_end)
   return a < b_end && b < a_end;
 }
 
+/* Whether an operation with a smaller ticket has part of a range. */
 static bool
-conflict (const struct zeroes *z, uint64_t offset, uint64_t end)
+conflict_before (const struct zeroes *z, uint64_t offset, uint64_t end,
+                 uint64_t ticket)
 {
   const struct exclusive *x;
 
   assert_held (&z->lock);
   for (x = z->exclusive; x; x = x->next)
-    if (overlap (offset, end, x->offset, x->end))
+    if (x->ticket < ticket && overlap (offset, end, x->offset, x->end))
       return true;
   return false;
+}
+
+static bool
+conflict (const struct zeroes *z, uint64_t offset, uint64_t end)
+{
+  return conflict_before (z, offset, end, UINT64_MAX);
 }
 
 void
@@ -81,6 +89,7 @@ exclusive_begin (struct zeroes *z, struct exclusive *x, uint64_t offset,
   x->has_slot = false;
   while (conflict (z, x->offset, x->end))
     condition_wait (&z->ended, &z->lock);
+  x->ticket = z->tickets++;
   x->next = z->exclusive;
   z->exclusive = x;
   atomic_fetch_add_explicit (&z->nr_exclusive, 1, memory_order_relaxed);
@@ -132,8 +141,9 @@ exclusive_wait (struct zeroes *z, uint64_t offset, uint64_t len)
 {
   lock_check_none_held ();
   LOCK_FOR_SCOPE (&z->lock);
+  const uint64_t now = z->tickets;
 
-  while (conflict (z, offset, offset + len))
+  while (conflict_before (z, offset, offset + len, now))
     condition_wait (&z->ended, &z->lock);
 }
 

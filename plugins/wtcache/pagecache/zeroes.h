@@ -19,6 +19,7 @@
 /* One operation that has its range for itself; on its thread's stack. */
 struct exclusive {
   uint64_t offset, end; /* bytes */
+  uint64_t ticket;      /* smaller: it had its range earlier */
   bool has_slot;        /* counted in zeroes.reserved */
   struct exclusive *next;
 };
@@ -38,6 +39,7 @@ struct zeroes {
   struct lock lock; /* RANK_CLEARS */
   /* Guarded by lock. */
   struct exclusive *exclusive;
+  uint64_t tickets;
   struct condition ended;
   uint32_t epoch;    /* the last failure that zeroes_lose noted */
   unsigned reserved; /* slots kept free for operations in flight */
@@ -64,7 +66,7 @@ extern bool exclusive_conflict (struct zeroes *z, uint64_t offset,
  */
 extern uint64_t exclusive_next (struct zeroes *z, uint64_t *offset,
                                 uint64_t end);
-/* Waits until none has.  The caller holds no lock. */
+/* Waits for the operations that have a part now.  The caller holds no lock. */
 extern void exclusive_wait (struct zeroes *z, uint64_t offset, uint64_t len);
 
 /* Remembers that the backend zeroed a range, after GENERATION flushes had

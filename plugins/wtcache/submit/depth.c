@@ -33,17 +33,6 @@
  * loss may be noise, so a short trial is repeated; lost again, the floor goes,
  * or what is higher rests for long: only a surprise lets it be tried sooner.
  *
- * So one phase follows another (enum depth_phase); each line is the number that
- * may be in flight, for example with a limit of 4 and a trial of 8:
- *
- *   8 |                                  .-HIGH_1-.       .-HIGH_2-.
- *   4 |ESTIMATES-.      .-ESTIMATES-LOW_1-'        '-LOW_2-'        '-ESTIMATES
- *   1 |          'PROBES'
- *
- * A probe may also begin during a trial, which then ends without a result, and
- * a trial ends after HIGH_1 if that says the opposite of what is to be shown: a
- * higher depth that moves no more, or a floor that does.
- *
  * Policy alone: the caller serialises the calls and reads the clock.
  */
 
@@ -66,7 +55,8 @@
 #define LEAST_RATIO    0.75 /* below, one alone takes less too */
 #define FAR            1.5  /* how much the limit may change without a probe */
 #define STEADY         1.1  /* it has changed in a window by no more */
-#define PHASE_ROUNDS   4    /* a phase of a trial: its depth times as many, */
+#define PHASES         4    /* of a trial: low, high, low, high, */
+#define PHASE_ROUNDS   4    /* each of so many times its depth of batches, */
 #define LEAST_PHASE    16   /* or so few, of a trial of the floor, */
 #define PHASE_NS       UINT64_C (50000000)  /* or so long, */
 #define MOST_PHASE_NS  UINT64_C (200000000) /* beyond which it tries no more */
@@ -85,32 +75,19 @@ depth_init (struct depth *d, unsigned fixed)
 }
 
 static bool
-in_trial (const struct depth *d)
-{
-  return d->phase >= DEPTH_LOW_1;
-}
-
-static bool
 is_high (const struct depth *d)
 {
-  return d->phase == DEPTH_HIGH_1 || d->phase == DEPTH_HIGH_2;
+  return d->phase > 0 && d->phase % 2 == 0;
 }
 
 unsigned
 depth_limit (const struct depth *d)
 {
-  switch (d->phase) {
-  case DEPTH_PROBES:
+  if (d->probing)
     return 1;
-  case DEPTH_LOW_1:
-  case DEPTH_LOW_2:
-    return d->low;
-  case DEPTH_HIGH_1:
-  case DEPTH_HIGH_2:
-    return d->high;
-  default:
-    return max_u64 (d->limit, d->floor);
-  }
+  if (d->phase > 0)
+    return is_high (d) ? d->high : d->low;
+  return max_u64 (d->limit, d->floor);
 }
 
 bool
@@ -127,11 +104,9 @@ size_class (uint64_t bytes, bool fua)
   return min_u64 (size, DEPTH_CLASSES - 1) + (fua ? DEPTH_CLASSES : 0);
 }
 
-/* A probe or a trial has ended, or a window has. */
 static void
-begin_estimate (struct depth *d)
+begin_samples (struct depth *d)
 {
-  d->phase = DEPTH_ESTIMATES;
   d->ratio_sum = 0;
   d->samples = d->in_flight_sum = d->in_flight_most = d->unknown = 0;
 }
@@ -162,16 +137,15 @@ static void
 note_alone (struct depth *d, double *alone, uint64_t latency)
 {
   *alone = *alone == 0 ? latency : *alone * 0.75 + latency * 0.25;
-  if (d->phase == DEPTH_PROBES && ++d->samples >= PROBE_SAMPLES)
-    begin_estimate (d);
+  if (d->probing && ++d->samples >= PROBE_SAMPLES) {
+    d->probing = false;
+    begin_samples (d);
+  }
 }
 
-/* The next phase of a trial.  MOST: that may be in flight yet of the one
- * before.
- */
+/* MOST: that may be in flight yet of what came before. */
 static void
-begin_phase (struct depth *d, enum depth_phase phase, unsigned most,
-             uint64_t now)
+begin_phase (struct depth *d, unsigned phase, unsigned most, uint64_t now)
 {
   d->phase = phase;
   d->phase_began = now;
@@ -202,7 +176,7 @@ try_depths (struct depth *d, unsigned most, bool steady, uint64_t now)
   d->low = d->tries_floor ? min_u64 (d->limit, used / STEP) : limit;
   d->high = d->tries_floor ? d->floor : min_u64 (higher, DEPTH_MOST);
   d->trial_began = now;
-  begin_phase (d, DEPTH_LOW_1, most, now);
+  begin_phase (d, 1, most, now);
 }
 
 /* Whether a trial may take long: one whose result is kept for long. */
@@ -217,7 +191,8 @@ end_phases (struct depth *d, uint64_t interval, uint64_t now)
 {
   d->trial_interval = interval;
   d->trial_due = now + interval;
-  begin_estimate (d);
+  d->phase = 0;
+  begin_samples (d);
 }
 
 /* A trial told nothing, or that the floor is worth it still. */
@@ -319,10 +294,10 @@ note_trial (struct depth *d, uint64_t bytes, unsigned in_flight, uint64_t now)
   gained = is_gain (d, rate);
   if (!is_high (d)) {
     /* The higher depth has to beat the better of the two. */
-    if (d->tries_floor || d->phase == DEPTH_LOW_1 || rate > d->rate_low)
+    if (d->tries_floor || d->phase == 1 || rate > d->rate_low)
       d->rate_low = rate;
   }
-  else if (d->phase == DEPTH_HIGH_2 || gained == d->tries_floor) {
+  else if (d->phase == PHASES || gained == d->tries_floor) {
     if (gained)
       note_gain (d, now);
     else
@@ -336,7 +311,7 @@ static bool
 is_probe_due (const struct depth *d, uint64_t now)
 {
   /* A surprise lets a trial end first. */
-  const bool soon = d->surprised && !in_trial (d);
+  const bool soon = d->surprised && d->phase == 0;
 
   return d->probe_ends == 0 ||
          now >= d->probe_began + (soon ? SURPRISED_NS : PERIOD_NS);
@@ -353,10 +328,10 @@ begin_probe (struct depth *d, uint64_t now)
   d->probe_began = now;
   d->probe_ends = now + PROBE_NS;
   d->limit_probed = d->limit;
+  d->probing = d->limit >= 2;
   d->surprised = false;
-  begin_estimate (d);
-  if (d->limit >= 2)
-    d->phase = DEPTH_PROBES;
+  d->phase = 0;
+  begin_samples (d);
 }
 
 static void
@@ -366,7 +341,7 @@ end_samples (struct depth *d, uint64_t now)
   const double before = d->limit;
 
   adapt_limit (d);
-  begin_estimate (d);
+  begin_samples (d);
   if (d->limit > STEP * d->floor)
     d->floor = 0; /* needed no more, and soon wrong if the limit falls */
   if (now >= d->trial_due && d->limit < STEADY * before)
@@ -383,15 +358,16 @@ depth_sample (struct depth *d, uint64_t bytes, bool fua, uint64_t latency,
     return;
   if (is_probe_due (d, now))
     begin_probe (d, now);
-  else if (d->phase == DEPTH_PROBES && now >= d->probe_ends)
-    begin_estimate (d);
+  else if (d->probing && now >= d->probe_ends) {
+    d->probing = false;
+    begin_samples (d);
+  }
 
   if (in_flight == 1)
     note_alone (d, alone, latency);
-  /* A batch that began before a probe counts for nothing. */
-  if (d->phase == DEPTH_PROBES)
+  if (d->probing) /* what began before it ends in it, and counts for nothing */
     return;
-  if (in_trial (d)) {
+  if (d->phase > 0) {
     note_trial (d, bytes, in_flight, now);
     return;
   }

@@ -11,22 +11,9 @@
 #define DEPTH_MOST    64
 #define DEPTH_CLASSES 16
 
-/* The phases of the estimate.  See depth.c for a picture. */
-enum depth_phase {
-  DEPTH_ESTIMATES, /* the latencies of batches set the limit */
-  DEPTH_PROBES,    /* one in flight: how long a batch takes alone */
-
-  /* A trial: whether more in flight move more. */
-  DEPTH_LOW_1,
-  DEPTH_HIGH_1,
-  DEPTH_LOW_2,
-  DEPTH_HIGH_2
-};
-
 struct depth {
   bool automatic;
-  enum depth_phase phase;
-  double limit; /* while DEPTH_ESTIMATES */
+  double limit; /* outside of a probe */
 
   /* The mean latency of a batch alone, for each class, plain and with FUA, ns;
    * 0: not known.
@@ -34,12 +21,14 @@ struct depth {
   double alone[2 * DEPTH_CLASSES];
   uint64_t probe_began, probe_ends;
   double limit_probed; /* the limit when it began */
-  bool surprised;      /* what was measured alone seems to be true no more */
+  bool probing;
+  bool surprised; /* what was measured alone seems to be true no more */
 
   unsigned floor; /* so many in flight proved to move more than the limit */
   bool untried;   /* nothing above the limit was tried yet */
 
-  /* The trial: its depths, and the phase of it. */
+  /* A trial: whether more in flight move more. */
+  unsigned phase; /* 0: none */
   unsigned low, high;
   bool tries_floor; /* else, something above what is in use */
   unsigned phase_skips, phase_batches, phase_most;
