@@ -91,7 +91,7 @@ free_export (struct export *e)
   stats_destroy (&e->stats);
   submit_destroy (&e->submit);
   pagecache_destroy (&e->pc);
-  leases_destroy (e);
+  connections_destroy (e);
   memory_give (e->memory, sizeof *e + strlen (e->name) + 1);
   free (e->name);
   free (e);
@@ -198,9 +198,9 @@ new_export (const char *name, bool tls, bool share,
   submit_init (&e->submit, &e->pc, &registry.memory, registry.parallel,
                SETTING (depth));
   stats_init (&e->stats);
-  e->submit.flush = leases_flush;
+  e->submit.flush = connections_flush;
   e->submit.opaque = e;
-  leases_init (e, traits->can_multi_conn);
+  connections_init (e, traits->can_multi_conn);
   registry.numbers[e->number / 64] |= UINT64_C (1) << e->number % 64;
   e->next = registry.first;
   registry.first = e;
@@ -341,7 +341,7 @@ export_open (const char *name, bool tls, bool share,
     return err;
 
   result->export = e;
-  leases_agree (e, e->users == 0, traits->can_multi_conn);
+  connections_agree (e, e->users == 0, traits->can_multi_conn);
   find_siblings (e, result);
   e->users++;
   e->writers += writes;

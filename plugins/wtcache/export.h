@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* The exports: which cache a connection uses, how much of it the backend may
- * lack (export/dirty.h), loans of connections to helpers (export/leases.h),
- * when dirty blocks are written (export/writeback.h), the parameters
- * (export/parameters.h), at the start (export/options.h) and while the server
- * runs (export/change.h).
+ * lack (export/dirty.h), its connections and loans of them
+ * (export/connections.h), when dirty blocks are written (export/writeback.h),
+ * the parameters (export/parameters.h), at the start (export/options.h) and
+ * while the server runs (export/change.h).
  */
 
 #ifndef WTCACHE_EXPORT_H
 #define WTCACHE_EXPORT_H
 
 #include "export/change.h"
+#include "export/connections.h"
 #include "export/dirty.h"
-#include "export/leases.h"
 #include "export/options.h"
 #include "export/parameters.h"
 #include "export/types.h"
@@ -58,7 +58,7 @@ extern void export_let_go (struct export *e);
 
 /* A connection that writes ends; true: no other one writes. */
 extern bool export_end_writer (struct export *e);
-/* The connection no longer uses it; all leases of its backend are back. */
+/* The connection no longer uses it; every borrower has returned it. */
 extern void export_close (struct export *e);
 
 /* The held ranges of an export from byte FROM on, as text: " OFFSET+LENGTH …",

@@ -55,10 +55,7 @@ stack_new (const struct stack_options *o)
                        &result) == 0);
     must (s->export == NULL || s->export == result.export);
     s->export = result.export;
-    leases_attach (s->export, &s->backends[i]);
-    leases_lend (s->export, &s->backends[i]);
-    s->clients[i].export = s->export;
-    s->clients[i].own = &s->backends[i];
+    stack_come (s, i);
   }
   s->client = &s->clients[0];
   return s;
@@ -70,6 +67,21 @@ stack_sized (uint64_t size)
   const struct stack_options o = stack_options (size);
 
   return stack_new (&o);
+}
+
+void
+stack_leave (struct stack *s, unsigned i)
+{
+  connections_leave (&s->connections[i]);
+}
+
+void
+stack_come (struct stack *s, unsigned i)
+{
+  connections_join (&s->connections[i], s->export, &s->backends[i]);
+  connections_lend (&s->connections[i]);
+  s->clients[i].export = s->export;
+  s->clients[i].own = &s->connections[i].backend;
 }
 
 void
@@ -89,7 +101,7 @@ stack_free (struct stack *s)
   for (i = 0; i < s->nr_clients; ++i) {
     if (s->backends[i].traits.can_write)
       export_end_writer (s->export);
-    leases_withdraw (s->export, &s->backends[i]);
+    stack_leave (s, i);
   }
   must (stack_amounts (s).writeback == 0);
   pagecache_clear (&s->export->pc, 0, UINT64_C (1) << 62, CLEAR_UNKNOWN);

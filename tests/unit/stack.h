@@ -24,7 +24,8 @@ struct stack {
   struct array *array;
   struct export *export;
   unsigned nr_clients;
-  struct backend backends[MOST_CLIENTS];
+  struct backend backends[MOST_CLIENTS]; /* of the array */
+  struct connection connections[MOST_CLIENTS];
   struct client clients[MOST_CLIENTS];
   struct client *client; /* the first */
 };
@@ -38,6 +39,11 @@ extern struct stack *stack_new (const struct stack_options *o);
 extern struct stack *stack_sized (uint64_t size);
 /* Nothing is flushed: what is dirty is forgotten. */
 extern void stack_free (struct stack *s);
+
+/* Client I leaves its export, without a drain; it comes again, to the same one.
+ */
+extern void stack_leave (struct stack *s, unsigned i);
+extern void stack_come (struct stack *s, unsigned i);
 
 /* Waits until nothing is done in the background. */
 extern void stack_wait_idle (struct stack *s);

@@ -212,6 +212,7 @@ struct guest {
   const char *export;
   struct array *array;
   struct backend backend;
+  struct connection connection;
   struct client client;
   struct random rng;
   struct thread thread;
@@ -234,10 +235,10 @@ join (struct guest *g)
   if (err != 0)
     return err;
   g->client.export = r.export;
-  g->client.own = &g->backend;
-  leases_attach (r.export, &g->backend);
+  g->client.own = &g->connection.backend;
+  connections_join (&g->connection, r.export, &g->backend);
   g->client.ahead = readahead_new (r.export);
-  leases_lend (r.export, &g->backend);
+  connections_lend (&g->connection);
   return 0;
 }
 
@@ -266,8 +267,8 @@ part (struct guest *g)
 
   readahead_free (g->client.ahead);
   if (export_end_writer (e) && dirty_is_held (e))
-    err = writeback_drain (e, &g->backend);
-  leases_withdraw (e, &g->backend);
+    err = writeback_drain (e, g->client.own);
+  connections_leave (&g->connection);
   export_close (e);
   return err;
 }

@@ -14,13 +14,23 @@
 #define SIZE (8 * MiB)
 
 /* One more connection to the array of a stack. */
-struct connection {
-  struct backend backend;
+struct guest {
+  struct backend backend; /* of the array */
+  struct connection connection;
   struct client client;
 };
 
+/* It joins an export as its client. */
+static void
+come (struct guest *g, struct export *e)
+{
+  connections_join (&g->connection, e, &g->backend);
+  connections_lend (&g->connection);
+  g->client = (struct client){ .export = e, .own = &g->connection.backend };
+}
+
 static int
-try_connect (struct connection *c, struct stack *s,
+try_connect (struct guest *c, struct stack *s,
              const struct backend_traits *traits, bool share,
              struct open_result *result)
 {
@@ -31,16 +41,13 @@ try_connect (struct connection *c, struct stack *s,
     return err;
   array_connect (s->array, &c->backend);
   c->backend.traits = *traits;
-  c->client = (struct client){ .export = result->export, .own = &c->backend };
-  leases_attach (result->export, &c->backend);
-  leases_lend (result->export, &c->backend);
+  come (c, result->export);
   return 0;
 }
 
 /* It is expected to join the cache of the stack. */
 static void
-join (struct connection *c, struct stack *s,
-      const struct backend_traits *traits)
+join (struct guest *c, struct stack *s, const struct backend_traits *traits)
 {
   struct open_result result;
 
@@ -49,11 +56,11 @@ join (struct connection *c, struct stack *s,
 }
 
 static void
-leave (struct connection *c)
+leave (struct guest *c)
 {
   if (c->backend.traits.can_write)
     export_end_writer (c->client.export);
-  leases_withdraw (c->client.export, &c->backend);
+  connections_leave (&c->connection);
   export_close (c->client.export);
 }
 
@@ -96,13 +103,13 @@ run_leave (void *arg)
 
 /* Whether it may be borrowed. */
 static bool
-is_lent (struct connection *c)
+is_lent (struct guest *c)
 {
-  struct backend *b = leases_borrow (c->client.export, NEED_WRITE);
+  struct loan loan;
 
-  if (b)
-    leases_return (c->client.export, b);
-  return b == &c->backend;
+  connections_borrow (&loan, c->client.export, NEED_WRITE);
+  connections_return (&loan);
+  return loan.connection == &c->connection;
 }
 
 /* Laws 2 and 20: a helper writes by a connection that ends meanwhile. */
@@ -110,7 +117,7 @@ static void
 test_flush_covers_a_write_by_a_connection_that_ends (void **state)
 {
   struct stack_options o = stack_options (SIZE);
-  struct connection ends;
+  struct guest ends;
   struct request flush;
   struct thread t;
   struct stack *s;
@@ -139,7 +146,7 @@ test_flush_covers_a_write_by_a_connection_that_ends (void **state)
 
 /* A stack whose connections are not multi-conn, with one that has written. */
 static struct stack *
-stack_with_a_writer (struct connection *c)
+stack_with_a_writer (struct guest *c)
 {
   struct stack_options o = stack_options (SIZE);
   struct stack *s;
@@ -156,7 +163,7 @@ stack_with_a_writer (struct connection *c)
 static void
 test_connection_that_ends_is_flushed (void **state)
 {
-  struct connection c;
+  struct guest c;
   struct stack *s = stack_with_a_writer (&c);
 
   leave (&c);
@@ -170,7 +177,7 @@ test_connection_that_ends_is_flushed (void **state)
 static void
 test_connection_that_owes_nothing_is_not_flushed (void **state)
 {
-  struct connection c;
+  struct guest c;
   struct stack *s = stack_with_a_writer (&c);
 
   assert_int_equal (request_flush (s->client), 0);
@@ -184,7 +191,7 @@ test_connection_that_owes_nothing_is_not_flushed (void **state)
 static void
 test_connection_that_ends_and_fails (void **state)
 {
-  struct connection c;
+  struct guest c;
   struct stack *s = stack_with_a_writer (&c);
 
   array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
@@ -203,17 +210,16 @@ test_last_connection_that_can_flush (void **state)
 {
   struct stack_options o = stack_options (SIZE);
   struct backend_traits less = o.traits;
-  struct connection one, two;
+  struct guest one, two;
   struct stack *s;
 
   o.settings.mode = MODE_PROMPT;
   less.can_flush = false;
   less.fua = FUA_NONE;
   s = stack_new (&o);
-  leases_withdraw (s->export, s->client->own);
-  s->client->own->traits = less;
-  leases_attach (s->export, s->client->own);
-  leases_lend (s->export, s->client->own);
+  stack_leave (s, 0);
+  s->backends[0].traits = less;
+  stack_come (s, 0);
   join (&one, s, &o.traits);
   join (&two, s, &o.traits);
   assert_int_equal (put (&one.client, 0, 4096, 1, false), 0);
@@ -233,7 +239,7 @@ static void
 test_fua_write_after_a_read_only_connection (void **state)
 {
   struct stack_options o = stack_options (SIZE);
-  struct connection c;
+  struct guest c;
   struct backend_traits writes;
   struct stack *s;
 
@@ -255,7 +261,7 @@ test_fua_write_after_a_read_only_connection (void **state)
 
 /* All that a client may ask by a connection, beside the first. */
 static void
-use (struct stack *s, struct connection *c, bool durable)
+use (struct stack *s, struct guest *c, bool durable)
 {
   struct client *mine = &c->client;
 
@@ -288,7 +294,7 @@ test_connections_that_can_do_less (void **state)
                 { FUA_NONE, true },
                 { FUA_NONE, false } };
   struct stack_options o = stack_options (SIZE);
-  struct connection c;
+  struct guest c;
   struct stack *s;
   unsigned i;
 
@@ -317,7 +323,7 @@ test_batches_are_of_one_way (void **state)
   struct stack_options o = stack_options (SIZE);
   struct backend_traits less = o.traits;
   struct request requests[3];
-  struct connection c;
+  struct guest c;
   struct stack *s;
   unsigned i;
 
@@ -357,7 +363,7 @@ test_helpers_write_by_one_that_can_make_durable (void **state)
 {
   struct stack_options o = stack_options (SIZE);
   struct backend_traits less = o.traits;
-  struct connection c;
+  struct guest c;
   struct stack *s;
 
   less.fua = FUA_NONE;
@@ -366,7 +372,7 @@ test_helpers_write_by_one_that_can_make_durable (void **state)
   join (&c, s, &less);
   assert_int_equal (stack_write (s, 0, 4096, 1, false), 0);
   assert_int_equal (writeback_drain (s->export, NULL), 0);
-  assert_ptr_equal (s->array->writer[0], s->client->own);
+  assert_ptr_equal (s->array->writer[0], &s->backends[0]);
   assert_true (stack_keeps (s, 0, 4096, 1));
   leave (&c);
   stack_free (s);
@@ -378,15 +384,14 @@ test_zeroes_are_redone_without_zero (void **state)
 {
   struct stack_options o = stack_options (SIZE);
   struct backend_traits less = o.traits;
-  struct connection zeroes;
+  struct guest zeroes;
   struct stack *s;
 
   less.can_zero = less.can_fast_zero = false;
   s = stack_new (&o);
-  leases_withdraw (s->export, s->client->own);
-  s->client->own->traits = less;
-  leases_attach (s->export, s->client->own);
-  leases_lend (s->export, s->client->own);
+  stack_leave (s, 0);
+  s->backends[0].traits = less;
+  stack_come (s, 0);
   s->array->forgets = true;
   join (&zeroes, s, &o.traits);
   assert_int_equal (request_zero (&zeroes.client, 256 * KiB, 0, 0), 0);
@@ -409,7 +414,7 @@ test_one_cache_though_multi_conn_changes (void **state)
   struct stack_options o = stack_options (SIZE);
   struct backend_traits single = o.traits;
   struct open_result result;
-  struct connection c;
+  struct guest c;
   struct stack *s;
 
   single.can_multi_conn = false;
@@ -431,7 +436,7 @@ test_flush_after_multi_conn_has_changed (void **state)
 {
   struct stack_options o = stack_options (SIZE);
   struct backend_traits single = o.traits;
-  struct connection gone, c;
+  struct guest gone, c;
   struct stack *s;
 
   o.settings.mode = MODE_PROMPT;
@@ -441,7 +446,7 @@ test_flush_after_multi_conn_has_changed (void **state)
   assert_int_equal (put (&gone.client, 0, 4096, 1, false), 0);
   leave (&gone);
   assert_int_equal (flushes (s), 0);
-  s->client->own->traits.can_multi_conn = false; /* covers its own as well */
+  s->backends[0].traits.can_multi_conn = false; /* covers its own as well */
   join (&c, s, &single);
   assert_int_equal (put (&c.client, 8192, 4096, 2, false), 0);
   assert_int_equal (request_flush (s->client), 0);
@@ -458,7 +463,7 @@ test_two_caches_hold_nothing_back (void **state)
   struct stack_options o = stack_options (SIZE);
   struct backend_traits single = o.traits;
   struct open_result result;
-  struct connection c;
+  struct guest c;
   struct stack *s;
 
   o.serial = true;
@@ -484,7 +489,7 @@ test_idle_cache_keeps_nothing_that_another_overwrites (void **state)
   struct stack_options o = stack_options (SIZE);
   struct backend_traits single = o.traits;
   struct open_result result;
-  struct connection shared, c;
+  struct guest shared, c;
   struct stack *s;
   struct export *e;
 
@@ -493,24 +498,19 @@ test_idle_cache_keeps_nothing_that_another_overwrites (void **state)
   e = s->export;
   assert_int_equal (
       export_open ("other", false, true, &o.traits, true, &result), 0);
-  shared.client.export = result.export;
   array_connect (s->array, &shared.backend);
-  shared.client =
-      (struct client){ .export = result.export, .own = &shared.backend };
-  leases_attach (result.export, &shared.backend);
+  come (&shared, result.export);
   assert_int_not_equal (get (&shared.client, 0), 9);
   leave (&shared);
   assert_int_equal (export_open ("other", false, false, &single, true, &result),
                     0);
   array_connect (s->array, &c.backend);
-  c.client = (struct client){ .export = result.export, .own = &c.backend };
-  leases_attach (result.export, &c.backend);
+  come (&c, result.export);
   assert_int_equal (put (&c.client, 0, 4096, 9, true), 0);
   leave (&c);
   assert_int_equal (
       export_open ("other", false, true, &o.traits, true, &result), 0);
-  shared.client.export = result.export;
-  leases_attach (result.export, &shared.backend);
+  come (&shared, result.export);
   assert_int_equal (get (&shared.client, 0), 9);
   leave (&shared);
   assert_ptr_equal (s->export, e);
@@ -538,7 +538,7 @@ test_sibling_is_there_until_it_is_let_go (void **state)
   assert_ptr_equal (tls.siblings[0], s->export);
   assert_int_equal (tls.nr_siblings, 1);
   export_end_writer (s->export);
-  leases_withdraw (s->export, s->client->own);
+  stack_leave (s, 0);
   export_close (s->export);
   assert_int_equal (export_open ("export", false, true, &larger, true, &plain),
                     0);
@@ -549,7 +549,7 @@ test_sibling_is_there_until_it_is_let_go (void **state)
   export_end_writer (tls.export);
   export_close (tls.export);
   s->export = plain.export;
-  leases_attach (s->export, s->client->own);
+  stack_come (s, 0);
   stack_free (s);
 }
 

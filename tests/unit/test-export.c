@@ -18,20 +18,24 @@ static void
 test_only_what_is_lent_is_borrowed (void **state)
 {
   struct stack *s = stack_sized (SIZE);
+  struct connection c;
   struct backend b;
+  struct loan loan;
 
-  leases_withdraw (s->export, &s->backends[0]);
-  assert_null (leases_borrow (s->export, NEED_READ));
+  stack_leave (s, 0);
+  assert_null (connections_borrow (&loan, s->export, NEED_READ));
   array_connect (s->array, &b);
   b.traits.can_write = false;
-  leases_attach (s->export, &b);
-  assert_null (leases_borrow (s->export, NEED_READ)); /* no data request yet */
-  leases_lend (s->export, &b);
-  assert_null (leases_borrow (s->export, NEED_WRITE));
-  assert_ptr_equal (leases_borrow (s->export, NEED_READ), &b);
-  leases_return (s->export, &b);
-  leases_withdraw (s->export, &b);
-  leases_attach (s->export, &s->backends[0]);
+  connections_join (&c, s->export, &b);
+  /* No data request yet. */
+  assert_null (connections_borrow (&loan, s->export, NEED_READ));
+  connections_lend (&c);
+  assert_null (connections_borrow (&loan, s->export, NEED_WRITE));
+  assert_non_null (connections_borrow (&loan, s->export, NEED_READ));
+  assert_ptr_equal (loan.connection, &c);
+  connections_return (&loan);
+  connections_leave (&c);
+  stack_come (s, 0);
   stack_free (s);
 }
 
@@ -45,7 +49,7 @@ withdraw (void *arg)
 {
   struct withdrawal *w = arg;
 
-  leases_withdraw (w->s->export, &w->s->backends[0]);
+  stack_leave (w->s, 0);
   w->ended = true;
 }
 
@@ -54,17 +58,17 @@ test_withdrawal_waits_for_borrowers (void **state)
 {
   struct stack *s = stack_sized (SIZE);
   struct withdrawal w = { s, false };
-  struct backend *b = leases_borrow (s->export, NEED_WRITE);
+  struct loan loan, another;
   struct thread t;
 
-  assert_non_null (b);
+  assert_non_null (connections_borrow (&loan, s->export, NEED_WRITE));
   thread_start (&t, withdraw, &w);
-  wait_until (leases_borrow (s->export, NEED_WRITE) == NULL ||
-              (leases_return (s->export, b), false));
+  wait_until (connections_borrow (&another, s->export, NEED_WRITE) == NULL ||
+              (connections_return (&another), false));
   assert_false (w.ended);
-  leases_return (s->export, b);
+  connections_return (&loan);
   thread_join (&t);
-  leases_attach (s->export, b);
+  stack_come (s, 0);
   stack_free (s);
 }
 
@@ -115,6 +119,7 @@ static void
 test_exports_are_apart (void **state)
 {
   struct stack *s = stack_sized (SIZE);
+  struct connection connection;
   struct export *other;
   struct array *array;
   struct client c;
@@ -122,12 +127,13 @@ test_exports_are_apart (void **state)
 
   array = array_new (&s->array->backend.traits);
   assert_int_equal (open_export ("other", false, SIZE, &other), 0);
-  leases_attach (other, &array->backend);
-  c = (struct client){ .export = other, .own = &array->backend };
+  connections_join (&connection, other, &array->backend);
+  connections_lend (&connection);
+  c = (struct client){ .export = other, .own = &connection.backend };
   stack_write (s, 0, 4096, 7, false);
   assert_int_equal (request_read (&c, buf, sizeof buf, 0), 0);
   assert_true (array_sees (array, 0, buf, sizeof buf));
-  leases_withdraw (other, &array->backend);
+  connections_leave (&connection);
   close_export (other);
   array_free (array);
   stack_free (s);

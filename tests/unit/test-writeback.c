@@ -186,12 +186,11 @@ test_without_a_connection_data_waits (void **state)
   struct stack *s = stack_with_bound (256 * KiB);
 
   stack_write (s, 0, 64 * KiB, 1, false);
-  leases_withdraw (s->export, &s->backends[0]);
+  stack_leave (s, 0);
   assert_int_equal (writeback_drain (s->export, NULL), ENOTCONN);
   assert_int_equal (stack_amounts (s).dirty, 64 * KiB);
   assert_false (atomic_load (&s->export->writeback.refusing));
-  leases_attach (s->export, &s->backends[0]);
-  leases_lend (s->export, &s->backends[0]);
+  stack_come (s, 0);
   assert_int_equal (writeback_drain (s->export, NULL), 0);
   assert_true (stack_keeps (s, 0, 64 * KiB, 1));
   stack_free (s);
@@ -301,7 +300,7 @@ test_drain (void **state)
     o.serial = serial;
     s = stack_new (&o);
     stack_write (s, 0, 512 * KiB, 1, false);
-    assert_int_equal (writeback_drain (s->export, &s->backends[0]), 0);
+    assert_int_equal (writeback_drain (s->export, s->client->own), 0);
     assert_true (stack_keeps (s, 0, 512 * KiB, 1));
     assert_false (dirty_is_held (s->export));
     stack_free (s);
@@ -318,7 +317,7 @@ test_drain_tries_again (void **state)
   stack_write (s, 0, 64 * KiB, 1, false);
   array_fail (s->array, ARRAY_WRITE, 0, 1, EIO);
   array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
-  assert_int_equal (writeback_drain (s->export, &s->backends[0]), 0);
+  assert_int_equal (writeback_drain (s->export, s->client->own), 0);
   assert_true (stack_keeps (s, 0, 64 * KiB, 1));
   stack_free (s);
 }
@@ -334,11 +333,11 @@ test_drain_gives_up_in_time (void **state)
   stack_write (s, 0, 64 * KiB, 1, false);
   array_fail_range (s->array, ARRAY_WRITE, 0, SIZE, ENOSPC);
   /* ENOSPC, or ETIMEDOUT if the time was over before anything was tried. */
-  assert_int_not_equal (writeback_drain (s->export, &s->backends[0]), 0);
+  assert_int_not_equal (writeback_drain (s->export, s->client->own), 0);
   assert_int_equal (stack_amounts (s).dirty, 64 * KiB); /* it waits */
   assert_true (dirty_is_held (s->export));
   array_heal (s->array);
-  assert_int_equal (writeback_drain (s->export, &s->backends[0]), 0);
+  assert_int_equal (writeback_drain (s->export, s->client->own), 0);
   stack_free (s);
 }
 

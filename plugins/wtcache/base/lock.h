@@ -26,7 +26,7 @@ enum lock_rank {
   RANK_CONTROL,  /* the conversations over the control socket (control.c) */
   RANK_SETTINGS, /* one change of the settings at a time (change.c) */
   RANK_REGISTRY, /* which exports there are (export.c) */
-  RANK_LEASES,   /* the connections, and loans of their backends (leases.c) */
+  RANK_LOANS,    /* connections, and loans of them (connections.c) */
   RANK_PASS,     /* the cursor of one write-back pass (writeback.c) */
   RANK_AHEAD,    /* a connection's streams (readahead.c) */
   RANK_SETTLE,   /* one settling of unstable blocks at a time (pagecache.c) */

@@ -59,10 +59,10 @@ struct export
   unsigned keepers;        /* commands that act on it: it is not freed */
   uint64_t last_used;      /* counts closes: the least was idle longest */
 
-  struct lock lease_lock; /* RANK_LEASES */
-  /* Guarded by lease_lock. */
-  struct backend *attached;
-  struct condition returned;
+  struct lock connections_lock; /* RANK_LOANS */
+  /* Guarded by connections_lock. */
+  struct connection *connections; /* that have sent a data request */
+  struct condition connections_changed;
   uint64_t flushes; /* of all connections */
   /* A flush of one connection does not cover what others wrote. */
   bool flushes_each;

@@ -25,8 +25,8 @@
 #include <stdlib.h>
 
 #include "base/probes.h"
+#include "export/connections.h"
 #include "export/dirty.h"
-#include "export/leases.h"
 #include "export/writeback.h"
 
 #define MOST_HELPERS  16
@@ -251,14 +251,15 @@ run_pass (struct pass *p, struct backend *own)
 {
   struct export *e = p->e;
   struct backend *b;
+  struct loan loan;
   bool more = true;
 
   while (more && !is_enough (p)) {
-    b = leases_take (e, own, NEED_WRITE);
+    b = connections_take (&loan, e, own, NEED_WRITE);
     if (b == NULL)
       completion_fail (&p->completion, ENOTCONN);
     more = b && write_batch (p, b);
-    leases_put (e, own, b);
+    connections_return (&loan);
   }
 }
 
@@ -346,16 +347,17 @@ static int
 redo_zeroes (struct export *e, struct backend *own)
 {
   struct backend *b;
+  struct loan loan;
   uint64_t offset = 0, len;
   int err;
 
   if (!zeroes_next_lost (&e->pc.zeroes, &offset, &len))
     return 0;
-  b = leases_take (e, own, NEED_ZERO);
+  b = connections_take (&loan, e, own, NEED_ZERO);
   if (b == NULL) /* none can: by writing */
-    b = leases_take (e, own, NEED_WRITE);
+    b = connections_take (&loan, e, own, NEED_WRITE);
   err = b ? clear_redo_zeroes (&e->submit, b) : ENOTCONN;
-  leases_put (e, own, b);
+  connections_return (&loan);
   return err;
 }
 
@@ -366,9 +368,10 @@ redo_zeroes (struct export *e, struct backend *own)
 static int
 flush_without_flush (struct export *e, struct backend *own)
 {
-  struct backend *b = leases_take (e, own, NEED_WRITE);
+  struct loan loan;
+  struct backend *b = connections_take (&loan, e, own, NEED_WRITE);
 
-  leases_put (e, own, b);
+  connections_return (&loan);
   if (b == NULL)
     return ENOTCONN;
   if (!dirty_is_unstable (e))
@@ -380,13 +383,14 @@ flush_without_flush (struct export *e, struct backend *own)
 static int
 flush_backend (struct export *e, struct backend *own)
 {
-  struct backend *b = leases_take (e, own, NEED_FLUSH);
+  struct loan loan;
+  struct backend *b = connections_take (&loan, e, own, NEED_FLUSH);
   int err;
 
   if (b == NULL)
     return flush_without_flush (e, own);
   err = durable_flush (&e->submit, b);
-  leases_put (e, own, b);
+  connections_return (&loan);
   return err;
 }
 

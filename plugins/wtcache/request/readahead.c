@@ -202,16 +202,17 @@ readahead_run_task (struct task *task)
   struct ahead_task *t = container_of (task, struct ahead_task, task);
   struct readahead *ra = t->ra;
   struct backend *b;
+  struct loan loan;
   bool mine;
 
   lock_take (&ra->lock);
   mine = begin_task (ra, t);
   lock_drop (&ra->lock);
-  b = mine ? leases_borrow (ra->e, NEED_READ) : NULL;
+  b = mine ? connections_borrow (&loan, ra->e, NEED_READ) : NULL;
   if (b) {
     /* An error is ignored: a client that needs the bytes reads them again. */
     fetch_range (ra->e, b, t->offset, t->len, ADMIT_AHEAD);
-    leases_return (ra->e, b);
+    connections_return (&loan);
   }
   LOCK_FOR_SCOPE (&ra->lock);
   t->busy = false;

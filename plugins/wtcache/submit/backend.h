@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct connection;
 struct nbdkit_extents;
 struct nbdkit_next_ops;
 
@@ -47,18 +48,7 @@ struct backend {
   int (*trim) (struct backend *b, uint32_t len, uint64_t offset, bool fua);
   int (*flush) (struct backend *b);
 
-  /* Guarded by the export's lease lock. */
-  struct backend *next_attached;
-  unsigned leases;     /* helpers that are calling it */
-  bool lendable;       /* its connection has sent a data request */
-  bool leaving;        /* its connection ends */
-  uint64_t last_flush; /* the last flush of all connections that took it */
-
-  /* It owes a flush: it wrote since its last good flush began.  Set after a
-   * write; exchanged before a flush, release and acquire: see flush_each in
-   * leases.c.
-   */
-  _Atomic bool unflushed;
+  struct connection *connection; /* for the export division alone */
 };
 
 /* The layer below in nbdkit; tests have none. */

@@ -499,7 +499,6 @@ attempt (struct submit *s, struct backend *b, const struct operation *op,
   *epoch = held_epoch (&s->pc->held);
   err = flag ? call_with_fua (s, b, op, *epoch, &overlapped)
              : op->call (s, b, op, false);
-  atomic_store_explicit (&b->unflushed, true, memory_order_release);
   if (err == 0 && flush)
     err = share_flush (s, b, op, &kept);
   else {

@@ -435,7 +435,8 @@ run_discard (struct command *cmd)
 static int
 prefetch_step (struct export *e, uint64_t offset, uint64_t len)
 {
-  struct backend *b = leases_borrow (e, NEED_READ);
+  struct loan loan;
+  struct backend *b = connections_borrow (&loan, e, NEED_READ);
   int err;
 
   if (b == NULL)
@@ -444,7 +445,7 @@ prefetch_step (struct export *e, uint64_t offset, uint64_t len)
     err = ERANGE;
   else
     err = fetch_range (e, b, offset, len, ADMIT_READ);
-  leases_return (e, b);
+  connections_return (&loan);
   return err;
 }
 

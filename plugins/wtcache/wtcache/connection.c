@@ -141,8 +141,8 @@ connection_join (struct handle *h, nbdkit_next *next)
 {
   if (backend_init (&h->backend, next) == -1 || join_export (h) == -1)
     return -1;
-  leases_attach (h->client.export, &h->backend);
-  h->client.own = &h->backend;
+  connections_join (&h->connection, h->client.export, &h->backend);
+  h->client.own = &h->connection.backend;
   /* If it is off, wtcachectl may still switch it on. */
   if (registry.parallel &&
       (SETTING (readahead) != 0 || settings.control != NULL))
@@ -154,7 +154,7 @@ connection_join (struct handle *h, nbdkit_next *next)
 void
 connection_lend (struct handle *h)
 {
-  leases_lend (h->client.export, &h->backend);
+  connections_lend (&h->connection);
   atomic_store_explicit (&h->lent, true, memory_order_relaxed);
 }
 
@@ -173,8 +173,8 @@ drain_before_leaving (struct handle *h)
   if (!dirty_is_held (e))
     return;
   /* Its negotiation is over, even if it sent no request. */
-  leases_lend (e, &h->backend);
-  err = writeback_drain (e, &h->backend);
+  connections_lend (&h->connection);
+  err = writeback_drain (e, h->client.own);
   if (err != 0) {
     errno = err;
     nbdkit_error ("wtcache: export %s: %" PRId64 " bytes could not be "
@@ -193,7 +193,7 @@ connection_leave (struct handle *h)
   readahead_free (h->client.ahead);
   if (h->backend.traits.can_write)
     drain_before_leaving (h);
-  leases_withdraw (h->client.export, &h->backend);
+  connections_leave (&h->connection);
   export_close (h->client.export);
 }
 

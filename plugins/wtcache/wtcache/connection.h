@@ -16,10 +16,11 @@ struct handle {
   bool joined;
   bool shared;
   /* Helpers may borrow the backend.  Relaxed: the first data requests set it,
-   * each after leases_lend, which takes the lock.
+   * each after connections_lend, which takes the lock.
    */
   _Atomic bool lent;
-  struct backend backend;
+  struct backend backend; /* the layer below */
+  struct connection connection;
   struct client client;
 };
 

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* The connections of an export, and loans of them to helpers.  See
+ * connections.c.
+ */
+
+#ifndef WTCACHE_CONNECTIONS_H
+#define WTCACHE_CONNECTIONS_H
+
+#include "export/types.h"
+
+/* The life of a connection: it moves down this list, and never back.  Each
+ * change has one function.
+ */
+enum connection_state {
+  CONNECTION_JOINING, /* connections_join: it has sent no data request */
+  CONNECTION_LENDING, /* connections_lend: helpers may call its backend */
+  CONNECTION_LEAVING, /* connections_leave: only flushes still reach it */
+  CONNECTION_GONE,    /* and after the last of them */
+};
+
+struct connection {
+  /* The calls of its own client's requests: they go to BELOW, and are noted
+   * here.
+   */
+  struct backend backend;
+  struct backend *below;
+  struct export *export;
+
+  /* Guarded by the export's connections lock. */
+  enum connection_state state;
+  struct connection *next;
+  unsigned borrowers;  /* loans that are out */
+  uint64_t last_flush; /* the last flush of all connections that took it */
+
+  /* It owes a flush: it wrote since its last good flush began.  Release in
+   * call_below, after a write, pairs with acquire in connection_flush.
+   */
+  _Atomic bool owes;
+};
+
+/* A connection that a thread may call for one act; on its stack. */
+struct loan {
+  struct backend backend; /* to call */
+  struct connection *connection;
+  bool borrowed; /* it is not the caller's own */
+};
+
+extern void connections_init (struct export *e, bool multi_conn);
+extern void connections_destroy (struct export *e);
+
+/* One more connection, the first since the export was without one or not, that
+ * says MULTI_CONN or not.  The registry lock is held.
+ */
+extern void connections_agree (struct export *e, bool first, bool multi_conn);
+
+/* C becomes a connection of E, by the layer BELOW, which outlives it. */
+extern void connections_join (struct connection *c, struct export *e,
+                              struct backend *below);
+/* Helpers may call its backend: from its first data request on. */
+extern void connections_lend (struct connection *c);
+/* It lends no more, every borrower returns it, it flushes what it owes, and
+ * then flushes pass it over.
+ */
+extern void connections_leave (struct connection *c);
+
+/* A backend to call, until connections_return; NULL if no connection lends one
+ * that can do what is needed.  To write, preferably one whose writes can be
+ * made durable.
+ */
+extern struct backend *connections_borrow (struct loan *l, struct export *e,
+                                           enum need need);
+/* The caller's OWN backend; or, if that cannot do what is needed or is NULL,
+ * one that is borrowed: a connection that leaves waits for no more than that.
+ * NULL: there is none.
+ */
+extern struct backend *connections_take (struct loan *l, struct export *e,
+                                         struct backend *own, enum need need);
+/* Also where there was none. */
+extern void connections_return (struct loan *l);
+
+/* For submit.flush: one flush that covers the writes of all connections. */
+extern int connections_flush (void *e, struct backend *own);
+
+#endif /* WTCACHE_CONNECTIONS_H */
