@@ -358,6 +358,20 @@ pagecache_settle (struct pagecache *pc, uint32_t flush)
     settle_page (pc, p);
     page_drop_unlock (pc, p);
   }
+  held_note_settled (&pc->held);
+}
+
+/* The connection counts first: what is remembered as zero after that ended
+ * after it had come.
+ */
+uint64_t
+pagecache_connect (struct pagecache *pc)
+{
+  const uint64_t number = held_connect (&pc->held);
+
+  if (zeroes_bytes (&pc->zeroes) == 0)
+    held_cover (&pc->held, number);
+  return number;
 }
 
 /* Discards the clean blocks of a range; returns the bytes. */

@@ -64,6 +64,11 @@ extern void pagecache_settle (struct pagecache *pc, uint32_t flush);
  */
 extern void pagecache_fail (struct pagecache *pc, uint32_t epoch);
 
+/* One more connection to the backend has come; its number.  A flush by it
+ * covers all that is unstable if held_covering is not below that number.
+ */
+extern uint64_t pagecache_connect (struct pagecache *pc);
+
 /* Changes the size of a cache that no connection uses, and discards all clean
  * blocks.  Returns the bytes that are held past the new end: they are kept, and
  * never written.

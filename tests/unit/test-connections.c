@@ -9,83 +9,9 @@
 
 #include <errno.h>
 
-#include "stack.h"
+#include "guest.h"
 
 #define SIZE (8 * MiB)
-
-/* One more connection to the array of a stack. */
-struct guest {
-  struct backend backend; /* of the array */
-  struct connection connection;
-  struct client client;
-};
-
-/* It joins an export as its client. */
-static void
-come (struct guest *g, struct export *e)
-{
-  connections_join (&g->connection, e, &g->backend);
-  connections_lend (&g->connection);
-  g->client = (struct client){ .export = e, .own = &g->connection.backend };
-}
-
-static int
-try_connect (struct guest *c, struct stack *s,
-             const struct backend_traits *traits, bool share,
-             struct open_result *result)
-{
-  const int err =
-      export_open ("export", false, share, traits, traits->can_write, result);
-
-  if (err != 0)
-    return err;
-  array_connect (s->array, &c->backend);
-  c->backend.traits = *traits;
-  come (c, result->export);
-  return 0;
-}
-
-/* It is expected to join the cache of the stack. */
-static void
-join (struct guest *c, struct stack *s, const struct backend_traits *traits)
-{
-  struct open_result result;
-
-  must (try_connect (c, s, traits, true, &result) == 0);
-  must (result.export == s->export);
-}
-
-static void
-leave (struct guest *c)
-{
-  if (c->backend.traits.can_write)
-    export_end_writer (c->client.export);
-  connections_leave (&c->connection);
-  export_close (c->client.export);
-}
-
-static int
-put (struct client *c, uint64_t offset, uint32_t len, int value, bool durable)
-{
-  uint8_t *bytes = malloc (len);
-  int err;
-
-  must (bytes != NULL);
-  memset (bytes, value, len);
-  err = request_write (c, bytes, len, offset, durable);
-  free (bytes);
-  return err;
-}
-
-/* The value of the first byte. */
-static int
-get (struct client *c, uint64_t offset)
-{
-  uint8_t byte;
-
-  must (request_read (c, &byte, 1, offset) == 0);
-  return byte;
-}
 
 static unsigned
 flushes (struct stack *s)
@@ -98,7 +24,7 @@ flushes (struct stack *s)
 static void
 run_leave (void *arg)
 {
-  leave (arg);
+  guest_leave (arg);
 }
 
 /* Whether it may be borrowed. */
@@ -126,7 +52,7 @@ test_flush_covers_a_write_by_a_connection_that_ends (void **state)
   o.traits.can_multi_conn = false;
   o.memory = 64 * MiB; /* with buffers for two batches */
   s = stack_new (&o);
-  join (&ends, s, &o.traits);
+  guest_join (&ends, s, &o.traits);
   assert_true (is_lent (&ends));
   for (i = 0; i < 2; ++i)
     assert_int_equal (stack_write (s, i * MiB, 64 * KiB, 1, false), 0);
@@ -154,8 +80,8 @@ stack_with_a_writer (struct guest *c)
   o.traits.can_multi_conn = false;
   o.settings.mode = MODE_PROMPT;
   s = stack_new (&o);
-  join (c, s, &o.traits);
-  assert_int_equal (put (&c->client, 0, 4096, 1, false), 0);
+  guest_join (c, s, &o.traits);
+  assert_int_equal (guest_put (&c->client, 0, 4096, 1, false), 0);
   return s;
 }
 
@@ -166,7 +92,7 @@ test_connection_that_ends_is_flushed (void **state)
   struct guest c;
   struct stack *s = stack_with_a_writer (&c);
 
-  leave (&c);
+  guest_leave (&c);
   assert_int_equal (flushes (s), 1);
   assert_int_equal (request_flush (s->client), 0);
   assert_int_equal (flushes (s), 2);
@@ -182,7 +108,7 @@ test_connection_that_owes_nothing_is_not_flushed (void **state)
 
   assert_int_equal (request_flush (s->client), 0);
   assert_int_equal (flushes (s), 2); /* of each one */
-  leave (&c);
+  guest_leave (&c);
   assert_int_equal (flushes (s), 2);
   stack_free (s);
 }
@@ -195,7 +121,7 @@ test_connection_that_ends_and_fails (void **state)
   struct stack *s = stack_with_a_writer (&c);
 
   array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
-  leave (&c);
+  guest_leave (&c);
   assert_int_equal (stack_amounts (s).dirty, 4096);
   assert_int_equal (request_flush (s->client), 0);
   assert_true (stack_keeps (s, 0, 4096, 1));
@@ -220,12 +146,12 @@ test_last_connection_that_can_flush (void **state)
   stack_leave (s, 0);
   s->backends[0].traits = less;
   stack_come (s, 0);
-  join (&one, s, &o.traits);
-  join (&two, s, &o.traits);
-  assert_int_equal (put (&one.client, 0, 4096, 1, false), 0);
-  leave (&one);
+  guest_join (&one, s, &o.traits);
+  guest_join (&two, s, &o.traits);
+  assert_int_equal (guest_put (&one.client, 0, 4096, 1, false), 0);
+  guest_leave (&one);
   assert_int_equal (flushes (s), 0);
-  leave (&two);
+  guest_leave (&two);
   assert_int_equal (flushes (s), 1);
   assert_true (stack_keeps (s, 0, 4096, 1));
   assert_int_equal (request_flush (s->client), 0);
@@ -249,13 +175,13 @@ test_fua_write_after_a_read_only_connection (void **state)
   o.traits.can_fast_zero = false;
   o.traits.fua = FUA_NONE;
   s = stack_new (&o);
-  join (&c, s, &writes);
-  assert_int_equal (put (&c.client, 0, 4096, 1, true), 0);
+  guest_join (&c, s, &writes);
+  assert_int_equal (guest_put (&c.client, 0, 4096, 1, true), 0);
   assert_true (stack_keeps (s, 0, 4096, 1));
-  assert_int_equal (put (&c.client, 4096, 4096, 2, false), 0);
+  assert_int_equal (guest_put (&c.client, 4096, 4096, 2, false), 0);
   assert_int_equal (request_flush (&c.client), 0);
   assert_true (stack_keeps (s, 4096, 4096, 2));
-  leave (&c);
+  guest_leave (&c);
   stack_free (s);
 }
 
@@ -265,9 +191,9 @@ use (struct stack *s, struct guest *c, bool durable)
 {
   struct client *mine = &c->client;
 
-  assert_int_equal (put (mine, 0, 4096, 1, true), 0);
+  assert_int_equal (guest_put (mine, 0, 4096, 1, true), 0);
   assert_true (!durable || stack_keeps (s, 0, 4096, 1));
-  assert_int_equal (put (mine, 8192, 4096, 2, false), 0);
+  assert_int_equal (guest_put (mine, 8192, 4096, 2, false), 0);
   assert_int_equal (request_flush (s->client), 0);
   assert_true (stack_keeps (s, 8192, 4096, 2));
   assert_int_equal (stack_write (s, 64 * KiB, 4096, 3, false), 0);
@@ -307,9 +233,9 @@ test_connections_that_can_do_less (void **state)
     t.can_zero = t.can_fast_zero = t.can_trim = i & 1;
     t.can_multi_conn = o.traits.can_multi_conn = i & 2;
     s = stack_new (&o);
-    join (&c, s, &t);
+    guest_join (&c, s, &t);
     use (s, &c, t.can_flush || t.fua != FUA_NONE);
-    leave (&c);
+    guest_leave (&c);
     stack_free (s);
   }
 }
@@ -331,7 +257,7 @@ test_batches_are_of_one_way (void **state)
   less.fua = FUA_NONE;
   less.can_flush = false;
   s = stack_new (&o);
-  join (&c, s, &less);
+  guest_join (&c, s, &less);
   s->export->submit.latency = UINT64_C (100000000000000); /* so they wait */
   array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
   for (i = 0; i < 3; ++i) {
@@ -353,7 +279,7 @@ test_batches_are_of_one_way (void **state)
   for (i = 0; i < 3; ++i)
     assert_int_equal (request_join (&requests[i]), 0);
   assert_true (stack_keeps (s, MiB + 8192, 4096, 1));
-  leave (&c);
+  guest_leave (&c);
   stack_free (s);
 }
 
@@ -369,12 +295,12 @@ test_helpers_write_by_one_that_can_make_durable (void **state)
   less.fua = FUA_NONE;
   less.can_flush = false;
   s = stack_new (&o);
-  join (&c, s, &less);
+  guest_join (&c, s, &less);
   assert_int_equal (stack_write (s, 0, 4096, 1, false), 0);
   assert_int_equal (writeback_drain (s->export, NULL), 0);
   assert_ptr_equal (s->array->writer[0], &s->backends[0]);
   assert_true (stack_keeps (s, 0, 4096, 1));
-  leave (&c);
+  guest_leave (&c);
   stack_free (s);
 }
 
@@ -393,9 +319,9 @@ test_zeroes_are_redone_without_zero (void **state)
   s->backends[0].traits = less;
   stack_come (s, 0);
   s->array->forgets = true;
-  join (&zeroes, s, &o.traits);
+  guest_join (&zeroes, s, &o.traits);
   assert_int_equal (request_zero (&zeroes.client, 256 * KiB, 0, 0), 0);
-  leave (&zeroes);
+  guest_leave (&zeroes);
   array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
   assert_int_equal (request_flush (s->client), EIO);
   assert_int_equal (request_flush (s->client), 0);
@@ -420,13 +346,13 @@ test_one_cache_though_multi_conn_changes (void **state)
   single.can_multi_conn = false;
   s = stack_new (&o);
   assert_int_equal (stack_write (s, 0, 4096, 1, false), 0);
-  assert_int_equal (try_connect (&c, s, &single, false, &result), 0);
-  assert_int_equal (get (&c.client, 0), 1);
-  assert_int_equal (put (&c.client, 0, 4096, 2, true), 0);
+  assert_int_equal (guest_open (&c, s, &single, false, &result), 0);
+  assert_int_equal (guest_get (&c.client, 0), 1);
+  assert_int_equal (guest_put (&c.client, 0, 4096, 2, true), 0);
   assert_int_equal (request_flush (s->client), 0);
   assert_true (stack_keeps (s, 0, 4096, 2));
   assert_ptr_equal (result.export, s->export);
-  leave (&c);
+  guest_leave (&c);
   stack_free (s);
 }
 
@@ -442,17 +368,17 @@ test_flush_after_multi_conn_has_changed (void **state)
   o.settings.mode = MODE_PROMPT;
   single.can_multi_conn = false;
   s = stack_new (&o);
-  join (&gone, s, &o.traits);
-  assert_int_equal (put (&gone.client, 0, 4096, 1, false), 0);
-  leave (&gone);
+  guest_join (&gone, s, &o.traits);
+  assert_int_equal (guest_put (&gone.client, 0, 4096, 1, false), 0);
+  guest_leave (&gone);
   assert_int_equal (flushes (s), 0);
   s->backends[0].traits.can_multi_conn = false; /* covers its own as well */
-  join (&c, s, &single);
-  assert_int_equal (put (&c.client, 8192, 4096, 2, false), 0);
+  guest_join (&c, s, &single);
+  assert_int_equal (guest_put (&c.client, 8192, 4096, 2, false), 0);
   assert_int_equal (request_flush (s->client), 0);
   assert_true (stack_keeps (s, 0, 4096, 1));
   assert_true (stack_keeps (s, 8192, 4096, 2));
-  leave (&c);
+  guest_leave (&c);
   stack_free (s);
 }
 
@@ -469,16 +395,16 @@ test_two_caches_hold_nothing_back (void **state)
   o.serial = true;
   single.can_multi_conn = false;
   s = stack_new (&o);
-  assert_int_equal (try_connect (&c, s, &single, false, &result), 0);
+  assert_int_equal (guest_open (&c, s, &single, false, &result), 0);
   assert_ptr_not_equal (result.export, s->export);
   assert_int_equal (stack_write (s, 0, 4096, 1, false), 0);
   assert_true (stack_sees (s, 0, 4096, 1));
-  assert_int_equal (put (&c.client, 0, 4096, 2, false), 0);
+  assert_int_equal (guest_put (&c.client, 0, 4096, 2, false), 0);
   assert_int_equal (request_flush (&c.client), 0);
   assert_int_equal (request_flush (s->client), 0);
   assert_true (stack_keeps (s, 0, 4096, 2));
   export_let_go (s->export);
-  leave (&c);
+  guest_leave (&c);
   stack_free (s);
 }
 
@@ -499,20 +425,20 @@ test_idle_cache_keeps_nothing_that_another_overwrites (void **state)
   assert_int_equal (
       export_open ("other", false, true, &o.traits, true, &result), 0);
   array_connect (s->array, &shared.backend);
-  come (&shared, result.export);
-  assert_int_not_equal (get (&shared.client, 0), 9);
-  leave (&shared);
+  guest_come (&shared, result.export);
+  assert_int_not_equal (guest_get (&shared.client, 0), 9);
+  guest_leave (&shared);
   assert_int_equal (export_open ("other", false, false, &single, true, &result),
                     0);
   array_connect (s->array, &c.backend);
-  come (&c, result.export);
-  assert_int_equal (put (&c.client, 0, 4096, 9, true), 0);
-  leave (&c);
+  guest_come (&c, result.export);
+  assert_int_equal (guest_put (&c.client, 0, 4096, 9, true), 0);
+  guest_leave (&c);
   assert_int_equal (
       export_open ("other", false, true, &o.traits, true, &result), 0);
-  come (&shared, result.export);
-  assert_int_equal (get (&shared.client, 0), 9);
-  leave (&shared);
+  guest_come (&shared, result.export);
+  assert_int_equal (guest_get (&shared.client, 0), 9);
+  guest_leave (&shared);
   assert_ptr_equal (s->export, e);
   stack_free (s);
 }

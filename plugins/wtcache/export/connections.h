@@ -31,12 +31,25 @@ struct connection {
   enum connection_state state;
   struct connection *next;
   unsigned borrowers;  /* loans that are out */
-  uint64_t last_flush; /* the last flush of all connections that took it */
+  uint64_t number;     /* see held_connect; UINT64_MAX while it joins */
+  uint64_t last_flush; /* the last flush of all connections that took it … */
+  uint64_t failed_flush; /* … and the last that failed by it, or was late */
+  struct {               /* for another connection's client */
+    struct task task;
+    bool runs;
+    int error;
+  } flush;
 
   /* It owes a flush: it wrote since its last good flush began.  Release in
    * call_below, after a write, pairs with acquire in connection_flush.
    */
   _Atomic bool owes;
+
+  /* A call by it failed, or was late, where another connection did better: it
+   * lends nothing while others can, until a call of its own client succeeds.
+   * Relaxed: a stale value costs one more attempt.
+   */
+  _Atomic bool suspect;
 };
 
 /* A connection that a thread may call for one act; on its stack. */

@@ -214,6 +214,7 @@ held_fail (struct held *h)
   LOCK_FOR_SCOPE (&h->lock);
 
   h->epoch++;
+  h->covering = h->newest_connection; /* nothing is left unstable */
 }
 
 uint32_t
@@ -229,7 +230,41 @@ held_begin_flush (struct held *h)
 {
   LOCK_FOR_SCOPE (&h->lock);
 
+  h->newest_at_flush = h->newest_connection;
   return ++h->flushes;
+}
+
+uint64_t
+held_connect (struct held *h)
+{
+  LOCK_FOR_SCOPE (&h->lock);
+
+  return ++h->newest_connection;
+}
+
+void
+held_cover (struct held *h, uint64_t number)
+{
+  LOCK_FOR_SCOPE (&h->lock);
+
+  if (h->oldest == 0)
+    h->covering = max_u64 (h->covering, number);
+}
+
+void
+held_note_settled (struct held *h)
+{
+  LOCK_FOR_SCOPE (&h->lock);
+
+  h->covering = max_u64 (h->covering, h->newest_at_flush);
+}
+
+uint64_t
+held_covering (struct held *h)
+{
+  LOCK_FOR_SCOPE (&h->lock);
+
+  return h->covering;
 }
 
 /* Generations are compared with numbers of 16 bits.  While flushes settle

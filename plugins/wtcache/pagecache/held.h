@@ -19,6 +19,13 @@ struct held {
   uint32_t flushes;           /* flushes begun at the backend */
   uint32_t epoch;             /* failed flushes and FUA operations */
 
+  /* Connections are numbered as they come.  All that is unstable ended after
+   * number COVERING had come, and so a flush by that one, or by one that came
+   * before it, covers it all: see held_connect.
+   */
+  uint64_t newest_connection, covering;
+  uint64_t newest_at_flush; /* when the last flush began */
+
   /* Write-back passes begun.  Relaxed: a write that was answered before a pass
    * began has read an older number, and any other may have either.
    */
@@ -53,6 +60,20 @@ extern uint32_t held_flushes (struct held *h);
 extern uint32_t held_begin_flush (struct held *h);
 /* The last of them settles nothing: the next gets its number. */
 extern void held_disregard_flush (struct held *h);
+
+/* One more connection has come; its number.  If its flush succeeds, the remote
+ * has been the same since: so the flush covers what ended after it had come,
+ * and not what another connection wrote to a remote that may have died before.
+ */
+extern uint64_t held_connect (struct held *h);
+/* No range is remembered as zero.  If no page is unstable either, a flush by
+ * connection NUMBER covers all that is unstable from now on.
+ */
+extern void held_cover (struct held *h, uint64_t number);
+/* The last flush has settled what ended before it began. */
+extern void held_note_settled (struct held *h);
+/* The number of the last connection whose flush covers all that is unstable. */
+extern uint64_t held_covering (struct held *h);
 
 /* A pass begins: what is dirty by now became so in an earlier one.  Returns
  * the number of that earlier pass.
