@@ -282,7 +282,7 @@ parse_status (const struct answer *a)
   return s;
 }
 
-static void
+void
 print_object (json_t *object)
 {
   json_dumpf (checked (object), stdout, JSON_INDENT (2));
@@ -449,23 +449,6 @@ show_options (const struct answer *a, const char *name, bool json)
 }
 
 /* ---- other commands ---- */
-
-int
-show_metrics (const struct answer *a, bool json)
-{
-  json_t *array = checked (json_array ());
-  size_t i;
-
-  for (i = 0; i < a->lines.nr; ++i)
-    if (json)
-      json_array_append_new (array, checked (json_string (a->lines.at[i])));
-    else
-      printf ("%s\n", a->lines.at[i]);
-  if (json)
-    print_object (json_pack ("{s:O}", "lines", array));
-  json_decref (array);
-  return EXIT_SUCCESS;
-}
 
 static json_t *
 notes_json (const struct answer *a)

@@ -7,13 +7,17 @@
 
 #include <stdbool.h>
 
+#include <jansson.h>
+
 #include "wtcachectl-talk.h"
+
+/* Prints it, and releases it. */
+extern void print_object (json_t *object);
 
 /* Each prints an answer that is ANSWER_OK and returns the exit status. */
 extern int show_status (const struct answer *a, bool json);
 /* NAME: the one option to show, without "wtcache-"; NULL: all. */
 extern int show_options (const struct answer *a, const char *name, bool json);
-extern int show_metrics (const struct answer *a, bool json);
 /* Of any other command. */
 extern int show_end (const struct answer *a, const char *command, bool json);
 

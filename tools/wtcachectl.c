@@ -20,11 +20,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #include "base/nearest.h"
 #include "base/util.h"
+#include "base/value.h"
+#include "export/parameters.h"
+#include "wtcachectl-help.h"
 #include "wtcachectl-say.h"
 #include "wtcachectl-show.h"
 #include "wtcachectl-talk.h"
@@ -90,80 +92,23 @@ put_argument (FILE *f, const char *key, const char *value)
   put_encoded (f, value);
 }
 
-static void __attribute__ ((noreturn))
-die_of_bytes (const char *key, const char *text)
-{
-  const size_t digits = strspn (text, "0123456789");
-  const char *rest = text + digits;
-
-  if (digits > 0 && *rest && strchr ("kKmMgGtT", *rest) &&
-      (strcasecmp (rest + 1, "b") == 0 || strcasecmp (rest + 1, "ib") == 0))
-    die (EXIT_USAGE, "%s: %s must be a number of bytes: write %.*s%c", text,
-         key, (int) digits, text, toupper ((unsigned char) *rest));
-  die (EXIT_USAGE, "%s: %s must be a number of bytes, such as 4096 or 1M", text,
-       key);
-}
-
 /* Bytes, with a suffix as nbdkit's sizes have it. */
 static void
 put_bytes (FILE *f, const char *key, const char *text)
 {
-  static const char suffixes[] = "bkmgtpe";
-  const char *suffix = NULL;
-  unsigned long long n = 0;
-  char *rest = NULL;
-  unsigned shift = 0;
+  struct value_text meant;
+  uint64_t n;
 
-  errno = 0;
-  if (isdigit ((unsigned char) *text))
-    n = strtoull (text, &rest, 10);
-  if (rest && *rest && rest[1] == '\0')
-    suffix = strchr (suffixes, *rest | 0x20);
-  if (suffix)
-    shift = 10 * (suffix - suffixes);
-  if (rest == NULL || errno != 0 || (*rest && suffix == NULL) ||
-      n > (unsigned long long) INT64_MAX >> shift)
-    die_of_bytes (key, text);
-  fprintf (f, " %s=%llu", key, n << shift);
+  if (!value_parse_size (text, &n) && value_meant_size (text, &meant))
+    die (EXIT_USAGE, "%s: %s must be a number of bytes: write %s", text, key,
+         meant.s);
+  if (!value_parse_size (text, &n))
+    die (EXIT_USAGE, "%s: %s must be a number of bytes, such as 4096 or 1M",
+         text, key);
+  fprintf (f, " %s=%" PRIu64, key, n);
 }
 
 /* ---- the commands ---- */
-
-static const char help[] =
-    "Usage: wtcachectl [SERVER] COMMAND [ARGUMENT...]\n"
-    "Ask and control a running nbdkit server with the wtcache filter.\n"
-    "\n"
-    "  status                Show what is where; exit status 3 if not\n"
-    "                        everything is on the backend.\n"
-    "  flush [EXPORT]        Write and flush everything.\n"
-    "  drop [EXPORT]         Forget what is clean.\n"
-    "  discard EXPORT OFFSET LENGTH --yes\n"
-    "                        Give up what the backend refuses.\n"
-    "  prefetch EXPORT OFFSET LENGTH\n"
-    "                        Read into the cache.\n"
-    "  get [NAME]            Show options as they are now.\n"
-    "  set NAME VALUE        Change size, dirty-max, dirty-age, depth,\n"
-    "                        readahead or mode.\n"
-    "  trace FILE SECONDS [EXPORT]\n"
-    "                        Record reads and writes.\n"
-    "  list                  Show the servers in /run/wtcache.\n"
-    "  help                  Show this.\n"
-    "\n"
-    "  -j, --json            Print the answer as JSON.\n"
-    "  -t, --timeout=SECONDS\n"
-    "                        Wait so long for an answer (status, get and list\n"
-    "                        5 s, other commands until they end).\n"
-    "  -h, --help; -V, --version\n"
-    "\n"
-    "SERVER is the path of the server's wtcache-control=SOCKET, or NAME for\n"
-    "/run/wtcache/NAME.ctl; it can be left out where there is one only.\n";
-
-static void
-print_help (void)
-{
-  fputs (help, stdout);
-  exit (fflush (stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILED);
-}
 
 static void
 build_export (FILE *f, char **args, int nr)
@@ -205,8 +150,8 @@ build_set (FILE *f, char **args, int nr)
   (void) nr;
   if (args[0][0] == '\0' || strpbrk (args[0], " =\n%"))
     die (EXIT_USAGE,
-         "set %s: only size, dirty-max, dirty-age, depth, readahead and mode "
-         "can be changed",
+         "set %s: there is no such option that can be changed: see wtcachectl "
+         "help set",
          args[0]);
   put_argument (f, args[0], args[1]);
 }
@@ -251,7 +196,7 @@ static const struct command {
   { "set", " NAME VALUE", 2, 2, build_set, false },
   { "trace", " FILE SECONDS [EXPORT]", 2, 3, build_trace, false },
   { "list", "", 0, 0, NULL, true },
-  { "help", "", 0, 0, NULL, true },
+  { "help", " [COMMAND]", 0, 1, NULL, true },
 };
 
 /* NULL: there is none of that name. */
@@ -279,6 +224,20 @@ static void __attribute__ ((noreturn)) die_without_command (const char *name)
   die (EXIT_USAGE, "there is no command %s: see wtcachectl --help", name);
 }
 
+static int
+run_help (char **args, int nr)
+{
+  const struct command *command = nr > 0 ? find_command (args[0]) : NULL;
+
+  if (nr == 0)
+    show_help ();
+  else if (command)
+    show_help_of (command->name, command->arguments, json);
+  else
+    die_without_command (args[0]);
+  return EXIT_SUCCESS;
+}
+
 static void
 tell_begun (void)
 {
@@ -295,7 +254,7 @@ static int
 show (const struct command *command, const struct answer *a, char **args,
       int nr)
 {
-  static const char prefix[] = "wtcache-";
+  static const char prefix[] = PARAMETERS_PREFIX;
   const char *name = nr > 0 ? args[0] : NULL;
 
   if (strcmp (command->name, "status") == 0)
@@ -423,8 +382,8 @@ parse_options (int argc, char **argv)
       parse_timeout (optarg);
       break;
     case 'h':
-      print_help ();
-      break;
+      show_help ();
+      exit (fflush (stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILED);
     case 'V':
       printf ("wtcachectl %s\n", PACKAGE_VERSION);
       exit (fflush (stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILED);
@@ -476,14 +435,14 @@ main (int argc, char **argv)
   nr = argc - optind;
   command = parse_words (argv + optind, &nr, &server);
   args = argv + argc - nr;
-  if (strcmp (command->name, "help") == 0)
-    print_help ();
   if (nr < command->least || nr > command->most)
     die (EXIT_USAGE, "usage: wtcachectl [SERVER] %s%s", command->name,
          command->arguments);
   if (yes && command->build != build_discard)
     die (EXIT_USAGE, "--yes is for discard alone");
-  if (command->build == NULL)
+  if (strcmp (command->name, "help") == 0)
+    status = run_help (args, nr);
+  else if (command->build == NULL)
     status = run_list ();
   else {
     path = server ? socket_of (server) : only_socket ();

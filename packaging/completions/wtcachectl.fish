@@ -33,16 +33,16 @@ function __wtcachectl_at
     test "$words[1]" = $argv[1]; and test (count $words) -eq $argv[2]
 end
 
+# __wtcachectl_options COMMAND: the lines NAME=VALUES of its help.
+function __wtcachectl_options
+    wtcachectl help $argv[1] 2>/dev/null |
+        string replace -rf '^  ([-a-z]+=[^ ]*).*' '$1'
+end
+
 function __wtcachectl_set_value
     set -l words (__wtcachectl_words)
-    switch $words[-1]
-        case mode
-            printf '%s\n' writeback writethrough writearound
-        case dirty-max depth
-            echo auto
-        case readahead
-            echo off
-    end
+    __wtcachectl_options set | string replace -f -- "$words[-1]=" '' |
+        string split '|' | string match -r -- '^[a-z].*'
 end
 
 function __wtcachectl_exports
@@ -82,6 +82,7 @@ for command in flush drop discard prefetch
 end
 complete -c wtcachectl -n '__wtcachectl_at trace 1' -F
 complete -c wtcachectl -n '__wtcachectl_at trace 3' -a '(__wtcachectl_exports)'
-complete -c wtcachectl -n '__wtcachectl_at set 1' -a 'size dirty-max dirty-age depth readahead mode'
+complete -c wtcachectl -n '__wtcachectl_at set 1' -a '(__wtcachectl_options set | string replace -r "=.*" "")'
 complete -c wtcachectl -n '__wtcachectl_at set 2' -a '(__wtcachectl_set_value)'
-complete -c wtcachectl -n '__wtcachectl_at get 1' -a 'size page-size mode dirty-max dirty-age drain depth fill readahead share key keep stats control name'
+complete -c wtcachectl -n '__wtcachectl_at get 1' -a '(__wtcachectl_options get | string replace -r "=.*" "")'
+complete -c wtcachectl -n '__wtcachectl_at help 1' -a "$__wtcachectl_commands"

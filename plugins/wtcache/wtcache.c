@@ -38,12 +38,14 @@ static _Atomic bool serving;
 /* How often the module was loaded into this process. */
 static unsigned loads;
 
+static char help[PARAMETERS_HELP_BYTES];
+
 static void
 wtcache_load (void)
 {
   if (loads++ == 0) {
     parameters_reset (&settings);
-    parameters_write_help ();
+    parameters_help (help, sizeof help, PARAMETERS_PREFIX, false);
   }
 }
 
@@ -580,7 +582,7 @@ static struct nbdkit_filter filter = {
   .load = wtcache_load,
   .config = wtcache_config,
   .config_complete = wtcache_config_complete,
-  .config_help = parameters_help,
+  .config_help = help,
 #ifdef HAVE_DUMP_PLUGIN
   .dump_plugin = wtcache_dump_plugin,
 #endif

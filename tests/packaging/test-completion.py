@@ -151,7 +151,9 @@ def test_commands_of_wtcachectl():
                                         "depth", "readahead", "mode"])
         expect(ctl(*words, "set", "mode", "writet"), ["writethrough"])
         expect(ctl(*words, "set", "readahead", ""), ["off"])
+        expect(ctl(*words, "set", "dirty-age", ""), [])
         expect(ctl(*words, "get", "dirty"), ["dirty-max", "dirty-age"])
+        expect(ctl(*words, "help", "tr"), ["trace"])
         options = ["--json", "--timeout=", "--help", "--version"]
         expect(ctl(*words, "status", "-"), options)
         expect(ctl(*words, "discard", "a", "0", "512", "--"),
@@ -230,6 +232,24 @@ def test_zsh():
                     "compinit; compinit -D -u; echo $_comps[%s]"
                     % (os.path.abspath(FOLDER), name))
         expect(out, "_%s\n" % name)
+
+
+def test_options_in_zsh():
+    """The names and values that the function finds in the help."""
+    with open(os.path.join(FOLDER, "_wtcachectl"), encoding="ascii") as f:
+        text = f.read()
+    listed = text[text.index("_wtcachectl_options ()"):]
+    listed = listed[:listed.index("\n}") + 2]
+    names, values = re.findall(r"compadd -- (\$\{\$?.*_wtcachectl_options"
+                               r"[^;]*) ;;", text)
+    for words, form, wanted in (
+            ([], names, ["size", "dirty-max", "dirty-age", "depth",
+                         "readahead", "mode"]),
+            (["mode"], values, ["writeback", "writethrough", "writearound"]),
+            (["depth"], values, ["auto"]), (["size"], values, [])):
+        out = shell("zsh", "-f", "-c", "%s\ncommand=set words_left=( %s )\n"
+                    "print -- %s" % (listed, " ".join(words), form))
+        expect(out.split(), wanted)
 
 
 def test_names_of_exports():

@@ -58,7 +58,6 @@ static const char *const keep_names[] = { "no", "yes" };
 /* Where the texts of help begin, and the columns of a line. */
 #define HELP_INDENT  30
 #define HELP_COLUMNS 79
-#define HELP_BYTES   4096
 
 const struct parameter parameters[NR_PARAMETERS] = {
   [PARAMETER_SIZE] = {
@@ -543,55 +542,51 @@ parameters_explain (unsigned parameter, char *text, size_t size)
           p->change == CHANGE_NEVER ? "" : "; changeable");
 }
 
-char parameters_help[HELP_BYTES];
-
 /* Adds the words of TEXT in lines that are indented, the first of which is
  * begun already.
  */
 static void
-append_wrapped (char *help, const char *text)
+append_wrapped (char *help, size_t size, const char *text)
 {
   size_t column = HELP_INDENT, len;
 
   for (; *text; text += len + (text[len] == ' ')) {
     len = strcspn (text, " ");
     if (column > HELP_INDENT && column + 1 + len > HELP_COLUMNS) {
-      append (help, HELP_BYTES, "\n%*s", HELP_INDENT, "");
+      append (help, size, "\n%*s", HELP_INDENT, "");
       column = HELP_INDENT;
     }
     else if (column > HELP_INDENT) {
-      append (help, HELP_BYTES, " ");
+      append (help, size, " ");
       column++;
     }
-    append (help, HELP_BYTES, "%.*s", (int) len, text);
+    append (help, size, "%.*s", (int) len, text);
     column += len;
   }
 }
 
 void
-parameters_write_help (void)
+parameters_help (char *help, size_t size, const char *prefix, bool changeable)
 {
   char text[400];
   unsigned i;
   int len;
 
-  parameters_help[0] = '\0';
+  *help = '\0';
   for (i = 0; i < NR_PARAMETERS; ++i) {
+    if (changeable && parameters[i].change == CHANGE_NEVER)
+      continue;
+    len = strlen (help);
     parameters_forms (i, text, sizeof text);
-    len = strlen (parameters_help);
-    append (parameters_help, HELP_BYTES, "%s%s=%s", PARAMETERS_PREFIX,
+    append (help, size, "%s%s%s=%s", len > 0 ? "\n" : "", prefix,
             parameters[i].name, text);
-    len = strlen (parameters_help) - len;
+    len = strlen (help) - len - (len > 0);
     if (len + 2 > HELP_INDENT) {
-      append (parameters_help, HELP_BYTES, "\n");
+      append (help, size, "\n");
       len = 0;
     }
-    append (parameters_help, HELP_BYTES, "%*s", HELP_INDENT - len, "");
+    append (help, size, "%*s", HELP_INDENT - len, "");
     parameters_explain (i, text, sizeof text);
-    append_wrapped (parameters_help, text);
-    append (parameters_help, HELP_BYTES, "\n");
+    append_wrapped (help, size, text);
   }
-  append (parameters_help, HELP_BYTES,
-          "wtcachectl set changes those that are changeable while the server "
-          "runs.");
 }

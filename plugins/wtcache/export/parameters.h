@@ -97,8 +97,11 @@ extern void parameters_forms (unsigned parameter, char *text, size_t size);
  */
 extern void parameters_explain (unsigned parameter, char *text, size_t size);
 
-/* Help for all of them, once parameters_write_help has written it. */
-extern char parameters_help[];
-extern void parameters_write_help (void);
+/* Help for all of them, or for those that are changeable: of each PREFIX, its
+ * name and its forms, then what explains it in lines that are indented.
+ */
+#define PARAMETERS_HELP_BYTES 4096
+extern void parameters_help (char *help, size_t size, const char *prefix,
+                             bool changeable);
 
 #endif /* WTCACHE_PARAMETERS_H */
