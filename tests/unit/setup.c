@@ -18,7 +18,8 @@ setup_traits (const struct backend_traits *traits, bool merge, unsigned depth)
   s->array = array_new (traits);
   submit_init (&s->submit, &s->cache->pc, &s->cache->memory, merge, depth);
   /* Batches last for days: none at a gate is taken to hang. */
-  s->submit.latency = UINT64_C (1000000000000000);
+  s->submit.policy.usual[0].latency = s->submit.policy.usual[1].latency =
+      UINT64_C (1000000000000000);
   return s;
 }
 
@@ -113,14 +114,9 @@ writer_join (struct writer *w)
 unsigned
 setup_waiting (struct setup *s)
 {
-  struct write *w;
-  unsigned n = 0;
+  LOCK_FOR_SCOPE (&s->submit.lock);
 
-  lock_take (&s->submit.lock);
-  for (w = s->submit.first; w; w = w->next)
-    n++;
-  lock_drop (&s->submit.lock);
-  return n;
+  return s->submit.policy.waiting;
 }
 
 bool

@@ -235,7 +235,7 @@ stack_waiting (struct stack *s)
 {
   LOCK_FOR_SCOPE (&s->export->submit.lock);
 
-  return s->export->submit.waiting;
+  return s->export->submit.policy.waiting;
 }
 
 static int

@@ -258,7 +258,9 @@ test_batches_are_of_one_way (void **state)
   less.can_flush = false;
   s = stack_new (&o);
   guest_join (&c, s, &less);
-  s->export->submit.latency = UINT64_C (100000000000000); /* so they wait */
+  s->export->submit.policy.usual[0].latency =
+      s->export->submit.policy.usual[1].latency =
+          UINT64_C (100000000000000); /* so they wait */
   array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
   for (i = 0; i < 3; ++i) {
     requests[i] = (struct request){ .s = s,

@@ -557,7 +557,8 @@ test_undone_flush_runs_alone (void **state)
   failing.runs = false;
   failing.flush = s->backends[0].flush;
   s->backends[0].flush = flush_beside_failing_write;
-  s->export->submit.latency = UINT64_C (1000000000000000);
+  s->export->submit.policy.usual[0].latency =
+      s->export->submit.policy.usual[1].latency = UINT64_C (1000000000000000);
   assert_int_equal (request_flush (s->client), 0);
   assert_true (stack_keeps (s, 0, 512, 1));
   assert_true (stack_calls (s, ARRAY_FLUSH) <= 5);

@@ -240,7 +240,7 @@ write_that_hangs (struct backend *b, const void *bytes, uint32_t len,
 static void
 start_hung_fua (struct setup *s, struct writer *w)
 {
-  s->submit.latency = 0;
+  s->submit.policy.usual[0].latency = s->submit.policy.usual[1].latency = 0;
   hang.write = s->array->backend.write;
   hang.holds = true;
   hang.hangs = false;
@@ -367,16 +367,16 @@ test_durable_writes_beside_hung_fua (void **state)
 
   array_fail_range (s->array, ARRAY_WRITE, HUNG_AT, 512, EIO);
   start_hung_fua (s, &w);
-  s->submit.choice.chosen = BY_FLUSH;
+  s->submit.policy.choice.chosen = BY_FLUSH;
   for (i = 0; i < 8; ++i) {
     assert_int_equal (setup_write (s, MiB + i * 8192, 512, 1, true), 0);
     assert_true (setup_has (s, true, MiB + i * 8192, 512, 1));
   }
   assert_true (array_calls (s->array, ARRAY_FLUSH) > 0);
   lock_take (&s->submit.lock);
-  assert_int_equal (s->submit.in_flight, 0);
-  assert_int_equal (s->submit.durable, 0);
-  assert_int_equal (s->submit.unwritten, 0);
+  assert_int_equal (s->submit.policy.in_flight, 0);
+  assert_int_equal (s->submit.policy.durable, 0);
+  assert_int_equal (s->submit.policy.unwritten, 0);
   lock_drop (&s->submit.lock);
   assert_int_equal (setup_amounts (s).unstable, 8 * 512);
   assert_int_equal (join_hung (&w), EIO);
@@ -465,7 +465,7 @@ test_write_that_hangs_alone (void **state)
 
   start_undone_writer (s, &w);
   lock_take (&s->submit.lock);
-  s->submit.latency = 0;
+  s->submit.policy.usual[0].latency = s->submit.policy.usual[1].latency = 0;
   lock_drop (&s->submit.lock);
   for (i = 4; i <= 8; ++i) {
     wait_until (array_calls (s->array, ARRAY_WRITE) == i);

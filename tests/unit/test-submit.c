@@ -277,7 +277,7 @@ test_depth_is_kept (void **state)
     for (i = 0; i < ARRAY_LEN (writers); ++i)
       assert_int_equal (writer_join (&writers[i]), 0);
     assert_int_equal (s->array->most_at_once[ARRAY_WRITE], depths[d]);
-    assert_int_equal (s->submit.in_flight, 0);
+    assert_int_equal (s->submit.policy.in_flight, 0);
     setup_free (s);
   }
 }
@@ -288,9 +288,9 @@ static void
 begin_gathering (struct setup *s, unsigned company, uint64_t ns)
 {
   lock_take (&s->submit.lock);
-  s->submit.mergeable = 16;
-  s->submit.company = company;
-  s->submit.gathers_until = now_ns () + ns;
+  s->submit.policy.mergeable = 16;
+  s->submit.policy.company = company;
+  s->submit.policy.gathers_until = now_ns () + ns;
   lock_drop (&s->submit.lock);
 }
 
@@ -303,11 +303,11 @@ test_company_is_what_was_merged (void **state)
 
   gather_crowd (&c, s, 6, 0, 512, 0, true);
   assert_int_equal (end_crowd (&c), 0);
-  assert_true (s->submit.mergeable > 1.5);
-  assert_int_equal (s->submit.company, 6);
+  assert_true (s->submit.policy.mergeable > 1.5);
+  assert_int_equal (s->submit.policy.company, 6);
   gather_crowd (&c, s, 6, 0, 512, 512, true);
   assert_int_equal (end_crowd (&c), 0);
-  assert_true (s->submit.mergeable < 1.5);
+  assert_true (s->submit.policy.mergeable < 1.5);
   setup_free (s);
 }
 
@@ -323,7 +323,7 @@ mergeable_beside (uint64_t offset)
 
   gather_crowd (&c, s, 1, offset, 512, 0, true);
   assert_int_equal (end_crowd (&c), 0);
-  mergeable = s->submit.mergeable;
+  mergeable = s->submit.policy.mergeable;
   setup_free (s);
   return mergeable;
 }
@@ -370,7 +370,8 @@ test_gathering_ends (void **state)
   assert_int_equal (setup_write (s, 0, 512, 1, true), 0);
 
   /* Those that came while one was in flight, too. */
-  s->submit.latency = UINT64_C (1000000000000000);
+  s->submit.policy.usual[0].latency = s->submit.policy.usual[1].latency =
+      UINT64_C (1000000000000000);
   array_shut (s->array, ARRAY_WRITE, GATE_AFTER);
   writer_start (&first, s, 0, 512, true);
   array_wait_gate (s->array, ARRAY_WRITE, 1);
@@ -403,7 +404,7 @@ test_hung_batches_let_others_by (void **state)
   struct setup *s = setup_new (1);
   struct writer hangs, other;
 
-  s->submit.latency = 0;
+  s->submit.policy.usual[0].latency = s->submit.policy.usual[1].latency = 0;
   array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
   writer_start (&hangs, s, 0, 512, true);
   array_wait_gate (s->array, ARRAY_WRITE, 1);
@@ -412,7 +413,7 @@ test_hung_batches_let_others_by (void **state)
   array_open (s->array, ARRAY_WRITE);
   assert_int_equal (writer_join (&hangs), 0);
   assert_int_equal (writer_join (&other), 0);
-  assert_int_equal (s->submit.in_flight, 0);
+  assert_int_equal (s->submit.policy.in_flight, 0);
   setup_free (s);
 }
 
@@ -497,8 +498,8 @@ test_random_load (void **state)
     must (ended == LOADERS * 200);
     must (round >= 4 || failed == 0);
     must (setup_amounts (s).writeback == 0);
-    must (s->submit.in_flight == 0 && s->submit.first == NULL);
-    must (s->submit.oldest == NULL && s->submit.unwritten == 0);
+    must (s->submit.policy.in_flight == 0 && s->submit.policy.first == NULL);
+    must (s->submit.oldest == NULL && s->submit.policy.unwritten == 0);
     must (s->array->most_at_once[ARRAY_FLUSH] <= 1);
     setup_free (s);
   }

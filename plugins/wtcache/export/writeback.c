@@ -190,7 +190,7 @@ begin_helper (struct pass *p)
   if (!registry.parallel)
     return;
   lock_take (&p->e->submit.lock);
-  limit = depth_limit (&p->e->submit.depth);
+  limit = depth_limit (&p->e->submit.policy.depth);
   lock_drop (&p->e->submit.lock);
 
   lock_take (&p->lock);

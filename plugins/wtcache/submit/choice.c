@@ -33,7 +33,9 @@
 #define WINDOWS       (2 * WAYS)
 #define WATCHED       64 /* and outside, to see whether something has changed */
 #define PATIENCE      3  /* latencies until a trial may be given up */
-#define PLAIN         4  /* times worse, and another window is not needed */
+#define HANG          16 /* and without any, */
+#define HANG_NS       UINT64_C (100000000) /* at least so long */
+#define PLAIN         4 /* times worse, and another window is not needed */
 #define INTERVAL_NS   UINT64_C (1000000000)
 #define SOON_NS       (INTERVAL_NS / 10)
 #define INTERVAL_MOST (8 * INTERVAL_NS)
@@ -60,24 +62,6 @@ static bool
 is_due (const struct choice *c, uint64_t now)
 {
   return now >= c->tried + (c->surprised ? c->again : c->interval);
-}
-
-enum way
-choice_way (struct choice *c, unsigned in_flight, uint64_t now)
-{
-  if (in_flight < 2) {
-    /* The first of many comes alone too, but not one after another. */
-    if (++c->alone >= WINDOW)
-      c->chosen = BY_FLAG;
-    return c->chosen;
-  }
-  c->alone = 0;
-  if (c->trials == 0 && is_due (c, now)) {
-    /* The first of them still wait for what went the other way. */
-    c->window = clamp_u64 (2 * in_flight, WINDOW, WINDOW_MOST);
-    begin_trial (c, now);
-  }
-  return c->trials > 0 ? c->way : c->chosen;
 }
 
 static bool
@@ -140,14 +124,24 @@ end_window (struct choice *c, uint64_t now)
   begin_window (c, c->way == BY_FLAG ? BY_FLUSH : BY_FLAG, now);
 }
 
-/* The other way is on trial and so bad that more need not be known. */
+/* The other way is on trial, for longer than PATIENCE, and so bad that more
+ * need not be known.
+ */
 static bool
-is_hopeless (const struct choice *c, uint64_t now)
+is_hopeless (const struct choice *c, uint64_t patience, uint64_t now)
 {
   const uint64_t time = now - c->began;
 
-  return c->way != c->chosen && time > PATIENCE * c->mean[c->chosen] &&
+  return c->trials > 0 && c->way != c->chosen && time > patience &&
          c->passed < c->rate * time / 2;
+}
+
+static void
+give_up (struct choice *c, uint64_t now)
+{
+  if (c->mean[c->way] == 0)
+    c->mean[c->way] = 2 * c->mean[c->chosen];
+  end_trial (c, now);
 }
 
 /* Outside of trials: notes whether the latency is as it was. */
@@ -176,9 +170,43 @@ choice_sample (struct choice *c, enum way way, uint64_t came, uint64_t now)
   }
   else if (c->samples >= c->window)
     end_window (c, now);
-  else if (is_hopeless (c, now)) {
-    if (c->mean[c->way] == 0)
-      c->mean[c->way] = 2 * c->mean[c->chosen];
-    end_trial (c, now);
+  else if (is_hopeless (c, PATIENCE * c->mean[c->chosen], now))
+    give_up (c, now);
+}
+
+/* How many writes go at once, by the most of late.  When a shared flush has
+ * ended its writers come back one after another, so IN_FLIGHT alone says
+ * little.
+ */
+static void
+note_crowd (struct choice *c, unsigned in_flight)
+{
+  c->crowd = c->crowd * (WINDOW_MOST - 1) / WINDOW_MOST;
+  if (c->crowd < in_flight)
+    c->crowd = in_flight;
+}
+
+enum way
+choice_way (struct choice *c, unsigned in_flight, uint64_t now)
+{
+  note_crowd (c, in_flight);
+  if (in_flight < 2) {
+    /* The first of many comes alone too, but not one after another. */
+    if (++c->alone >= WINDOW) {
+      c->chosen = BY_FLAG;
+      return BY_FLAG;
+    }
   }
+  else {
+    c->alone = 0;
+    if (c->trials == 0 && is_due (c, now)) {
+      /* The first of them still wait for what went the other way. */
+      c->window = clamp_u64 (2 * c->crowd, WINDOW, WINDOW_MOST);
+      begin_trial (c, now);
+    }
+  }
+  /* Writes that hang give no sample; those that share a flush, many at once. */
+  if (is_hopeless (c, max_u64 (HANG * c->mean[c->chosen], HANG_NS), now))
+    give_up (c, now);
+  return c->trials > 0 ? c->way : c->chosen;
 }

@@ -15,6 +15,7 @@ struct choice {
   enum way chosen;   /* outside of trials */
   unsigned trials;   /* windows of the trial that are left */
   unsigned alone;    /* how many came alone, one after another */
+  double crowd;      /* how many are under way at once, of late */
   uint64_t tried;    /* when the last trial ended, ns */
   uint64_t interval; /* until the next, if nothing changes, ns */
   uint64_t again;    /* until the next, if something does, ns */

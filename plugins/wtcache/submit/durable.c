@@ -42,18 +42,6 @@
 /* A flush waits for writes in progress as long as this many flushes last. */
 #define COMPANY_WAIT 4
 
-/* A call to the backend is taken to hang at this age, ns, and at so many times
- * the usual one, whichever is more.
- */
-#define MIN_HANG_NS UINT64_C (1000000000)
-#define HANG_TIMES  8
-
-uint64_t
-durable_hang (const struct submit *s)
-{
-  return max_u64 (MIN_HANG_NS, HANG_TIMES * s->latency);
-}
-
 void
 durable_open (struct submit *s, struct open_op *op)
 {
@@ -123,7 +111,7 @@ wait_fua (struct submit *s)
   assert_held (&s->lock);
   s->closing_waiters++;
   while ((op = find_open (s, before, is_awaited_fua)) != NULL) {
-    deadline = op->began + durable_hang (s);
+    deadline = op->began + policy_hang_age (&s->policy);
     if (now_ns () >= deadline)
       op->hung = true;
     else
@@ -153,7 +141,7 @@ is_alone (const struct submit *s)
 {
   assert_held (&s->lock);
   return atomic_load_explicit (&s->alone, memory_order_relaxed) &&
-         now_ns () < s->alone_since + durable_hang (s);
+         now_ns () < s->alone_since + policy_hang_age (&s->policy);
 }
 
 /* Whether the caller has to wait for another thread's operation. */
@@ -170,7 +158,7 @@ wait_alone (struct submit *s)
   s->alone_waiters++;
   while (is_kept_out (s))
     condition_wait_until (&s->alone_ended, &s->lock,
-                          s->alone_since + durable_hang (s));
+                          s->alone_since + policy_hang_age (&s->policy));
   s->alone_waiters--;
 }
 
@@ -247,7 +235,7 @@ wait_for_company (struct submit *s)
   const uint64_t deadline = now_ns () + COMPANY_WAIT * s->flush_latency;
 
   assert_held (&s->lock);
-  while (s->unwritten > 0 && !s->hurried &&
+  while (s->policy.unwritten > 0 && !s->hurried &&
          condition_wait_until (&s->written, &s->lock, deadline))
     ;
 }
@@ -291,7 +279,7 @@ mean_flush (const struct submit *s, uint64_t latency)
   const uint64_t mean = s->flush_latency;
 
   if (mean == 0)
-    return min_u64 (latency, durable_hang (s));
+    return min_u64 (latency, policy_hang_age (&s->policy));
   return (3 * mean + min_u64 (latency, max_u64 (4 * mean, 50000000))) / 4;
 }
 
@@ -478,7 +466,7 @@ wait_overlapping (struct submit *s)
 
   LOCK_FOR_SCOPE (&s->lock);
   flushes = s->nr_flushes;
-  deadline = now_ns () + durable_hang (s);
+  deadline = now_ns () + policy_hang_age (&s->policy);
   while (s->flushing && s->nr_flushes == flushes &&
          condition_wait_until (&s->flushed, &s->lock, deadline))
     ;

@@ -65,7 +65,4 @@ extern void durable_close (struct submit *s, struct open_op *op);
 /* Waits for the operations open now that took acknowledged bytes. */
 extern void durable_wait_acknowledged (struct submit *s);
 
-/* The age from which on a call is taken to hang, ns; under the lock. */
-extern uint64_t durable_hang (const struct submit *s);
-
 #endif /* WTCACHE_DURABLE_H */

@@ -12,10 +12,9 @@
 #include "base/histogram.h"
 #include "pagecache.h"
 #include "submit/backend.h"
-#include "submit/choice.h"
 #include "submit/completion.h"
-#include "submit/depth.h"
 #include "submit/meter.h"
+#include "submit/policy.h"
 
 /* An operation in progress; oldest first. */
 struct open_op {
@@ -43,13 +42,8 @@ struct write {
   const struct backend *backend; /* of the thread that submits it */
 
   /* Guarded by submit.lock. */
-  struct write *prev, *next; /* in the queue, by offset */
-  struct write *in_batch;    /* the next of the same batch */
-  uint64_t arrival;
-  uint64_t came; /* ns */
-  bool waits;    /* in the queue */
+  struct policy_write policy;
   bool ended;
-  bool has_place; /* counted in submit.in_flight */
   struct event wake;
 };
 
@@ -65,32 +59,15 @@ struct submit {
   /* Constant. */
   struct pagecache *pc;
   struct memory *memory;
-  bool merge; /* batches may carry blocks of several requests */
   /* Flushes what all connections wrote; OWN may be one that cannot flush. */
   int (*flush) (void *opaque, struct backend *own);
   void *opaque;
 
   struct lock lock; /* RANK_SUBMIT */
   /* Guarded by lock. */
-  struct write *first, *last; /* the queue of waiting writes, by offset */
-  unsigned waiting;           /* writes in it */
-  unsigned in_flight;
-  struct batch *oldest_batch, *newest_batch; /* their write is under way */
-  /* So many writes are expected until then (ns): the clients whose writes
-   * ended since the last batch was taken, and what waits beside those writes.
-   */
-  unsigned company;
-  uint64_t gathers_until;
-  double mergeable; /* writes that could be one batch, a moving mean */
-  uint64_t arrivals;
-  struct depth depth;
-  struct choice choice; /* for connections that can do both ways */
-  unsigned unwritten;   /* durable writes whose write has not ended */
-  unsigned durable;     /* … that have not ended */
+  struct policy policy;
   struct condition written;
   uint64_t flush_latency; /* ns, a moving mean */
-  uint64_t latency;       /* ns, of batches, a moving mean */
-  uint64_t last_ended;    /* ns; when a batch ended last */
   struct open_op *oldest, *newest;
   uint64_t tickets;
   unsigned closing_waiters;

@@ -255,7 +255,7 @@ say_export (struct conversation *c, struct export *e, const char *name)
   for (p = ranges; *p; ++p)
     *p = *p == ' ' ? ',' : *p;
   lock_take (&e->submit.lock);
-  depth = depth_limit (&e->submit.depth);
+  depth = depth_limit (&e->submit.policy.depth);
   lock_drop (&e->submit.lock);
   lock_take (&registry.lock);
   users = e->users;

@@ -203,7 +203,7 @@ depth_now (struct export *e, int which)
   LOCK_FOR_SCOPE (&e->submit.lock);
 
   (void) which;
-  return depth_limit (&e->submit.depth);
+  return depth_limit (&e->submit.policy.depth);
 }
 
 static uint64_t
@@ -212,7 +212,7 @@ in_flight (struct export *e, int which)
   LOCK_FOR_SCOPE (&e->submit.lock);
 
   (void) which;
-  return e->submit.in_flight;
+  return e->submit.policy.in_flight;
 }
 
 static uint64_t
