@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/filewriter.h"
 #include "base/name.h"
 #include "base/probes.h"
 #include "base/value.h"
@@ -21,11 +22,15 @@
 #include "watch.h"
 #include "wtcache/clock.h"
 #include "wtcache/connection.h"
+#include "wtcache/ending.h"
 #include "wtcache/nbdkit-compat.h"
 #include "wtcache/statsfile.h"
 
 #define MOST_THREADS 96
 #define GROWTH       4 /* the cache may grow to so many times its size */
+
+/* How long the end of the server waits for its last files, ns. */
+#define FILES_NS UINT64_C (5000000000)
 
 /* nbdkit -D wtcache.requests=1 logs each request that clients send. */
 NBDKIT_DLL_PUBLIC int wtcache_debug_requests;
@@ -116,7 +121,7 @@ wtcache_get_ready (int thread_model)
   if (statsfile_check () == -1 || make_controllable () == -1)
     return -1;
   err = lost_init (settings.stats ? settings.stats : settings.control,
-                   settings.name);
+                   settings.name, log_text);
   if (err != 0) {
     errno = err;
     nbdkit_error ("wtcache: %m");
@@ -129,6 +134,24 @@ wtcache_get_ready (int thread_model)
   return 0;
 }
 
+/* Without a file that it could write, there is no writer. */
+static int
+begin_writing (void)
+{
+  int err;
+
+  if (settings.stats == NULL && settings.control == NULL)
+    return 0;
+  err = filewriter_start ();
+  if (err != 0) {
+    errno = err;
+    nbdkit_error ("wtcache: cannot start a thread: %m");
+    return -1;
+  }
+  lost_tell_old ();
+  return 0;
+}
+
 static int
 wtcache_after_fork (nbdkit_backend *nxdata)
 {
@@ -138,7 +161,8 @@ wtcache_after_fork (nbdkit_backend *nxdata)
   export_registry_after_fork ();
   if (statsfile_begin () == -1)
     return -1;
-  lost_tell_old (log_text);
+  if (begin_writing () == -1)
+    return -1;
   if (registry.parallel) {
     workers_start (MOST_THREADS);
     if (!workers_are_there ()) {
@@ -161,68 +185,16 @@ wtcache_after_fork (nbdkit_backend *nxdata)
   return 0;
 }
 
-/* Room for the ranges that one line of the log names. */
-#define RANGES_BYTES 512
-
-static void
-log_lost (const struct export *e, uint64_t bytes, const char *which,
-          const char *ranges)
-{
-  char *text;
-  int err;
-
-  if (asprintf (&text,
-                "wtcache: export %s%s: LOST: %" PRIu64 " %sbytes were "
-                "acknowledged and could not be made durable before the "
-                "server's end (offset+length):%s",
-                name_quoted (e->name).text, e->tls ? " (TLS)" : "", bytes,
-                which, ranges) == -1) {
-    nbdkit_error ("wtcache: LOST: %" PRIu64 " bytes", bytes);
-    return;
-  }
-  nbdkit_error ("%s", text);
-  err = lost_add (text);
-  if (err != 0)
-    nbdkit_error ("wtcache: the file that says so cannot be written: %s",
-                  strerror (err));
-  free (text);
-}
-
-/* Logs the ranges of an export that the backend lacks, and adds their bytes
- * up.
- */
-static void
-log_left (struct export *e, void *opaque)
-{
-  uint64_t *lost = opaque;
-  const struct amounts a = pagecache_amounts (&e->pc);
-  const uint64_t zeroed = zeroes_bytes (&e->pc.zeroes);
-  char ranges[RANGES_BYTES];
-
-  *lost += a.dirty + a.unstable + zeroed;
-  if (a.dirty + a.unstable > 0) {
-    export_format_held (e, 0, ranges, sizeof ranges);
-    log_lost (e, a.dirty + a.unstable, "", ranges);
-  }
-  if (zeroed > 0) {
-    export_format_zeroed (e, ranges, sizeof ranges);
-    log_lost (e, zeroed, "zeroed ", ranges);
-  }
-}
-
 static void
 wtcache_cleanup (nbdkit_backend *nxdata)
 {
-  uint64_t lost = 0;
-
   (void) nxdata;
   atomic_store_explicit (&serving, false, memory_order_release);
   clock_stop ();
   watch_stop (); /* its commands need the workers */
   workers_stop ();
-  export_for_each (log_left, &lost);
-  watch_end (lost);
-  statsfile_renew ();
+  watch_end (ending_tell_lost ());
+  statsfile_renew_last ();
 }
 
 /* Once for each load: given twice, the filter has one state all the same. */
@@ -235,8 +207,14 @@ wtcache_unload (void)
   if (registry.there)
     export_registry_destroy ();
   statsfile_end ();
-  lost_free ();
-  parameters_free (&settings);
+  if (filewriter_stop (FILES_NS)) {
+    lost_free ();
+    parameters_free (&settings);
+  }
+  else
+    nbdkit_error ("wtcache: a write to a file in the folder of %s hangs: the "
+                  "server ends without it",
+                  settings.stats ? settings.stats : settings.control);
 }
 
 static void *

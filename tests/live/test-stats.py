@@ -545,7 +545,7 @@ def test_file_of_what_is_lost_is_of_another():
         put(server.connect(), 0, 4 * K, 1)
         fault(server, "write", "EIO")
         server.stop()
-        assert "the file that says so cannot be written" in server.stderr()
+        assert "the file that says so, cannot be written" in server.stderr()
         server.start()
         with open(path, encoding="ascii") as f:
             expect(f.read(), "mine\n")

@@ -42,6 +42,7 @@ enum lock_rank {
   RANK_MEMORY,   /* the budget and the bounce buffers (frames.c) */
   RANK_TRACE,    /* the requests that were recorded (trace.c) */
   RANK_WORKERS,  /* tasks waiting for a thread (workers.c) */
+  RANK_FILES,    /* texts waiting to be files (filewriter.c) */
   RANK_STATS,    /* the list of the threads' counters (stats.c) */
 };
 

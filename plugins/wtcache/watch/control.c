@@ -40,6 +40,7 @@
 #include "base/ownfile.h"
 #include "base/thread.h"
 #include "base/util.h"
+#include "base/filewriter.h"
 #include "watch/control.h"
 
 #define MOST_CLIENTS 8
@@ -190,18 +191,26 @@ control_bind (const char *path, char *why, size_t size)
 /* After a change of user it may not be ours to remove; the next server that
  * wants the path does it then.
  */
-void
-control_unbind (void)
+static void
+run_unbind (char *text)
 {
   struct stat st;
 
-  if (control.fd == -1)
-    return;
+  free (text);
   if (lstat (control.path, &st) == 0 && st.st_dev == control.dev &&
       st.st_ino == control.ino)
     unlink (control.path);
   close (control.fd);
   control.fd = -1;
+}
+
+static struct writing unbinding = { .run = run_unbind };
+
+void
+control_unbind (void)
+{
+  if (control.fd != -1)
+    filewriter_give (&unbinding, NULL);
 }
 
 /* ---- conversations ---- */

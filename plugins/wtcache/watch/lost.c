@@ -6,7 +6,8 @@
  *
  * The next server with that name logs these lines, renames the file to
  * NAME.lost.old and starts.  A file that does not begin with our mark is not
- * touched.
+ * touched.  All of this is done by the file writer's thread
+ * (base/filewriter.c): no other waits for the file.
  */
 
 #include <config.h>
@@ -20,17 +21,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/filewriter.h"
 #include "watch/lost.h"
 
 static const char mark[] = "# Data that nbdkit-wtcache-filter has lost\n";
 
 static char *path; /* NULL: there is none */
+static void (*log_line) (const char *text);
 
 int
-lost_init (const char *beside, const char *name)
+lost_init (const char *beside, const char *name, void (*log) (const char *text))
 {
   const char *slash = beside ? strrchr (beside, '/') : NULL;
 
+  log_line = log;
   if (slash == NULL)
     return 0;
   if (asprintf (&path, "%.*s/%s.lost", (int) (slash - beside), beside, name) ==
@@ -75,58 +79,93 @@ begins_with_mark (FILE *f)
   return fgets (line, sizeof line, f) && strcmp (line, mark) == 0;
 }
 
-void
-lost_tell_old (void (*log) (const char *text))
+static void
+log_about_file (const char *what, const char *more)
 {
-  FILE *f = path ? open_regular (O_RDONLY, "r") : NULL;
-  char *line = NULL, *text, *old;
+  char *text;
+
+  if (asprintf (&text, "%s%s: %s", path, what, more) == -1)
+    return;
+  log_line (text);
+  free (text);
+}
+
+static void
+tell_lines (FILE *f)
+{
+  char *line = NULL;
   size_t size = 0;
 
+  while (getline (&line, &size, f) > 0) {
+    line[strcspn (line, "\n")] = '\0';
+    log_about_file (": an earlier server has left", line);
+  }
+  free (line);
+}
+
+static void
+run_tell_old (char *text)
+{
+  FILE *f = path ? open_regular (O_RDONLY, "r") : NULL;
+  char *old;
+
+  free (text);
   if (f == NULL)
     return;
   if (begins_with_mark (f)) {
-    while (getline (&line, &size, f) > 0) {
-      line[strcspn (line, "\n")] = '\0';
-      if (asprintf (&text, "%s: an earlier server has left: %s", path, line) ==
-          -1)
-        continue;
-      log (text);
-      free (text);
-    }
+    tell_lines (f);
     if (asprintf (&old, "%s.old", path) != -1) {
       rename (path, old);
       free (old);
     }
   }
-  free (line);
   fclose (f);
 }
 
-int
-lost_add (const char *line)
-{
-  FILE *f;
-  bool ours;
-  int err = 0;
+static struct writing lost_telling = { .run = run_tell_old };
 
-  if (path == NULL)
-    return 0;
-  f = open_regular (O_RDWR | O_CREAT | O_APPEND, "a+");
-  if (f == NULL)
-    return errno;
-  rewind (f);
-  ours = begins_with_mark (f);
-  if (!ours && ftell (f) == 0)
-    ours = fputs (mark, f) >= 0;
+void
+lost_tell_old (void)
+{
+  filewriter_give (&lost_telling, NULL);
+}
+
+/* 0 or an errno. */
+static int
+write_lost (FILE *f, const char *lines)
+{
+  const bool ours = begins_with_mark (f) || ftell (f) == 0;
+
   if (!ours)
-    err = EEXIST;
-  else {
-    fseek (f, 0, SEEK_END);
-    if (fprintf (f, "%s\n", line) < 0 || fflush (f) != 0 ||
-        fsync (fileno (f)) != 0)
+    return EEXIST;
+  rewind (f);
+  if (ftruncate (fileno (f), 0) != 0 || fputs (mark, f) < 0 ||
+      fputs (lines, f) < 0 || fflush (f) != 0 || fsync (fileno (f)) != 0)
+    return errno;
+  return 0;
+}
+
+static void
+run_lost_set (char *lines)
+{
+  FILE *f = path && lines ? open_regular (O_RDWR | O_CREAT, "r+") : NULL;
+  int err;
+
+  if (path && lines) {
+    err = f ? write_lost (f, lines) : errno;
+    if (f && fclose (f) != 0 && err == 0)
       err = errno;
+    if (err != 0)
+      log_about_file (", the file that says so, cannot be written",
+                      strerror (err));
   }
-  if (fclose (f) != 0 && err == 0)
-    err = errno;
-  return err;
+  free (lines);
+}
+
+static struct writing lost_setting = { .run = run_lost_set };
+
+void
+lost_set (char *lines)
+{
+  filewriter_give (&lost_setting, lines);
 }

@@ -6,17 +6,20 @@
 #define WTCACHE_LOST_H
 
 /* The file is NAME.lost in the folder of the file BESIDE, which is an absolute
- * path; NULL: there is none.  0 or ENOMEM.
+ * path; NULL: there is none.  LOG logs a line.  0 or ENOMEM.
  */
-extern int lost_init (const char *beside, const char *name);
+extern int lost_init (const char *beside, const char *name,
+                      void (*log) (const char *text));
 extern void lost_free (void);
 
-/* Tells LOG each line that an earlier server has left, and puts the file out of
+/* Has each line logged that an earlier server has left, and the file put out of
  * the way, as NAME.lost.old.
  */
-extern void lost_tell_old (void (*log) (const char *text));
+extern void lost_tell_old (void);
 
-/* Adds a line about what is lost now.  0 or an errno. */
-extern int lost_add (const char *line);
+/* Has LINES written to the file, in place of what this server wrote there
+ * before, and frees it.
+ */
+extern void lost_set (char *lines);
 
 #endif /* WTCACHE_LOST_H */

@@ -2,8 +2,10 @@
 
 /* The file of statistics (wtcache-stats), which monitors read.
  *
- * It is replaced whole, every few seconds.  An error that repeats is logged
- * once, then counted.
+ * It is replaced whole, every few seconds, by the file writer's thread
+ * (base/filewriter.c): no other waits for the file.  While one text is still
+ * being written, for example because an NFS server does not answer, none is
+ * made.  An error that repeats is logged once, then counted.
  */
 
 #include <config.h>
@@ -19,6 +21,7 @@
 #include "base/ownfile.h"
 #include "base/repeat.h"
 #include "base/util.h"
+#include "base/filewriter.h"
 #include "export.h"
 #include "watch.h"
 #include "wtcache/statsfile.h"
@@ -28,34 +31,18 @@
   "# Statistics of nbdkit-wtcache-filter, which replaces this file\n"
 #define WHY_BYTES 512
 
+#define HANGS_NS UINT64_C (10000000000) /* a write this old is logged */
+
 static struct ownfile stats_file = { .mark = STATS_MARK, .lock = -1 };
-static struct repeat stats_repeat; /* clock thread; main thread at the end */
+static struct repeat stats_repeat; /* of the file writer's thread */
 
-static int
-write_file (char *why, size_t size)
+/* Only for the clock's thread. */
+static uint64_t busy_since; /* ns; 0: the last text was written in time */
+static bool told_busy;
+
+static void
+log_result (bool failed, const char *why)
 {
-  char *text;
-  size_t len;
-  int r;
-
-  if (watch_text (&text, &len) != 0) {
-    snprintf (why, size, "cannot write: %s", strerror (ENOMEM));
-    return -1;
-  }
-  r = ownfile_replace (&stats_file, text, len, why, size);
-  free (text);
-  return r;
-}
-
-void
-statsfile_renew (void)
-{
-  char why[WHY_BYTES];
-  bool failed;
-
-  if (stats_file.lock == -1)
-    return;
-  failed = write_file (why, sizeof why) == -1;
   switch (repeat_note (&stats_repeat, failed, now_ns ())) {
   case REPEAT_BEGAN:
     nbdkit_error ("wtcache-stats=%s: %s; it is tried again every few seconds",
@@ -72,6 +59,87 @@ statsfile_renew (void)
   case REPEAT_SILENT:
     break;
   }
+}
+
+/* TEXT is NULL: there was no memory for it. */
+static int
+write_file (const char *text, char *why, size_t size)
+{
+  if (text)
+    return ownfile_replace (&stats_file, text, strlen (text), why, size);
+  snprintf (why, size, "cannot write: %s", strerror (ENOMEM));
+  return -1;
+}
+
+static void
+run_write (char *text)
+{
+  char why[WHY_BYTES];
+
+  if (stats_file.lock != -1)
+    log_result (write_file (text, why, sizeof why) == -1, why);
+  free (text);
+}
+
+/* The last that is given. */
+static void
+run_unlock (char *text)
+{
+  ownfile_unlock (&stats_file);
+  free (text);
+}
+
+static struct writing stats_writing = { .run = run_write };
+static struct writing stats_unlocking = { .run = run_unlock };
+
+static char *
+make_text (void)
+{
+  char *text;
+  size_t len;
+
+  return watch_text (&text, &len) == 0 ? text : NULL;
+}
+
+/* Logs once that a write hangs, and once that it has ended. */
+static void
+note_busy (bool busy, uint64_t now)
+{
+  if (busy && busy_since == 0)
+    busy_since = now;
+  else if (busy && !told_busy && now - busy_since >= HANGS_NS) {
+    told_busy = true;
+    nbdkit_error ("wtcache-stats=%s: a write of it has hung for %" PRIu64
+                  " s; all else goes on without it",
+                  settings.stats, (now - busy_since) / 1000000000);
+  }
+  else if (!busy) {
+    if (told_busy)
+      nbdkit_error ("wtcache-stats=%s: written again, after %" PRIu64 " s",
+                    settings.stats, (now - busy_since) / 1000000000);
+    busy_since = 0;
+    told_busy = false;
+  }
+}
+
+void
+statsfile_renew (void)
+{
+  bool busy;
+
+  if (settings.stats == NULL)
+    return;
+  busy = filewriter_is_busy (&stats_writing);
+  note_busy (busy, now_ns ());
+  if (!busy)
+    filewriter_give (&stats_writing, make_text ());
+}
+
+void
+statsfile_renew_last (void)
+{
+  if (settings.stats)
+    filewriter_give (&stats_writing, make_text ());
 }
 
 static int
@@ -96,12 +164,17 @@ statsfile_check (void)
 int
 statsfile_begin (void)
 {
-  char why[WHY_BYTES];
+  char why[WHY_BYTES], *text;
+  int r;
 
   if (settings.stats == NULL)
     return 0;
-  if (ownfile_lock (&stats_file, why, sizeof why) == 0 &&
-      write_file (why, sizeof why) == 0)
+  text = make_text ();
+  r = ownfile_lock (&stats_file, why, sizeof why);
+  if (r == 0)
+    r = write_file (text, why, sizeof why);
+  free (text);
+  if (r == 0)
     return 0;
   ownfile_unlock (&stats_file);
   return refuse_file (why);
@@ -110,5 +183,5 @@ statsfile_begin (void)
 void
 statsfile_end (void)
 {
-  ownfile_unlock (&stats_file);
+  filewriter_give (&stats_unlocking, NULL);
 }

@@ -15,8 +15,11 @@ extern int statsfile_check (void);
  * after logging why not.
  */
 extern int statsfile_begin (void);
-/* Writes it again. */
+/* Has it written again, unless the last time has not ended. */
 extern void statsfile_renew (void);
+/* Has it written for the last time. */
+extern void statsfile_renew_last (void);
+/* Releases its lock, after the last write. */
 extern void statsfile_end (void);
 
 #endif /* WTCACHE_STATSFILE_H */
