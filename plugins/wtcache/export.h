@@ -13,6 +13,7 @@
 #include "export/change.h"
 #include "export/connections.h"
 #include "export/dirty.h"
+#include "export/loans.h"
 #include "export/options.h"
 #include "export/parameters.h"
 #include "export/types.h"

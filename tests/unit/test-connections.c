@@ -33,8 +33,8 @@ is_lent (struct guest *c)
 {
   struct loan loan;
 
-  connections_borrow (&loan, c->client.export, NEED_WRITE);
-  connections_return (&loan);
+  loans_borrow (&loan, c->client.export, NEED_WRITE);
+  loans_return (&loan);
   return loan.connection == &c->connection;
 }
 

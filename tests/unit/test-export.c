@@ -23,17 +23,17 @@ test_only_what_is_lent_is_borrowed (void **state)
   struct loan loan;
 
   stack_leave (s, 0);
-  assert_null (connections_borrow (&loan, s->export, NEED_READ));
+  assert_null (loans_borrow (&loan, s->export, NEED_READ));
   array_connect (s->array, &b);
   b.traits.can_write = false;
   connections_join (&c, s->export, &b);
   /* No data request yet. */
-  assert_null (connections_borrow (&loan, s->export, NEED_READ));
+  assert_null (loans_borrow (&loan, s->export, NEED_READ));
   connections_lend (&c);
-  assert_null (connections_borrow (&loan, s->export, NEED_WRITE));
-  assert_non_null (connections_borrow (&loan, s->export, NEED_READ));
+  assert_null (loans_borrow (&loan, s->export, NEED_WRITE));
+  assert_non_null (loans_borrow (&loan, s->export, NEED_READ));
   assert_ptr_equal (loan.connection, &c);
-  connections_return (&loan);
+  loans_return (&loan);
   connections_leave (&c);
   stack_come (s, 0);
   stack_free (s);
@@ -61,12 +61,12 @@ test_withdrawal_waits_for_borrowers (void **state)
   struct loan loan, another;
   struct thread t;
 
-  assert_non_null (connections_borrow (&loan, s->export, NEED_WRITE));
+  assert_non_null (loans_borrow (&loan, s->export, NEED_WRITE));
   thread_start (&t, withdraw, &w);
-  wait_until (connections_borrow (&another, s->export, NEED_WRITE) == NULL ||
-              (connections_return (&another), false));
+  wait_until (loans_borrow (&another, s->export, NEED_WRITE) == NULL ||
+              (loans_return (&another), false));
   assert_false (w.ended);
-  connections_return (&loan);
+  loans_return (&loan);
   thread_join (&t);
   stack_come (s, 0);
   stack_free (s);

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The connections of an export, and loans of them to helpers.
+/* The connections of an export: their lives, and flushes of all of them.
  *
- * Helpers have no connection of their own.  They borrow the backend of a live
- * one that can do what they need.  A connection lends from its first data
- * request on: its negotiation is over then.
+ * A connection lends its backend to helpers from its first data request on: its
+ * negotiation is over then.
  *
  *     joining ── first data request ──> lending ──> leaving ──> gone
  *
@@ -23,8 +22,11 @@
  * flushes: the backend gets a flush by A, one by B and one by C.  When C
  * flushes again it gets only C's.
  *
- * A flush that fails by one connection while another can flush is repeated,
- * with all that was unstable, and by that other.  The first is suspect.
+ * No errno tells a dead connection from a backend that fails.  So a helper's
+ * call that fails is tried once by another connection, and a flush that fails
+ * is repeated by another with all that was unstable.  If that succeeds the
+ * first is suspect: it lends nothing while others can, until a call of its own
+ * client succeeds.  If both fail it is the backend's error.
  *
  * A connection leaves in this order: it lends no more, every borrower returns
  * it, it flushes what it owes, flushes no longer reach it.
@@ -38,6 +40,7 @@
 
 #include "export/connections.h"
 #include "export/dirty.h"
+#include "export/loans.h"
 
 /* A flush by another client's connection is late after so many times what
  * flushes usually take, and after this, ns.
@@ -60,131 +63,6 @@ connections_destroy (struct export *e)
   lock_destroy (&e->connections_lock);
 }
 
-/* ---- calls to the layer below ---- */
-
-static bool
-is_suspect (const struct connection *c)
-{
-  return atomic_load_explicit (&c->suspect, memory_order_relaxed);
-}
-
-/* One call, whichever connection makes it. */
-struct call {
-  enum backend_call kind;
-  void *buf;         /* of a read */
-  const void *bytes; /* of a write */
-  uint32_t len;
-  uint64_t offset;
-  unsigned flags; /* enum zero_flag; ZERO_FUA of any kind */
-};
-
-static int
-call_below (struct connection *c, const struct call *k)
-{
-  struct backend *b = c->below;
-  const bool fua = k->flags & ZERO_FUA;
-  int err = 0;
-
-  switch (k->kind) {
-  case CALL_READ:
-    return b->read (b, k->buf, k->len, k->offset);
-  case CALL_WRITE:
-    err = b->write (b, k->bytes, k->len, k->offset, fua);
-    break;
-  case CALL_ZERO:
-    err = b->zero (b, k->len, k->offset, k->flags);
-    break;
-  default:
-    err = b->trim (b, k->len, k->offset, fua);
-    break;
-  }
-  /* After it: a flush that begins later finds it. */
-  atomic_store_explicit (&c->owes, true, memory_order_release);
-  return err;
-}
-
-/* A call of the connection's own client has ended. */
-static int
-note_own (struct connection *c, int err)
-{
-  if (err == 0 && is_suspect (c))
-    atomic_store_explicit (&c->suspect, false, memory_order_relaxed);
-  return err;
-}
-
-static int
-call_own (struct backend *b, const struct call *k)
-{
-  return note_own (b->connection, call_below (b->connection, k));
-}
-
-static int
-connection_read (struct backend *b, void *buf, uint32_t len, uint64_t offset)
-{
-  const struct call k = {
-    .kind = CALL_READ, .buf = buf, .len = len, .offset = offset
-  };
-
-  return call_own (b, &k);
-}
-
-static int
-connection_write (struct backend *b, const void *bytes, uint32_t len,
-                  uint64_t offset, bool fua)
-{
-  const struct call k = { .kind = CALL_WRITE,
-                          .bytes = bytes,
-                          .len = len,
-                          .offset = offset,
-                          .flags = fua ? ZERO_FUA : 0 };
-
-  return call_own (b, &k);
-}
-
-static int
-connection_zero (struct backend *b, uint32_t len, uint64_t offset,
-                 unsigned flags)
-{
-  const struct call k = {
-    .kind = CALL_ZERO, .len = len, .offset = offset, .flags = flags
-  };
-
-  return call_own (b, &k);
-}
-
-static int
-connection_trim (struct backend *b, uint32_t len, uint64_t offset, bool fua)
-{
-  const struct call k = {
-    .kind = CALL_TRIM, .len = len, .offset = offset, .flags = fua ? ZERO_FUA : 0
-  };
-
-  return call_own (b, &k);
-}
-
-static int
-connection_flush (struct backend *b)
-{
-  struct connection *c = b->connection;
-
-  /* If it fails, all that is unstable becomes dirty: it owes nothing then. */
-  atomic_exchange_explicit (&c->owes, false, memory_order_acq_rel);
-  return c->below->flush (c->below);
-}
-
-/* A backend that calls by connection C.  Block status takes `next` from it. */
-static void
-set_backend (struct backend *b, struct connection *c)
-{
-  *b = *c->below;
-  b->connection = c;
-  b->read = connection_read;
-  b->write = connection_write;
-  b->zero = connection_zero;
-  b->trim = connection_trim;
-  b->flush = connection_flush;
-}
-
 /* ---- its life ---- */
 
 void
@@ -195,7 +73,7 @@ connections_join (struct connection *c, struct export *e, struct backend *below)
   c->export = e;
   c->state = CONNECTION_JOINING;
   c->number = UINT64_MAX;
-  set_backend (&c->backend, c);
+  loans_set_backend (&c->backend, c);
 }
 
 void
@@ -232,24 +110,6 @@ unlink_connection (struct connection *c)
   *link = c->next;
 }
 
-/* Whether a connection can do what is needed. */
-static bool
-fits (const struct connection *c, enum need need)
-{
-  const struct backend_traits *t = &c->below->traits;
-
-  switch (need) {
-  case NEED_WRITE:
-    return t->can_write;
-  case NEED_ZERO:
-    return t->can_write && t->can_zero;
-  case NEED_FLUSH:
-    return t->can_write && t->can_flush;
-  default:
-    return true;
-  }
-}
-
 /* Whether only a flush by this connection, which leaves, covers what is
  * unstable.
  */
@@ -261,13 +121,13 @@ owes_last_flush (const struct connection *c)
   struct connection *other;
 
   assert_held (&e->connections_lock);
-  if (!fits (c, NEED_FLUSH))
+  if (!loans_fit (c, NEED_FLUSH))
     return false;
   if (e->flushes_each)
     return atomic_load_explicit (&c->owes, memory_order_acquire);
   for (other = e->connections; other; other = other->next)
-    if (other->state == CONNECTION_LENDING && fits (other, NEED_FLUSH) &&
-        !is_suspect (other) && other->number <= covering)
+    if (other->state == CONNECTION_LENDING && loans_fit (other, NEED_FLUSH) &&
+        !loans_is_suspect (other) && other->number <= covering)
       return false;
   return dirty_is_unstable (e);
 }
@@ -326,98 +186,6 @@ connections_leave (struct connection *c)
   lock_drop (&e->connections_lock);
 }
 
-/* ---- loans ---- */
-
-/* Whether its writes can be made durable: nothing is known of them if it can
- * neither flush nor FUA.
- */
-static bool
-can_make_durable (const struct connection *c)
-{
-  return c->below->traits.can_flush || c->below->traits.fua != FUA_NONE;
-}
-
-/* How well a connection suits a borrower; 0: not at all. */
-static unsigned
-suits (const struct connection *c, enum need need)
-{
-  if (!fits (c, need))
-    return 0;
-  return need == NEED_READ || can_make_durable (c) ? 2 : 1;
-}
-
-/* The lending connection that suits best, or NULL. */
-static struct connection *
-find_lender (struct export *e, enum need need)
-{
-  struct connection *c, *best = NULL;
-  unsigned score = 0;
-
-  assert_held (&e->connections_lock);
-  for (c = e->connections; c; c = c->next)
-    if (c->state == CONNECTION_LENDING && suits (c, need) > score) {
-      best = c;
-      score = suits (c, need);
-    }
-  return best;
-}
-
-/* A loan of C, which is the caller's own or is borrowed. */
-static struct backend *
-make_loan (struct loan *l, struct connection *c, bool borrowed)
-{
-  l->connection = c;
-  l->borrowed = borrowed;
-  if (c == NULL)
-    return NULL;
-  set_backend (&l->backend, c);
-  return &l->backend;
-}
-
-struct backend *
-connections_borrow (struct loan *l, struct export *e, enum need need)
-{
-  LOCK_FOR_SCOPE (&e->connections_lock);
-  struct connection *c = find_lender (e, need);
-
-  if (c)
-    c->borrowers++;
-  return make_loan (l, c, true);
-}
-
-struct backend *
-connections_take (struct loan *l, struct export *e, struct backend *own,
-                  enum need need)
-{
-  LOCK_FOR_SCOPE (&e->connections_lock);
-  struct connection *mine = own ? own->connection : NULL, *c = NULL;
-  const unsigned score = mine ? suits (mine, need) : 0;
-
-  if (registry.parallel || own == NULL)
-    c = find_lender (e, need);
-  if (c == NULL || score >= suits (c, need))
-    return make_loan (l, score > 0 ? mine : NULL, false);
-  c->borrowers++;
-  return make_loan (l, c, true);
-}
-
-static void
-return_connection (struct connection *c)
-{
-  LOCK_FOR_SCOPE (&c->export->connections_lock);
-
-  assert (c->borrowers > 0);
-  c->borrowers--;
-  condition_wake_all (&c->export->connections_changed);
-}
-
-void
-connections_return (struct loan *l)
-{
-  if (l->connection && l->borrowed)
-    return_connection (l->connection);
-}
-
 /* ---- flushes ---- */
 
 /* If it changes whether a flush of one connection covers the others, unstable
@@ -455,10 +223,10 @@ suits_to_flush (const struct flush_all *f, const struct connection *c)
 {
   const bool mine = c == f->mine;
 
-  if (!fits (c, NEED_FLUSH) ||
+  if (!loans_fit (c, NEED_FLUSH) ||
       (!mine && (c->state != CONNECTION_LENDING || !registry.parallel)))
     return 0;
-  return (is_suspect (c) ? 1 : 3) + mine;
+  return (loans_is_suspect (c) ? 1 : 3) + mine;
 }
 
 /* The connection that suits best of those that came as number LAST at the
@@ -489,7 +257,7 @@ borrow_unflushed (const struct flush_all *f, const struct connection *by)
   struct connection *c;
 
   for (c = f->e->connections; c; c = c->next)
-    if (c->last_flush != f->number && fits (c, NEED_FLUSH) &&
+    if (c->last_flush != f->number && loans_fit (c, NEED_FLUSH) &&
         (c == by || atomic_load_explicit (&c->owes, memory_order_acquire))) {
       c->last_flush = f->number;
       c->borrowers++;
@@ -575,7 +343,7 @@ flush_each (const struct flush_all *f, const struct connection *by)
   while ((c = borrow_unflushed (f, by)) != NULL) {
     err = flush_connection (f, c);
     first = first ? first : err;
-    return_connection (c);
+    loans_give_back (c);
   }
   return first;
 }
@@ -588,7 +356,7 @@ is_another (const struct flush_all *f)
 
   assert_held (&f->e->connections_lock);
   for (c = f->e->connections; c; c = c->next)
-    if (suits_to_flush (f, c) > 0 && !is_suspect (c) &&
+    if (suits_to_flush (f, c) > 0 && !loans_is_suspect (c) &&
         c->failed_flush != f->number)
       return true;
   return false;
@@ -608,7 +376,7 @@ blame (const struct flush_all *f, int err)
     return err;
   for (c = f->e->connections; c; c = c->next)
     if (c->failed_flush == f->number)
-      atomic_store_explicit (&c->suspect, true, memory_order_relaxed);
+      loans_suspect (c);
   return EAGAIN;
 }
 
@@ -643,6 +411,6 @@ connections_flush (void *opaque, struct backend *own)
   if (by == NULL)
     return err;
   err = each ? flush_each (&f, by) : flush_connection (&f, by);
-  return_connection (by);
+  loans_give_back (by);
   return err == 0 ? 0 : blame (&f, err);
 }

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The connections of an export, and loans of them to helpers.  See
- * connections.c.
- */
+/* The connections of an export.  See connections.c. */
 
 #ifndef WTCACHE_CONNECTIONS_H
 #define WTCACHE_CONNECTIONS_H
@@ -52,13 +50,6 @@ struct connection {
   _Atomic bool suspect;
 };
 
-/* A connection that a thread may call for one act; on its stack. */
-struct loan {
-  struct backend backend; /* to call */
-  struct connection *connection;
-  bool borrowed; /* it is not the caller's own */
-};
-
 extern void connections_init (struct export *e, bool multi_conn);
 extern void connections_destroy (struct export *e);
 
@@ -76,21 +67,6 @@ extern void connections_lend (struct connection *c);
  * then flushes pass it over.
  */
 extern void connections_leave (struct connection *c);
-
-/* A backend to call, until connections_return; NULL if no connection lends one
- * that can do what is needed.  To write, preferably one whose writes can be
- * made durable.
- */
-extern struct backend *connections_borrow (struct loan *l, struct export *e,
-                                           enum need need);
-/* The caller's OWN backend; or, if that cannot do what is needed or is NULL,
- * one that is borrowed: a connection that leaves waits for no more than that.
- * NULL: there is none.
- */
-extern struct backend *connections_take (struct loan *l, struct export *e,
-                                         struct backend *own, enum need need);
-/* Also where there was none. */
-extern void connections_return (struct loan *l);
 
 /* For submit.flush: one flush that covers the writes of all connections. */
 extern int connections_flush (void *e, struct backend *own);

@@ -25,8 +25,8 @@
 #include <stdlib.h>
 
 #include "base/probes.h"
-#include "export/connections.h"
 #include "export/dirty.h"
+#include "export/loans.h"
 #include "export/writeback.h"
 
 #define MOST_HELPERS  16
@@ -255,11 +255,11 @@ run_pass (struct pass *p, struct backend *own)
   bool more = true;
 
   while (more && !is_enough (p)) {
-    b = connections_take (&loan, e, own, NEED_WRITE);
+    b = loans_take (&loan, e, own, NEED_WRITE);
     if (b == NULL)
       completion_fail (&p->completion, ENOTCONN);
     more = b && write_batch (p, b);
-    connections_return (&loan);
+    loans_return (&loan);
   }
 }
 
@@ -353,11 +353,11 @@ redo_zeroes (struct export *e, struct backend *own)
 
   if (!zeroes_next_lost (&e->pc.zeroes, &offset, &len))
     return 0;
-  b = connections_take (&loan, e, own, NEED_ZERO);
+  b = loans_take (&loan, e, own, NEED_ZERO);
   if (b == NULL) /* none can: by writing */
-    b = connections_take (&loan, e, own, NEED_WRITE);
+    b = loans_take (&loan, e, own, NEED_WRITE);
   err = b ? clear_redo_zeroes (&e->submit, b) : ENOTCONN;
-  connections_return (&loan);
+  loans_return (&loan);
   return err;
 }
 
@@ -369,9 +369,9 @@ static int
 flush_without_flush (struct export *e, struct backend *own)
 {
   struct loan loan;
-  struct backend *b = connections_take (&loan, e, own, NEED_WRITE);
+  struct backend *b = loans_take (&loan, e, own, NEED_WRITE);
 
-  connections_return (&loan);
+  loans_return (&loan);
   if (b == NULL)
     return ENOTCONN;
   if (!dirty_is_unstable (e))
@@ -384,13 +384,13 @@ static int
 flush_backend (struct export *e, struct backend *own)
 {
   struct loan loan;
-  struct backend *b = connections_take (&loan, e, own, NEED_FLUSH);
+  struct backend *b = loans_take (&loan, e, own, NEED_FLUSH);
   int err;
 
   if (b == NULL)
     return flush_without_flush (e, own);
   err = durable_flush (&e->submit, b);
-  connections_return (&loan);
+  loans_return (&loan);
   return err;
 }
 

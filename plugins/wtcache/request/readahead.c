@@ -208,11 +208,11 @@ readahead_run_task (struct task *task)
   lock_take (&ra->lock);
   mine = begin_task (ra, t);
   lock_drop (&ra->lock);
-  b = mine ? connections_borrow (&loan, ra->e, NEED_READ) : NULL;
+  b = mine ? loans_borrow (&loan, ra->e, NEED_READ) : NULL;
   if (b) {
     /* An error is ignored: a client that needs the bytes reads them again. */
     fetch_range (ra->e, b, t->offset, t->len, ADMIT_AHEAD);
-    connections_return (&loan);
+    loans_return (&loan);
   }
   LOCK_FOR_SCOPE (&ra->lock);
   t->busy = false;

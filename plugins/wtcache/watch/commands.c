@@ -436,7 +436,7 @@ static int
 prefetch_step (struct export *e, uint64_t offset, uint64_t len)
 {
   struct loan loan;
-  struct backend *b = connections_borrow (&loan, e, NEED_READ);
+  struct backend *b = loans_borrow (&loan, e, NEED_READ);
   int err;
 
   if (b == NULL)
@@ -445,7 +445,7 @@ prefetch_step (struct export *e, uint64_t offset, uint64_t len)
     err = ERANGE;
   else
     err = fetch_range (e, b, offset, len, ADMIT_READ);
-  connections_return (&loan);
+  loans_return (&loan);
   return err;
 }
 
