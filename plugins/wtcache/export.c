@@ -190,7 +190,6 @@ new_export (const char *name, bool tls, bool share,
   e->memory = &registry.memory;
   e->tls = tls;
   e->shared = share;
-  atomic_init (&e->holds, share);
   e->number = free_number ();
   e->preferred = traits->preferred;
   pagecache_init (&e->pc, &registry.pools, pool, e->number, traits->size,
@@ -278,8 +277,35 @@ are_siblings (const struct export *e, const struct export *o)
   return o != e && strcmp (o->name, e->name) == 0 && (e->shared || o->shared);
 }
 
-/* Siblings hold nothing back while both are in use.  One that is not in use
- * keeps nothing, because the other may overwrite it.
+static bool
+has_sibling_in_use (const struct export *e)
+{
+  struct export *o;
+
+  assert_held (&registry.lock);
+  for (o = registry.first; o; o = o->next)
+    if (are_siblings (e, o) && is_in_use (o))
+      return true;
+  return false;
+}
+
+/* Whether an export, and each of its siblings, may hold data back: while no
+ * other cache over the disk is in use.
+ */
+static void
+set_holds (struct export *e)
+{
+  struct export *o;
+
+  assert_held (&registry.lock);
+  for (o = registry.first; o; o = o->next)
+    if (o == e || are_siblings (e, o))
+      atomic_store_explicit (&o->holds, o->shared && !has_sibling_in_use (o),
+                             memory_order_relaxed);
+}
+
+/* A sibling that is not in use keeps nothing, because the other may overwrite
+ * it.
  */
 static void
 find_siblings (struct export *e, struct open_result *result)
@@ -294,13 +320,26 @@ find_siblings (struct export *e, struct open_result *result)
       pagecache_drop (&o->pc);
       continue;
     }
-    atomic_store_explicit (&e->holds, false, memory_order_relaxed);
-    atomic_store_explicit (&o->holds, false, memory_order_relaxed);
     if (o->shared) {
       o->keepers++;
       result->siblings[result->nr_siblings++] = o;
     }
   }
+}
+
+/* A connection of E ends: what E may have written is stale in its siblings. */
+static void
+drop_overwritten (struct export *e)
+{
+  struct export *o;
+
+  assert_held (&registry.lock);
+  if (!e->wrote)
+    return;
+  for (o = registry.first; o; o = o->next)
+    if (are_siblings (e, o))
+      pagecache_drop (&o->pc);
+  e->wrote = e->writers > 0;
 }
 
 /* The cache for a connection.  A connection that is not multi-conn joins a
@@ -345,6 +384,8 @@ export_open (const char *name, bool tls, bool share,
   find_siblings (e, result);
   e->users++;
   e->writers += writes;
+  e->wrote |= writes;
+  set_holds (e);
   count_holding ();
   return 0;
 }
@@ -356,18 +397,6 @@ export_end_writer (struct export *e)
 
   assert (e->writers > 0);
   return --e->writers == 0;
-}
-
-static bool
-has_sibling_in_use (const struct export *e)
-{
-  struct export *o;
-
-  assert_held (&registry.lock);
-  for (o = registry.first; o; o = o->next)
-    if (are_siblings (e, o) && is_in_use (o))
-      return true;
-  return false;
 }
 
 /* Frees the cache of one connection, if it is not in use. */
@@ -389,14 +418,11 @@ export_close (struct export *e)
 
   e->users--;
   e->last_used = registry.closes++;
-  if (free_unshared (e))
-    ;
-  else if (e->users == 0) {
-    if (!SETTING (keep) || !e->shared || has_sibling_in_use (e))
-      pagecache_drop (&e->pc);
-    /* Alone again: a sibling that comes back lowers it again. */
-    atomic_store_explicit (&e->holds, e->shared, memory_order_relaxed);
-  }
+  drop_overwritten (e);
+  set_holds (e);
+  if (!free_unshared (e) && e->users == 0 &&
+      (!SETTING (keep) || !e->shared || has_sibling_in_use (e)))
+    pagecache_drop (&e->pc);
   count_holding ();
 }
 
@@ -422,6 +448,7 @@ export_let_go (struct export *e)
 
   assert (e->keepers > 0);
   e->keepers--;
+  set_holds (e); /* it may have written back what it held */
   free_unshared (e);
   count_holding ();
 }

@@ -48,16 +48,17 @@ struct export
   struct writeback writeback;
   struct stats stats;
 
-  /* Ordinary writes may stay dirty: no other cache may be over this disk.
-   * Relaxed: it falls once, before the other cache can be written.
+  /* Ordinary writes may stay dirty: no other cache over this disk is in use.
+   * Relaxed: it falls before another can be written.
    */
   _Atomic bool holds;
 
   /* Guarded by the registry lock. */
   struct export *next;
   unsigned users, writers; /* connections */
-  unsigned keepers;        /* commands that act on it: it is not freed */
-  uint64_t last_used;      /* counts closes: the least was idle longest */
+  bool wrote;       /* perhaps, since its siblings dropped what it overwrote */
+  unsigned keepers; /* commands that act on it: it is not freed */
+  uint64_t last_used; /* counts closes: the least was idle longest */
 
   struct lock connections_lock; /* RANK_LOANS */
   /* Guarded by connections_lock. */
