@@ -94,6 +94,7 @@ struct batch {
   uint8_t *buffer;  /* borrowed, if there may be more than one write */
   uint64_t room;    /* the size of the buffer, bytes */
   uint64_t latency; /* of the last call, ns; 0: it failed */
+  struct open_op open;
   struct operation op;
 };
 
@@ -121,7 +122,8 @@ wake_writers (struct submit *s, const struct write *mine)
  * a buffer it goes alone.
  */
 static void
-take_batch (struct submit *s, struct batch *batch, struct write *w)
+take_batch (struct submit *s, struct batch *batch, struct write *w,
+            uint64_t now)
 {
   const uint64_t room =
       min_u64 (memory_batch_size (s->memory),
@@ -135,7 +137,9 @@ take_batch (struct submit *s, struct batch *batch, struct write *w)
                       ? batch_buffer_try (s->memory, &s->pc->borrower, room)
                       : NULL;
   policy_take (&s->policy, &batch->policy, &w->policy, batch->buffer ? room : 0,
-               pagecache_is_beyond_bound (s->pc), now_ns ());
+               pagecache_is_beyond_bound (s->pc), now);
+  if (batch->policy.flag)
+    durable_begin_fua (s, &batch->open, now);
   batch->bytes = write_of (batch->policy.writes)->bytes;
 }
 
@@ -176,34 +180,45 @@ submit_set_depth (struct submit *s, unsigned depth)
   wake_writers (s, NULL);
 }
 
-/* The write of a batch has ended.  If a flush follows, the batch releases its
- * place: others write meanwhile, and share that flush or the next.
- */
+/* The backend has taken the bytes of a batch, or failed. */
 static void
-note_written (struct submit *s, const struct operation *op)
+note_written (struct submit *s, struct batch *batch, bool release, uint64_t now)
 {
-  struct batch *batch = container_of (op, struct batch, op);
   struct policy_batch *p = &batch->policy;
 
   assert_held (&s->lock);
   if (p->written)
-    return; /* a repeat */
-  policy_written (&s->policy, p, batch->latency,
-                  durable_ends_with_flush (batch->backend, op), now_ns ());
+    return; /* and what follows was a repeat */
+  policy_written (&s->policy, p, batch->latency, release, now);
   if (batch->latency > 0 && !p->hung)
     note_speed (s, p->len * p->in_flight, batch->latency);
+}
+
+/* A batch releases its place when a flush follows: others write meanwhile, and
+ * share that flush or the next.
+ */
+static void
+note_before_flush (struct submit *s, const struct operation *op)
+{
+  note_written (s, container_of (op, struct batch, op), true, now_ns ());
   wake_writers (s, NULL);
 }
 
-/* A batch has ended: ends each of its writes. */
+/* A batch has ended: ends each of its writes.  For one that meets no other this
+ * is the second critical section of two.
+ */
 static void
 end_batch (struct submit *s, struct batch *batch, int err, struct write *mine)
 {
+  const uint64_t now = now_ns ();
   struct policy_write *w, *next;
   struct write *ended;
 
   LOCK_FOR_SCOPE (&s->lock); /* a write may be freed once it is `ended` */
-  policy_end (&s->policy, &batch->policy, now_ns ());
+  note_written (s, batch, false, now);
+  policy_end (&s->policy, &batch->policy, now);
+  if (batch->policy.flag)
+    durable_end_fua (s, &batch->open);
   wake_writers (s, mine);
   for (w = batch->policy.writes; w; w = next) {
     next = w->in_batch;
@@ -243,7 +258,8 @@ run_batch (struct submit *s, struct backend *b, struct batch *batch,
   histogram_note (&s->batch_writes, &number_scale, p->nr);
   batch->op = (struct operation){
     .call = call_batch,
-    .ended = note_written,
+    .before_flush = note_before_flush,
+    .open = p->flag ? &batch->open : NULL,
     .offset = p->offset,
     .len = p->len,
     .bytes = batch->bytes,
@@ -290,6 +306,7 @@ void
 submit_write (struct submit *s, struct backend *b, struct write *w)
 {
   struct batch batch;
+  uint64_t now;
   bool goes;
 
   lock_check_none_held ();
@@ -302,14 +319,16 @@ submit_write (struct submit *s, struct backend *b, struct write *w)
   set_kind (&w->policy, &b->traits);
   atomic_init (&w->wake.set, 0);
 
+  now = now_ns ();
   lock_take (&s->lock);
-  if (!policy_arrive (&s->policy, &w->policy, now_ns ())) {
+  if (!policy_arrive (&s->policy, &w->policy, now)) {
     wake_writers (s, w);
     wait_for_place (s, w);
+    now = now_ns ();
   }
   goes = w->policy.has_place; /* else it ended in a neighbour's batch */
   if (goes)
-    take_batch (s, &batch, w);
+    take_batch (s, &batch, w, now);
   wake_writers (s, w);
   lock_drop (&s->lock);
   if (goes)

@@ -42,13 +42,13 @@
 /* A flush waits for writes in progress as long as this many flushes last. */
 #define COMPANY_WAIT 4
 
-void
-durable_open (struct submit *s, struct open_op *op)
+static void
+link_op (struct submit *s, struct open_op *op, bool fua)
 {
-  LOCK_FOR_SCOPE (&s->lock);
-
+  assert_held (&s->lock);
   atomic_init (&op->acknowledged, false);
-  op->fua = op->hung = false;
+  op->fua = fua;
+  op->hung = false;
   op->ticket = s->tickets++;
   op->next = NULL;
   op->prev = s->newest;
@@ -56,15 +56,62 @@ durable_open (struct submit *s, struct open_op *op)
   s->newest = op;
 }
 
+static void
+unlink_op (struct submit *s, struct open_op *op)
+{
+  assert_held (&s->lock);
+  *(op->prev ? &op->prev->next : &s->oldest) = op->next;
+  *(op->next ? &op->next->prev : &s->newest) = op->prev;
+  if (s->closing_waiters > 0)
+    condition_wake_all (&s->closed);
+}
+
+void
+durable_open (struct submit *s, struct open_op *op)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+
+  link_op (s, op, false);
+}
+
 void
 durable_close (struct submit *s, struct open_op *op)
 {
   LOCK_FOR_SCOPE (&s->lock);
 
-  *(op->prev ? &op->prev->next : &s->oldest) = op->next;
-  *(op->next ? &op->next->prev : &s->newest) = op->prev;
-  if (s->closing_waiters > 0)
-    condition_wake_all (&s->closed);
+  unlink_op (s, op);
+}
+
+/* A flush or a FUA operation begins, which may undo others. */
+static void
+begin_undoing (struct submit *s)
+{
+  assert_held (&s->lock);
+  atomic_fetch_add_explicit (&s->undoing, 1, memory_order_relaxed);
+}
+
+static void
+end_undoing (struct submit *s)
+{
+  assert_held (&s->lock);
+  atomic_fetch_sub_explicit (&s->undoing, 1, memory_order_release);
+}
+
+void
+durable_begin_fua (struct submit *s, struct open_op *op, uint64_t now)
+{
+  link_op (s, op, true);
+  op->began = now;
+  begin_undoing (s);
+}
+
+void
+durable_end_fua (struct submit *s, struct open_op *op)
+{
+  if (op->hung) /* the next flush makes stable what was kept because of it */
+    atomic_store_explicit (&s->kept, 0, memory_order_relaxed);
+  unlink_op (s, op);
+  end_undoing (s);
 }
 
 /* The first open operation with a smaller ticket that is of a kind, or NULL. */
@@ -295,6 +342,7 @@ lead_flush (struct submit *s, struct backend *b)
 
   assert_held (&s->lock);
   s->flushing = true;
+  begin_undoing (s);
   wait_for_company (s);
   served = s->waiters;
   s->waiters = NULL;
@@ -324,6 +372,7 @@ lead_flush (struct submit *s, struct backend *b)
 
   lock_take (&s->lock);
   s->flushing = false;
+  end_undoing (s);
   s->nr_flushes++;
   for (w = served; w; w = next) {
     next = w->next;
@@ -333,15 +382,6 @@ lead_flush (struct submit *s, struct backend *b)
   }
   condition_wake_all (&s->flushed);
   return err;
-}
-
-/* The call of an operation has ended; the flush after it is requested. */
-static void
-note_ended (struct submit *s, const struct operation *op)
-{
-  assert_held (&s->lock);
-  if (op->ended)
-    op->ended (s, op);
 }
 
 /* A flush for an operation, or that a client asks for (NULL).  In one critical
@@ -359,9 +399,9 @@ share_flush (struct submit *s, struct backend *b, const struct operation *op,
 
   atomic_fetch_add_explicit (&s->flushes_asked, 1, memory_order_relaxed);
   s->waiters = &me;
-  if (op)
-    note_ended (s, op);
-  else {
+  if (op && op->before_flush)
+    op->before_flush (s, op);
+  if (!op) {
     s->hurried = true;
     condition_wake_all (&s->written);
   }
@@ -423,35 +463,30 @@ durable_ends_with_flush (const struct backend *b, const struct operation *op)
 }
 
 /* A call with the FUA flag, begun in an epoch; it is listed while in progress.
- * *OVERLAPPED: another one, or a flush, was in progress when it ended.
+ * *OVERLAPPED: another one, or a flush, was in progress when it ended.  Acquire
+ * pairs with release in end_undoing: the failure of one that has ended is seen
+ * by its epoch.  One that has not had begun before, if it affected this call.
  */
 static int
 call_with_fua (struct submit *s, struct backend *b, const struct operation *op,
                uint32_t epoch, bool *overlapped)
 {
   struct open_op open;
-  struct open_op *other;
   int err;
 
-  durable_open (s, &open);
-  lock_take (&s->lock);
-  open.fua = true;
-  open.began = now_ns ();
-  lock_drop (&s->lock);
-
+  if (op->open == NULL) {
+    LOCK_FOR_SCOPE (&s->lock);
+    durable_begin_fua (s, &open, now_ns ());
+  }
   err = op->call (s, b, op, true);
   /* After ENOTSUP of a fast zero nothing was tried. */
   if (err != 0 && !((op->flags & ZERO_FAST) && err == ENOTSUP))
     pagecache_fail (s->pc, epoch);
-
-  lock_take (&s->lock);
-  *overlapped = s->flushing;
-  for (other = s->oldest; other && !*overlapped; other = other->next)
-    *overlapped = other != &open && other->fua;
-  if (open.hung) /* the next flush makes stable what was kept because of it */
-    atomic_store_explicit (&s->kept, 0, memory_order_relaxed);
-  lock_drop (&s->lock);
-  durable_close (s, &open);
+  *overlapped = atomic_load_explicit (&s->undoing, memory_order_acquire) > 1;
+  if (op->open == NULL) {
+    LOCK_FOR_SCOPE (&s->lock);
+    durable_end_fua (s, &open);
+  }
   return err;
 }
 
@@ -489,10 +524,6 @@ attempt (struct submit *s, struct backend *b, const struct operation *op,
              : op->call (s, b, op, false);
   if (err == 0 && flush)
     err = share_flush (s, b, op, &kept);
-  else {
-    LOCK_FOR_SCOPE (&s->lock);
-    note_ended (s, op);
-  }
   if (err == 0 && overlapped && op->uncached) {
     wait_overlapping (s);
     overlapped = false;

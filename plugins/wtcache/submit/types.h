@@ -78,6 +78,11 @@ struct submit {
   bool flushing;
   struct condition flushed;
 
+  /* FUA operations and flushes in progress.  Changes under the lock; see
+   * call_with_fua.
+   */
+  _Atomic unsigned undoing;
+
   /* See durable_begin_alone. */
   pthread_t alone_thread;
   uint64_t alone_since;   /* ns */
