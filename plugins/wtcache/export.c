@@ -453,18 +453,22 @@ export_let_go (struct export *e)
   count_holding ();
 }
 
-/* The first run of held blocks at or after *INDEX and *BLOCK, in bytes: these
- * move behind it.  False: none.
+/* Finds a run of blocks in a page: page_held_run, page_owed_run. */
+typedef struct span find_run (struct pagecache *pc, uint64_t index,
+                              uint32_t from);
+
+/* The first run at or after *INDEX and *BLOCK, in bytes: these move behind it.
+ * False: none.
  */
 static bool
-next_run (struct pagecache *pc, uint64_t *index, uint32_t *block,
-          uint64_t *offset, uint64_t *len)
+next_run (struct pagecache *pc, find_run *find, uint64_t *index,
+          uint32_t *block, uint64_t *offset, uint64_t *len)
 {
   uint64_t at = *index;
   struct span s;
 
   for (; pagecache_next_held (pc, &at); ++at) {
-    s = page_held_run (pc, at, at == *index ? *block : 0);
+    s = find (pc, at, at == *index ? *block : 0);
     if (s.count > 0) {
       *index = at;
       *block = s.first + s.count;
@@ -491,27 +495,45 @@ append_range (char *text, size_t size, uint64_t offset, uint64_t len)
   return false;
 }
 
-void
-export_format_held (struct export *e, uint64_t from, char *text, size_t size)
+/* The runs from byte FROM on as text, as far as there is room; returns the
+ * bytes of all.
+ */
+static uint64_t
+format_runs (struct export *e, find_run *find, uint64_t from, char *text,
+             size_t size)
 {
   struct pagecache *pc = &e->pc;
   uint64_t index = from >> pc->page_shift;
   uint32_t block = (from & (page_size (pc) - 1)) >> pc->block_shift;
-  uint64_t offset, len, at = 0, more = 0;
-  bool any = next_run (pc, &index, &block, &offset, &len), another;
+  uint64_t offset, len, at = 0, more = 0, sum = 0;
+  bool any = next_run (pc, find, &index, &block, &offset, &len), another;
+  bool room = true;
 
   text[0] = '\0';
   while (any) {
     /* Adjoining runs of neighbouring pages are reported as one. */
-    while ((another = next_run (pc, &index, &block, &at, &more)) &&
+    while ((another = next_run (pc, find, &index, &block, &at, &more)) &&
            at == offset + len)
       len += more;
-    if (!append_range (text, size, offset, len))
-      return;
+    sum += len;
+    room = room && append_range (text, size, offset, len);
     any = another;
     offset = at;
     len = more;
   }
+  return sum;
+}
+
+void
+export_format_held (struct export *e, uint64_t from, char *text, size_t size)
+{
+  format_runs (e, page_held_run, from, text, size);
+}
+
+uint64_t
+export_format_owed (struct export *e, char *text, size_t size)
+{
+  return format_runs (e, page_owed_run, 0, text, size);
 }
 
 void

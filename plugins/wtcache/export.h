@@ -67,7 +67,11 @@ extern void export_close (struct export *e);
  */
 extern void export_format_held (struct export *e, uint64_t from, char *text,
                                 size_t size);
-/* The same for ranges that were zeroed and are not durable. */
+/* The same for what was acknowledged and is not durable, without blocks that
+ * only a write in flight holds; returns their bytes.
+ */
+extern uint64_t export_format_owed (struct export *e, char *text, size_t size);
+/* The ranges that were zeroed and are not durable. */
 extern void export_format_zeroed (struct export *e, char *text, size_t size);
 
 /* Calls F for every export, under the registry lock. */

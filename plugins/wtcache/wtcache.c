@@ -190,10 +190,11 @@ wtcache_cleanup (nbdkit_backend *nxdata)
 {
   (void) nxdata;
   atomic_store_explicit (&serving, false, memory_order_release);
-  clock_stop ();
+  clock_begin_ending ();
   watch_stop (); /* its commands need the workers */
   workers_stop ();
-  watch_end (ending_tell_lost ());
+  clock_stop ();
+  watch_end (ending_finish ());
   statsfile_renew_last ();
 }
 

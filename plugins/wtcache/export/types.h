@@ -25,6 +25,8 @@ struct writeback {
   _Atomic uint64_t retry;  /* ns; when refusing: not before this */
   _Atomic unsigned passes; /* flushes in progress: background work waits */
   _Atomic unsigned drains; /* tasks that drain it; it is not freed */
+  /* Bytes logged as LOST.  Only for the clock, and for .cleanup after it. */
+  uint64_t told;
 
   /* Only for display: relaxed. */
   _Atomic int error;             /* when refusing: the last errno */

@@ -444,8 +444,28 @@ page_wait_busy (struct pagecache *pc, uint64_t index, uint32_t pass)
                     block_size (pc));
 }
 
-struct span
-page_held_run (struct pagecache *pc, uint64_t index, uint32_t from)
+static bool
+is_held_block (const struct pagecache *pc, struct page *p, uint32_t b)
+{
+  return states_amounts (pc, p, block_span (b)).held > 0;
+}
+
+/* The bytes of a block that is pending were never acknowledged, unless an
+ * ordinary write came meanwhile: then it is dirty, too.
+ */
+static bool
+is_owed_block (const struct pagecache *pc, struct page *p, uint32_t b)
+{
+  const struct amounts a = states_amounts (pc, p, block_span (b));
+
+  return a.dirty + a.unstable > 0 ||
+         (a.writeback > 0 &&
+          !bits_any (page_map (pc, p, PENDING), block_span (b)));
+}
+
+static struct span
+page_run (struct pagecache *pc, uint64_t index, uint32_t from,
+          bool (*is) (const struct pagecache *pc, struct page *p, uint32_t b))
 {
   struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, index));
   const uint32_t end = page_span (pc).count;
@@ -455,7 +475,7 @@ page_held_run (struct pagecache *pc, uint64_t index, uint32_t from)
   if (p == NULL)
     return s;
   for (b = from; b < end; ++b)
-    if (states_amounts (pc, p, block_span (b)).held > 0) {
+    if (is (pc, p, b)) {
       if (s.count++ == 0)
         s.first = b;
     }
@@ -463,4 +483,16 @@ page_held_run (struct pagecache *pc, uint64_t index, uint32_t from)
       break;
   word_lock_drop (&p->lock);
   return s;
+}
+
+struct span
+page_held_run (struct pagecache *pc, uint64_t index, uint32_t from)
+{
+  return page_run (pc, index, from, is_held_block);
+}
+
+struct span
+page_owed_run (struct pagecache *pc, uint64_t index, uint32_t from)
+{
+  return page_run (pc, index, from, is_owed_block);
 }

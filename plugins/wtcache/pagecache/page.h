@@ -93,6 +93,11 @@ extern void page_wait_busy (struct pagecache *pc, uint64_t index,
  */
 extern struct span page_held_run (struct pagecache *pc, uint64_t index,
                                   uint32_t from);
+/* The same for blocks that are owed: held, and not only by a write that was not
+ * answered yet.
+ */
+extern struct span page_owed_run (struct pagecache *pc, uint64_t index,
+                                  uint32_t from);
 
 /* Unlocks a page; or lets it leave, if it has nothing but bytes that no reader
  * will ask for again.

@@ -130,7 +130,7 @@ lost_tell_old (void)
   filewriter_give (&lost_telling, NULL);
 }
 
-/* 0 or an errno. */
+/* Without lines the file goes.  0 or an errno. */
 static int
 write_lost (FILE *f, const char *lines)
 {
@@ -138,6 +138,8 @@ write_lost (FILE *f, const char *lines)
 
   if (!ours)
     return EEXIST;
+  if (*lines == '\0')
+    return unlink (path) == 0 ? 0 : errno;
   rewind (f);
   if (ftruncate (fileno (f), 0) != 0 || fputs (mark, f) < 0 ||
       fputs (lines, f) < 0 || fflush (f) != 0 || fsync (fileno (f)) != 0)

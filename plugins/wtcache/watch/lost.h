@@ -18,7 +18,7 @@ extern void lost_free (void);
 extern void lost_tell_old (void);
 
 /* Has LINES written to the file, in place of what this server wrote there
- * before, and frees it.
+ * before, and frees it.  Without a line in it the file is removed.
  */
 extern void lost_set (char *lines);
 

@@ -7,7 +7,9 @@
 
 /* 0 or an errno. */
 extern int clock_start (void);
-/* Waits until the clock's thread has ended, if there is one. */
+/* The server ends: returns when the drain has begun. */
+extern void clock_begin_ending (void);
+/* After clock_begin_ending: ends the clock's thread, if there is one. */
 extern void clock_stop (void);
 
 #endif /* WTCACHE_CLOCK_H */
