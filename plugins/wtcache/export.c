@@ -29,6 +29,12 @@
 
 #include "export.h"
 
+/* Exports whose names are labels in the metrics, and exports that are kept
+ * though nothing uses them: clients choose the names.
+ */
+#define MAX_LABELS 100
+#define MAX_IDLE   1000
+
 struct registry registry;
 
 int
@@ -86,6 +92,10 @@ pages_read (struct export *e)
 static void
 free_export (struct export *e)
 {
+  assert_held (&registry.lock);
+  if (registry.note_freed)
+    registry.note_freed (e);
+  registry.labelled -= e->labelled;
   curve_add_reads (e->pc.pool->curve, pages_read (e));
   pagecache_drop (&e->pc);
   stats_destroy (&e->stats);
@@ -148,20 +158,57 @@ is_unused (struct export *e)
          atomic_load_explicit (&e->writeback.drains, memory_order_acquire) == 0;
 }
 
-/* Forgets the export that has been idle longest; false: none is. */
 static bool
-forget_one (void)
+has_pages (struct export *e)
+{
+  return atomic_load_explicit (&e->pc.counts->cached, memory_order_relaxed) > 0;
+}
+
+static unsigned
+count_unused (void)
+{
+  struct export *e;
+  unsigned n = 0;
+
+  assert_held (&registry.lock);
+  for (e = registry.first; e; e = e->next)
+    n += is_unused (e);
+  return n;
+}
+
+/* Frees the export that has been idle longest, of those without cached pages
+ * or of all; false: there is none.
+ */
+static bool
+forget_one (bool without_pages)
 {
   struct export *e, *oldest = NULL;
 
   assert_held (&registry.lock);
   for (e = registry.first; e; e = e->next)
-    if (is_unused (e) && (!oldest || e->last_used < oldest->last_used))
+    if (is_unused (e) && !(without_pages && has_pages (e)) &&
+        (!oldest || e->last_used < oldest->last_used))
       oldest = e;
   if (oldest == NULL)
     return false;
   unlink_export (oldest);
   free_export (oldest);
+  return true;
+}
+
+/* Takes BYTES from the budget.  An idle export whose pages have left is only
+ * memory, so it goes before clean pages do; one with pages goes after.
+ */
+static bool
+take_room (uint64_t bytes)
+{
+  while (!memory_take (&registry.memory, bytes))
+    if (!forget_one (true)) {
+      while (!pools_make_room (&registry.pools, bytes))
+        if (!forget_one (false))
+          return false;
+      return true;
+    }
   return true;
 }
 
@@ -171,13 +218,16 @@ new_export (const char *name, bool tls, bool share,
 {
   const size_t bytes = sizeof (struct export) + strlen (name) + 1;
   const uint32_t page = max_u64 (SETTING (page_size), traits->block);
-  struct pool *pool = pools_get (&registry.pools, page);
+  struct pool *pool;
   struct export *e;
 
-  while (free_number () == 0)
-    if (!forget_one ())
+  while (free_number () == 0 || count_unused () >= MAX_IDLE)
+    if (!forget_one (false))
       return ENOMEM;
-  if (pool == NULL || !pools_make_room (&registry.pools, bytes))
+  while ((pool = pools_get (&registry.pools, page)) == NULL)
+    if (!forget_one (false))
+      return ENOMEM;
+  if (!take_room (bytes))
     return ENOMEM;
   e = calloc (1, sizeof *e);
   if (e)
@@ -200,6 +250,8 @@ new_export (const char *name, bool tls, bool share,
   e->submit.flush = connections_flush;
   e->submit.opaque = e;
   connections_init (e, traits->can_multi_conn);
+  e->labelled = registry.labelled < MAX_LABELS;
+  registry.labelled += e->labelled;
   registry.numbers[e->number / 64] |= UINT64_C (1) << e->number % 64;
   e->next = registry.first;
   registry.first = e;
@@ -399,12 +451,15 @@ export_end_writer (struct export *e)
   return --e->writers == 0;
 }
 
-/* Frees the cache of one connection, if it is not in use. */
+/* Frees an export that is of no use any more: the cache of one connection, or
+ * one that no data request has reached.
+ */
 static bool
-free_unshared (struct export *e)
+free_useless (struct export *e)
 {
   assert_held (&registry.lock);
-  if (e->shared || !is_unused (e))
+  if (!is_unused (e) ||
+      (e->shared && (has_pages (e) || !stats_is_empty (&e->stats))))
     return false;
   unlink_export (e);
   free_export (e);
@@ -420,7 +475,7 @@ export_close (struct export *e)
   e->last_used = registry.closes++;
   drop_overwritten (e);
   set_holds (e);
-  if (!free_unshared (e) && e->users == 0 &&
+  if (!free_useless (e) && e->users == 0 &&
       (!SETTING (keep) || !e->shared || has_sibling_in_use (e)))
     pagecache_drop (&e->pc);
   count_holding ();
@@ -449,7 +504,7 @@ export_let_go (struct export *e)
   assert (e->keepers > 0);
   e->keepers--;
   set_holds (e); /* it may have written back what it held */
-  free_unshared (e);
+  free_useless (e);
   count_holding ();
 }
 

@@ -574,6 +574,25 @@ def test_always_whole():
                 if name.startswith("stats")], ["stats.prom"])
 
 
+def test_many_names():
+    """Law 23: the first 100 exports have labels; what the others count, and
+    what those counted that were freed, is in metrics of other names."""
+    with counting() as server:
+        for i in range(105):
+            h = server.connect("n%d" % i)
+            put(h, 0, 512, 1)
+            server.disconnect(h)
+        wt.wait_until(lambda: stats_of(server).values("other_exports") == [5],
+                      "they are counted")
+        stats = at_end(server)
+        expect(len(stats.values("write_requests_total")), 100)
+        expect(sum(stats.values("write_requests_total")), 100)
+        expect(stats.value("other_write_requests_total"), 5)
+        expect(stats.value("other_write_bytes_total"), 5 * 512)
+        expect(stats.value("other_backend_seconds_count", operation="write"),
+               5)
+
+
 def documented():
     """{metric: type} of the manual page."""
     path = os.path.join(os.environ["top_srcdir"], "docs",

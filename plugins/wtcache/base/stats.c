@@ -82,6 +82,17 @@ stats_take_line (struct stats *s)
   return stats_mine.line;
 }
 
+bool
+stats_is_empty (struct stats *s)
+{
+  unsigned i;
+
+  for (i = 0; i < COUNTERS; ++i)
+    if (stats_sum (s, i) > 0)
+      return false;
+  return true;
+}
+
 uint64_t
 stats_sum (struct stats *s, enum counter which)
 {

@@ -6,6 +6,7 @@
 #define WTCACHE_STATS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/lock.h"
@@ -95,6 +96,9 @@ stats_request (struct stats *s, enum counter requests, enum counter bytes,
   stats_count (line, requests, 1);
   stats_count (line, bytes, n);
 }
+
+/* Whether nothing was counted. */
+extern bool stats_is_empty (struct stats *s);
 
 /* The sum over all threads there were. */
 extern uint64_t stats_sum (struct stats *s, enum counter which);

@@ -58,6 +58,7 @@ struct export
   /* Guarded by the registry lock. */
   struct export *next;
   unsigned users, writers; /* connections */
+  bool labelled;           /* in the metrics, by its name */
   bool wrote;       /* perhaps, since its siblings dropped what it overwrote */
   unsigned keepers; /* commands that act on it: it is not freed */
   uint64_t last_used; /* counts closes: the least was idle longest */
@@ -82,7 +83,10 @@ struct registry {
   /* Guarded by lock. */
   struct export *first;
   uint64_t closes;
+  unsigned labelled;                         /* exports that are */
   uint64_t numbers[(MOST_CACHES + 64) / 64]; /* a bit for each in use */
+  /* Takes over what an export has counted, before it is freed; or NULL. */
+  void (*note_freed) (struct export *e);
 
   /* Relaxed: read when the bound of dirty data is divided. */
   _Atomic unsigned holding; /* exports that writers use, or that hold data */

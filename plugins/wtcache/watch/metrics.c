@@ -15,8 +15,13 @@
  * moment; what must agree (a histogram's buckets and its count) is computed
  * from one look.
  *
+ * Clients choose the names of exports, and a monitor keeps each label for ever.
+ * So the first 100 exports have labels until they are freed.  The others, and
+ * what exports that were freed had counted, are summed up in metrics of other
+ * names, wtcache_other_…, whose counters never fall.
+ *
  * Samples come and go with each writing and are not of the budget: some 2 KiB
- * for each export.
+ * for each export that has a label.
  */
 
 #include <config.h>
@@ -31,8 +36,10 @@
 #include "export.h"
 #include "watch/metrics.h"
 
-/* How a value is printed: as it is, or in seconds. */
-enum unit { PLAIN, NANOSECONDS };
+/* How a value is printed: as it is, or in seconds.  SUM: as it is, and it is a
+ * gauge that can be summed over exports.
+ */
+enum unit { PLAIN, NANOSECONDS, SUM };
 
 /* One line for each export.  Rows of one name follow each other and differ in
  * their label; a row without help goes on with the metric before.
@@ -300,20 +307,20 @@ static const struct row rows[] = {
     "How long ordinary writes that had to be durable took.", NULL, counted,
     COUNT_THROTTLED_NS, NANOSECONDS },
   { "connections", "gauge", "Clients that are connected.", NULL, connections, 0,
-    PLAIN },
+    SUM },
   { "cached_pages", "gauge", "Pages in the cache.", NULL, cached_pages, 0,
-    PLAIN },
+    SUM },
   { "page_size_bytes", "gauge", "The size of a page.", NULL, page_bytes, 0,
     PLAIN },
   { "evicted_pages_total", "counter",
     "Clean pages that left the cache to make room.", NULL, evicted_pages, 0,
     PLAIN },
   { "dirty_bytes", "gauge", "Bytes that the backend has not got.", NULL,
-    dirty_bytes, 0, PLAIN },
+    dirty_bytes, 0, SUM },
   { "writeback_bytes", "gauge", "Bytes on their way to the backend.", NULL,
-    writeback_bytes, 0, PLAIN },
+    writeback_bytes, 0, SUM },
   { "unstable_bytes", "gauge", "Bytes that no flush has covered yet.", NULL,
-    unstable_bytes, 0, PLAIN },
+    unstable_bytes, 0, SUM },
   { "dirty_bound_bytes", "gauge",
     "Bytes that may be dirty, in writeback or unstable.", NULL, bound_bytes, 0,
     PLAIN },
@@ -366,7 +373,7 @@ static const struct row rows[] = {
   { "depth", "gauge", "Batches that may be in flight at the backend.", NULL,
     depth_now, 0, PLAIN },
   { "in_flight_batches", "gauge", "Batches that are in flight.", NULL,
-    in_flight, 0, PLAIN },
+    in_flight, 0, SUM },
   { "writeback_refused_total", "counter",
     "Attempts of write-back that failed, wholly or in part.", NULL,
     writeback_refused, 0, PLAIN },
@@ -407,11 +414,11 @@ error_name (int err)
   }
 }
 
-/* All values of one export. */
+/* All values of one export, or of all that have no label. */
 struct sample {
   struct sample *next;
   struct name_quoted name;
-  bool tls;
+  bool tls, other;
   unsigned number;
   int error; /* of write-back, 0 if there is none */
   uint64_t values[ARRAY_LEN (rows)];
@@ -419,34 +426,109 @@ struct sample {
 };
 
 struct samples {
-  struct sample *first, **end;
-  int err;
+  struct sample *first, **end; /* of exports with a label */
+  struct sample others;
+  unsigned nr_others;
 };
 
+/* The counts of exports that were freed.  Guarded by the registry lock. */
+static struct sample freed;
+
 static void
-take_sample (struct export *e, void *opaque)
+read_values (struct export *e, struct sample *s)
 {
-  struct samples *all = opaque;
-  struct sample *s = calloc (1, sizeof *s);
   size_t i;
 
-  if (s == NULL) {
-    all->err = ENOMEM;
-    return;
-  }
-  s->name = name_quoted (e->name);
-  s->tls = e->tls;
-  s->number = e->number;
-  if (refusing (e, 0))
-    s->error = atomic_load_explicit (&e->writeback.error, memory_order_relaxed);
   for (i = 0; i < ARRAY_LEN (rows); ++i)
     s->values[i] = rows[i].value (e, rows[i].which);
   for (i = 0; i < BACKEND_CALLS; ++i)
     s->latency[i] =
         histogram_view (&e->submit.meter.calls[i].latency, &latency_scale);
   s->batches = histogram_view (&e->submit.batch_writes, &number_scale);
+}
+
+/* A row without a type goes on with a counter. */
+static bool
+is_counter (const struct row *r)
+{
+  return r->type == NULL || strcmp (r->type, "counter") == 0;
+}
+
+static void
+add_view (struct histogram_view *to, const struct histogram_view *v)
+{
+  unsigned i;
+
+  for (i = 0; i < ARRAY_LEN (to->up_to); ++i)
+    to->up_to[i] += v->up_to[i];
+  to->sum += v->sum;
+}
+
+/* Adds what an export has counted, and what it has NOW. */
+static void
+add_values (struct sample *to, struct export *e, bool now)
+{
+  struct sample s;
+  size_t i;
+
+  read_values (e, &s);
+  for (i = 0; i < ARRAY_LEN (rows); ++i)
+    if (is_counter (&rows[i]) || (now && rows[i].unit == SUM))
+      to->values[i] += s.values[i];
+  for (i = 0; i < BACKEND_CALLS; ++i)
+    add_view (&to->latency[i], &s.latency[i]);
+  add_view (&to->batches, &s.batches);
+}
+
+static void
+note_freed (struct export *e)
+{
+  assert_held (&registry.lock);
+  add_values (&freed, e, false);
+}
+
+static int
+take_sample (struct samples *all, struct export *e)
+{
+  struct sample *s;
+
+  if (!e->labelled) {
+    add_values (&all->others, e, true);
+    all->nr_others++;
+    return 0;
+  }
+  s = calloc (1, sizeof *s);
+  if (s == NULL)
+    return ENOMEM;
+  s->name = name_quoted (e->name);
+  s->tls = e->tls;
+  s->number = e->number;
+  if (refusing (e, 0))
+    s->error = atomic_load_explicit (&e->writeback.error, memory_order_relaxed);
+  read_values (e, s);
   *all->end = s;
   all->end = &s->next;
+  return 0;
+}
+
+/* Of the exports as they are at one moment: what one of them has counted is
+ * in its own sample, or in that of the others, but never in none.
+ */
+static int
+take_samples (struct samples *all)
+{
+  LOCK_FOR_SCOPE (&registry.lock);
+  struct export *e;
+  int err = 0;
+
+  all->first = NULL;
+  all->end = &all->first;
+  all->others = freed;
+  all->others.other = true;
+  all->nr_others = 0;
+  for (e = registry.first; e && err == 0; e = e->next)
+    err = take_sample (all, e);
+  return err;
 }
 
 static void
@@ -461,10 +543,17 @@ free_samples (struct samples *all)
 }
 
 static void
+put_head_of (FILE *f, const char *prefix, const char *name, const char *type,
+             const char *help)
+{
+  fprintf (f, "# HELP wtcache_%s%s %s\n# TYPE wtcache_%s%s %s\n", prefix, name,
+           help, prefix, name, type);
+}
+
+static void
 put_head (FILE *f, const char *name, const char *type, const char *help)
 {
-  fprintf (f, "# HELP wtcache_%s %s\n# TYPE wtcache_%s %s\n", name, help, name,
-           type);
+  put_head_of (f, "", name, type, help);
 }
 
 /* The value of the label that tells servers apart, which needs no escapes. */
@@ -474,6 +563,7 @@ void
 metrics_name (const char *name)
 {
   server = name;
+  registry.note_freed = note_freed;
 }
 
 /* The name of a metric that is of no export, with LABEL or NULL, up to the
@@ -498,16 +588,21 @@ static void
 put_name (FILE *f, const struct sample *s, const char *name, const char *suffix,
           const char *label)
 {
-  fprintf (
-      f, "wtcache_%s%s{server=\"%s\",export=%s,tls=\"%s\",number=\"%u\"%s%s} ",
-      name, suffix, server, s->name.text, s->tls ? "yes" : "no", s->number,
-      label ? "," : "", label ? label : "");
+  if (s->other)
+    fprintf (f, "wtcache_other_%s%s{server=\"%s\"%s%s} ", name, suffix, server,
+             label ? "," : "", label ? label : "");
+  else
+    fprintf (f,
+             "wtcache_%s%s{server=\"%s\",export=%s,tls=\"%s\",number=\"%u\""
+             "%s%s} ",
+             name, suffix, server, s->name.text, s->tls ? "yes" : "no",
+             s->number, label ? "," : "", label ? label : "");
 }
 
 static void
 put_value (FILE *f, uint64_t value, enum unit unit)
 {
-  if (unit == PLAIN)
+  if (unit != NANOSECONDS)
     fprintf (f, "%llu\n", (unsigned long long) value);
   else
     fprintf (f, "%.9g\n", value / 1e9);
@@ -547,22 +642,22 @@ put_histogram (FILE *f, const struct sample *s, const char *name,
 }
 
 static void
-put_histograms (FILE *f, const struct sample *first)
+put_histograms (FILE *f, const char *prefix, const struct sample *first)
 {
   const struct sample *s;
   char label[32];
   unsigned i;
 
-  put_head (f, "backend_seconds", "histogram",
-            "How long calls of the backend took.");
+  put_head_of (f, prefix, "backend_seconds", "histogram",
+               "How long calls of the backend took.");
   for (s = first; s; s = s->next)
     for (i = 0; i < BACKEND_CALLS; ++i) {
       snprintf (label, sizeof label, "operation=\"%s\"", call_names[i]);
       put_histogram (f, s, "backend_seconds", label, &s->latency[i],
                      &latency_scale, NANOSECONDS);
     }
-  put_head (f, "batch_requests", "histogram",
-            "How many writes each batch carried.");
+  put_head_of (f, prefix, "batch_requests", "histogram",
+               "How many writes each batch carried.");
   for (s = first; s; s = s->next)
     put_histogram (f, s, "batch_requests", "", &s->batches, &number_scale,
                    PLAIN);
@@ -679,9 +774,36 @@ put_settings (FILE *f)
       "version=\"" PACKAGE_VERSION "\",nbdkit=\"" NBDKIT_VERSION "\"", 1);
 }
 
-static int
-put_all (FILE *f, const struct sample *first)
+/* What exports without a label have, and what those that were freed have
+ * counted; nothing if there was none.
+ */
+static void
+put_others (FILE *f, const struct samples *all)
 {
+  const struct row *r;
+  uint64_t any = all->nr_others;
+
+  for (r = rows; r < rows + ARRAY_LEN (rows); ++r)
+    any |= all->others.values[r - rows];
+  if (any == 0)
+    return;
+  put_head (f, "other_exports", "gauge",
+            "Exports whose metrics are summed up here.");
+  put_own_number (f, "other_exports", NULL, all->nr_others);
+  for (r = rows; r < rows + ARRAY_LEN (rows); ++r) {
+    if (!is_counter (r) && r->unit != SUM)
+      continue;
+    if (r->help)
+      put_head_of (f, "other_", r->name, r->type, r->help);
+    put_row (f, &all->others, r);
+  }
+  put_histograms (f, "other_", &all->others);
+}
+
+static int
+put_all (FILE *f, const struct samples *all)
+{
+  const struct sample *first = all->first;
   const struct row *r;
 
   for (r = rows; r < rows + ARRAY_LEN (rows); ++r) {
@@ -689,7 +811,8 @@ put_all (FILE *f, const struct sample *first)
       put_head (f, r->name, r->type, r->help);
     put_row (f, first, r);
   }
-  put_histograms (f, first);
+  put_histograms (f, "", first);
+  put_others (f, all);
   put_errors (f, first);
   put_memory (f);
   put_curve (f);
@@ -701,18 +824,17 @@ put_all (FILE *f, const struct sample *first)
 int
 metrics_text (char **text, size_t *len)
 {
-  struct samples all = { .end = &all.first };
+  struct samples all;
   FILE *f;
   int err;
 
   *text = NULL;
-  export_for_each (take_sample, &all);
-  err = all.err;
+  err = take_samples (&all);
   f = err == 0 ? open_memstream (text, len) : NULL;
   if (err == 0 && f == NULL)
     err = ENOMEM;
   if (f) {
-    err = put_all (f, all.first);
+    err = put_all (f, &all);
     if (fclose (f) != 0)
       err = ENOMEM;
   }

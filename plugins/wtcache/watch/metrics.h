@@ -8,7 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The value of the label "server"; NAME stays where it is. */
+/* The value of the label "server"; NAME stays where it is.  From now on what
+ * exports have counted that are freed is kept.
+ */
 extern void metrics_name (const char *name);
 
 /* From now on the metrics say that the server has ended; so many bytes that
