@@ -125,7 +125,8 @@ draw_disk (struct world *w)
   if (w->forgets)
     server_word (s, "forget=yes");
   for (unsigned i = 0; i < 5; ++i) {
-    const uint64_t us = scale / 2 + rng_below (rng, scale);
+    const uint64_t us =
+        (scale / 2 + rng_below (rng, scale)) * (rng_chance (rng, 12) ? 8 : 1);
 
     server_word (s, "%s-latency=%" PRIu64 "us", ops[i], us);
     longest += us;
@@ -149,7 +150,7 @@ draw_filter (struct world *w)
   struct rng *rng = &w->draws;
   const char *const mode = ONE_OF (rng, "writeback", "writeback", "writeback",
                                    "writeback", "writethrough", "writearound");
-  const unsigned age = rng_below (rng, 6);
+  const unsigned age = rng_below (rng, w->swarm ? 5 : 6);
   uint64_t size = MiB << rng_below (rng, 7);
 
   w->page_size = (4 * KiB) << (rng_chance (rng, 65) ? 0 : rng_below (rng, 7));
@@ -184,7 +185,9 @@ draw_filter (struct world *w)
 
 /* The guests. */
 
-#define PROFILES 6
+#define PROFILES       7
+#define HOLES          2
+#define HOLES_AND_SYNC 6
 
 static void
 draw_weights (struct world *w, struct guest *g)
@@ -201,13 +204,15 @@ draw_weights (struct world *w, struct guest *g)
     /* a journal */
     { [READ] = 5, [WRITE] = 90, [FLUSH] = 2 },
     /* a file system that discards */
-    { [READ] = 5, [WRITE] = 10, [ZERO] = 70, [TRIM] = 15 },
+    { [READ] = 25, [WRITE] = 50, [ZERO] = 350, [TRIM] = 75, [FLUSH] = 2 },
     /* a copy, then a sync */
     { [WRITE] = 96, [FLUSH] = 4 },
     /* a reader */
     { [READ] = 96, [CACHE] = 1, [STATUS] = 3 },
     /* a data base */
     { [READ] = 25, [WRITE] = 55, [FLUSH] = 20 },
+    /* one that punches holes beside what it syncs */
+    { [READ] = 5, [WRITE] = 50, [ZERO] = 25, [TRIM] = 15, [FLUSH] = 5 },
   };
   struct rng *rng = &w->draws;
   const unsigned profile = w->theme < PROFILES    ? w->theme
@@ -229,6 +234,32 @@ draw_weights (struct world *w, struct guest *g)
     g->fua_percent = 0;
   if (w->flushes_rarely)
     g->weights[FLUSH] = 0;
+}
+
+/* In a swarm, many read what hangs, in patches, and few write what is well. */
+static void
+draw_of_swarm (struct world *w, struct guest *g)
+{
+  struct rng *rng = &w->draws;
+
+  g->abilities = w->abilities;
+  g->stays = true;
+  g->pause = 0;
+  g->sequential = false;
+  g->fua_percent = 0;
+  memset (g->weights, 0, sizeof g->weights);
+  if (g->place->ill) {
+    g->zone = ZONE_ILL;
+    g->c.depth = 12;
+    g->large_percent = 30 + rng_below (rng, 50);
+    g->weights[READ] = 80;
+    g->weights[WRITE] = 20;
+  }
+  else {
+    g->large_percent = 0;
+    g->weights[READ] = 10;
+    g->weights[WRITE] = 90;
+  }
 }
 
 static void
@@ -270,6 +301,8 @@ draw_guest (struct world *w, unsigned i)
     g->weights[WRITE] = 9;
     g->weights[READ] = 1;
   }
+  if (w->swarm)
+    draw_of_swarm (w, g);
 }
 
 /* Their faults. */
@@ -286,17 +319,31 @@ draw_troubles (struct world *w)
   w->limits = rng_chance (rng, 15);
   w->differing = rng_chance (rng, 15);
   w->lasting = w->hangs && rng_chance (rng, 60);
-  w->steady = w->lasting && rng_chance (rng, 70);
-  if (w->steady)
+  w->swarm = w->lasting && w->nr_places > 1 && rng_chance (rng, 40);
+  w->steady = w->lasting && !w->swarm && rng_chance (rng, 70);
+  if (w->steady || w->swarm)
     w->faults = w->deaths = w->limits = w->differing = w->churn = false;
   w->after_death = rng_below (rng, NR_AFTER);
   w->lulls = rng_chance (rng, 60);
   w->flushes_rarely = rng_chance (rng, 35);
   w->durable_rarely = rng_chance (rng, 30);
   w->apart = rng_chance (rng, 50);
-  w->theme = rng_chance (rng, 50) ? rng_below (rng, PROFILES) : PROFILES;
+  w->theme = rng_chance (rng, 40)   ? rng_below (rng, PROFILES)
+             : rng_chance (rng, 15) ? HOLES
+             : rng_chance (rng, 18) ? HOLES_AND_SYNC
+                                    : PROFILES;
+  if (w->steady || rng_chance (rng, 40))
+    w->focus = NULL;
+  else if (w->theme == HOLES || w->theme == HOLES_AND_SYNC)
+    w->focus = ONE_OF (rng, "zero", "trim", "flush");
+  else
+    w->focus = ONE_OF (rng, "zero", "trim", "flush", "write", "read");
+  if (w->swarm)
+    w->focus = ONE_OF (rng, "read", "read", "any");
   w->forgets = w->faults && rng_chance (rng, 40);
-  w->duration = w->lasting ? 6.0 : 0.7 + rng_below (rng, 25) / 10.0;
+  w->duration = w->swarm     ? 9.0
+                : w->lasting ? 6.0
+                             : 0.7 + rng_below (rng, 25) / 10.0;
 }
 
 static void
@@ -313,6 +360,10 @@ draw_sharing (struct world *w)
     w->sharing = MIXED;
   else
     w->sharing = w->abilities.multi_conn ? SHARED : UNSHARED;
+  /* A part of each zone for each guest. */
+  for (unsigned i = 0; w->sharing == UNSHARED && i < w->nr_places; ++i)
+    if (w->places[i].size < 2 * MiB)
+      w->places[i].size = 2 * MiB;
 }
 
 static void
@@ -329,10 +380,12 @@ describe (struct world *w)
             w->abilities.flush ? "" : ", no flush",
             w->abilities.multi_conn ? "" : ", no multi-conn",
             w->hangs ? ", hangs" : "", w->lasting ? " that last" : "",
-            w->steady ? ", rates" : "", w->faults ? ", faults" : "",
-            w->forgets ? " that forget" : "", w->deaths ? ", deaths" : "",
-            w->churn ? ", churn" : "", w->limits ? ", limits" : "",
-            w->differing ? ", differing" : "");
+            w->steady  ? ", rates"
+            : w->swarm ? ", swarm"
+                       : "",
+            w->faults ? ", faults" : "", w->forgets ? " that forget" : "",
+            w->deaths ? ", deaths" : "", w->churn ? ", churn" : "",
+            w->limits ? ", limits" : "", w->differing ? ", differing" : "");
 }
 
 void
@@ -361,7 +414,7 @@ draw_world (struct world *w)
   if (w->sharing != SHARED)
     w->deaths = w->faults = false;
   if (w->sharing != SHARED) /* each cache has to have its memory */
-    w->limits = false;
+    w->limits = w->swarm = false;
   if (w->has_remote) {
     server_word (s, "nbd");
     server_word (s, "socket=%s", w->remote.socket);
@@ -374,6 +427,8 @@ draw_world (struct world *w)
   draw_filter (w);
   w->nr_guests = w->nr_places + 1 +
                  rng_below (rng, rng_chance (rng, 75) ? 8 : GUESTS_MAX - 8);
+  if (w->swarm)
+    w->nr_guests = GUESTS_MAX - rng_below (rng, 16);
   for (unsigned i = 0; i < w->nr_guests; ++i)
     draw_guest (w, i);
   w->operations = w->steady ? 60000 : 15000;

@@ -19,6 +19,9 @@
 
 #include "world.h"
 
+/* The largest request: nbdkit takes 64 MiB, its blocks at the ends included. */
+#define REQUEST_MAX (63 * MiB)
+
 /* Coming. */
 
 /* Has the disk give the next connection what this guest's is to have. */
@@ -259,6 +262,8 @@ choose_range (struct guest *g, uint64_t *offset, uint64_t *length)
     begin -= (begin - first) % g->world->block_min;
   if (*length % (4 * KiB) == 0)
     begin -= (begin - first) % (4 * KiB);
+  if (*length > REQUEST_MAX)
+    *length = REQUEST_MAX;
   end = begin + *length;
   if (end > last)
     end = last;

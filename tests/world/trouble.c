@@ -352,6 +352,8 @@ draw_op (struct world *w, enum trouble_kind kind)
                                         "flush", "flush", "flush", "read",
                                         "zero",  "zero",  "trim",  "any" };
 
+  if (w->focus && rng_chance (&w->events, w->swarm ? 100 : 70))
+    return w->focus;
   return kind == GATE
              ? gates[rng_below (&w->events, sizeof gates / sizeof gates[0])]
              : faults[rng_below (&w->events, sizeof faults / sizeof faults[0])];
@@ -377,7 +379,7 @@ begin_trouble (struct world *w, enum trouble_kind kind, struct place *p)
     .began = now (),
     .from = p->history.clock,
   };
-  if (rng_chance (rng, 40)) { /* a part of the zone */
+  if (!w->swarm && rng_chance (rng, 40)) { /* a part of the zone */
     t->first += rng_below (rng, length / 512) * 512;
     t->last = t->first + 512 * (1 + rng_below (rng, 64)) - 1;
     if (t->last >= zone + length)

@@ -147,6 +147,8 @@ struct world {
   bool flushes_rarely; /* only the checks flush */
   bool durable_rarely; /* likewise, no FUA */
   bool apart;          /* guests of ill places stay in the ill zone */
+  bool swarm;          /* many ask for what hangs, few for what is well */
+  const char *focus;   /* what most troubles befall, or NULL */
   unsigned theme;      /* what all guests do, if they do the same */
   bool lasting;        /* what hangs does so to the end of the load */
   double duration;     /* s of load */
