@@ -129,7 +129,7 @@ host_of (nbdkit_next *next)
 static const struct backend_traits *
 said (nbdkit_next *next)
 {
-  return &host_of (next)->disk->says;
+  return &host_of (next)->says;
 }
 
 static int64_t
@@ -256,6 +256,7 @@ tear (struct host_next *n, uint32_t count, uint64_t offset, int value,
   for (u = offset / 512; u * 512 < offset + len; ++u) {
     a->version[u] = a->versions;
     a->writer[u] = &n->backend;
+    a->owing[u] = ~UINT64_C (0);
   }
   pthread_mutex_unlock (&a->lock);
   return error;
@@ -299,7 +300,8 @@ call_trim (nbdkit_next *next, uint32_t count, uint64_t offset, uint32_t flags,
   const bool fua = ends_durable (next, flags);
 
   must (can_trim (next) && !(flags & ~NBDKIT_FLAG_FUA));
-  return result (tear (host_of (next), count, offset, 0xff,
+  return result (tear (host_of (next), count, offset,
+                       host_of (next)->disk->array->trimmed,
                        b->trim (b, count, offset, fua)),
                  false, err);
 }
@@ -372,6 +374,7 @@ host_connect (struct host_next *n, struct host_disk *disk, bool readonly)
   };
   array_connect (disk->array, &n->backend);
   n->disk = disk;
+  n->says = disk->says;
   n->readonly = readonly;
 }
 

@@ -23,6 +23,7 @@ struct host_next {
   nbdkit_next next; /* first: the filter has a pointer to this */
   struct backend backend;
   struct host_disk *disk;
+  struct backend_traits says; /* at first what the disk says */
   bool readonly;
 };
 

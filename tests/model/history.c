@@ -203,6 +203,7 @@ history_start (struct history *h, enum kind kind, unsigned connection,
   op->connection = connection;
   op->offset = offset;
   op->length = length;
+  op->base = h->base;
   op->start = ++h->clock;
   op->end = NEVER;
   if (kind == WRITE) {
@@ -260,7 +261,7 @@ fill (uint32_t version, uint64_t offset, uint64_t length, uint8_t *buf)
 void
 history_fill (const struct op *op, uint8_t *buf)
 {
-  fill (op->version, op->offset, op->length, buf);
+  fill (op->version, op->base + op->offset, op->length, buf);
 }
 
 /* The value that bytes stand for. */
@@ -288,7 +289,7 @@ value_of_cell (struct history *h, size_t cell, const uint8_t *buf,
   memcpy (&word, buf + (8 - offset % 8) % 8, 8);
   word = le64toh (word);
   version = unmix (word) >> 32;
-  fill (version, offset, length, expected);
+  fill (version, h->base + offset, length, expected);
   *value = version;
   if (version > 0 && version < h->nr_versions &&
       covers (h, h->writes[version], cell) &&

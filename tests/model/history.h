@@ -53,6 +53,7 @@ struct op {
   enum kind kind;
   unsigned connection;
   uint64_t offset, length;
+  uint64_t base;  /* as that of its history */
   uint32_t flags; /* as libnbd has them */
   bool fua;
   uint32_t version;    /* of a write: its number */
@@ -73,6 +74,11 @@ struct suspect {
 
 struct history {
   uint64_t size;
+
+  /* Added to the offset of a word in what it holds, a multiple of 8: bytes of
+   * one disk are then no bytes of another.
+   */
+  uint64_t base;
 
   uint64_t *cells; /* where each begins, and at the end SIZE */
   size_t nr_cells;

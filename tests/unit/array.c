@@ -35,6 +35,7 @@ struct array_in_flight {
   bool changes;
   enum array_op op;
   size_t logged;
+  struct array_watched watched;
 };
 
 static struct array *
@@ -126,14 +127,27 @@ stop_at_gate (struct array *a, enum array_op op, enum array_gate where)
   pthread_cond_broadcast (&a->changed);
 }
 
-/* A call begins: it is counted and may wait.  Returns what it fails with; the
- * lock is held.
+static int
+watch (struct array *a, struct array_in_flight *f, bool ended, int error)
+{
+  if (a->watch == NULL)
+    return error;
+  unlock (a);
+  error = a->watch (a, &f->watched, ended, error);
+  lock (a);
+  return error;
+}
+
+/* A call of B begins: it is counted and may wait.  Returns what it fails with;
+ * the lock is held.
  */
 static int
-begin (struct array *a, struct array_in_flight *f, enum array_op op,
+begin (struct backend *b, struct array_in_flight *f, enum array_op op,
        uint64_t offset, uint64_t len, unsigned flags)
 {
   struct array_call call = { .op = op, .flags = flags };
+  struct array *a = array_of (b);
+  int err;
 
   lock_check_none_held ();
   lock (a);
@@ -141,6 +155,9 @@ begin (struct array *a, struct array_in_flight *f, enum array_op op,
   f->offset = offset;
   f->end = offset + len;
   f->changes = op == ARRAY_WRITE || op == ARRAY_ZERO || op == ARRAY_TRIM;
+  f->watched = (struct array_watched){
+    .backend = b, .op = op, .offset = offset, .len = len, .flags = flags
+  };
   if (f->changes)
     check_alone (a, f->offset, f->end);
   f->next = a->in_flight;
@@ -161,7 +178,8 @@ begin (struct array *a, struct array_in_flight *f, enum array_op op,
     sched_yield ();
     lock (a);
   }
-  return fault_of (a, op, offset, offset + len);
+  err = watch (a, f, false, 0);
+  return err ? err : fault_of (a, op, offset, offset + len);
 }
 
 static int
@@ -170,6 +188,7 @@ end (struct array *a, struct array_in_flight *f, int error)
   struct array_in_flight **link = &a->in_flight;
 
   stop_at_gate (a, f->op, GATE_AFTER);
+  error = watch (a, f, true, error);
   while (*link != f)
     link = &(*link)->next;
   *link = f->next;
@@ -193,6 +212,17 @@ unit_len (const struct array *a, uint64_t unit)
   return min_u64 (UNIT, a->backend.traits.size - unit * UNIT);
 }
 
+static uint64_t
+bit_of (const struct array *a, const struct backend *b)
+{
+  unsigned i;
+
+  for (i = 0; i < ARRAY_CONNECTIONS; ++i)
+    if (a->connections[i] == b)
+      return UINT64_C (1) << i;
+  return 1;
+}
+
 /* New bytes from OFFSET on, zeroes if BYTES is NULL. */
 static void
 change (struct array *a, struct backend *b, uint64_t offset, const void *bytes,
@@ -210,7 +240,9 @@ change (struct array *a, struct backend *b, uint64_t offset, const void *bytes,
   for (u = offset / UNIT; u * UNIT < offset + len; ++u) {
     a->version[u] = a->versions;
     a->writer[u] = b;
+    a->owing[u] |= bit_of (a, b);
     if (fua) {
+      a->owing[u] = 0;
       a->durable_version[u] = a->versions;
       memcpy (a->durable + u * UNIT, a->seen + u * UNIT, unit_len (a, u));
     }
@@ -229,6 +261,7 @@ lose (struct array *a)
     if (a->version[u] != a->durable_version[u]) {
       memcpy (a->seen + u * UNIT, a->durable + u * UNIT, unit_len (a, u));
       a->version[u] = a->durable_version[u];
+      a->owing[u] = 0;
     }
 }
 
@@ -247,7 +280,7 @@ array_read (struct backend *b, void *buf, uint32_t len, uint64_t offset)
   int err;
 
   check_range (&b->traits, offset, len);
-  err = begin (a, &f, ARRAY_READ, offset, len, 0);
+  err = begin (b, &f, ARRAY_READ, offset, len, 0);
   if (err == 0)
     memcpy (buf, a->seen + offset, len);
   else
@@ -269,7 +302,7 @@ array_write (struct backend *b, const void *buf, uint32_t len, uint64_t offset,
   check_range (&b->traits, offset, len);
   check_fua (&b->traits, flags);
   memcpy (then, buf, len);
-  err = begin (a, &f, ARRAY_WRITE, offset, len, flags);
+  err = begin (b, &f, ARRAY_WRITE, offset, len, flags);
   must (memcmp (then, buf, len) == 0);
   free (then);
   if (err == 0)
@@ -291,7 +324,7 @@ array_zero (struct backend *b, uint32_t len, uint64_t offset, unsigned flags)
   must (!(flags & ZERO_FAST) || b->traits.can_fast_zero);
   check_range (&b->traits, offset, len);
   check_fua (&b->traits, flags);
-  err = begin (a, &f, ARRAY_ZERO, offset, len, flags);
+  err = begin (b, &f, ARRAY_ZERO, offset, len, flags);
   if (err == 0)
     change (a, b, offset, NULL, len, flags & ZERO_FUA);
   else if (err != ENOTSUP && a->tears)
@@ -300,7 +333,9 @@ array_zero (struct backend *b, uint32_t len, uint64_t offset, unsigned flags)
   return end (a, &f, err);
 }
 
-/* Trimmed bytes read as ones: no caller may rely on zeroes. */
+/* Trimmed bytes read as ones unless told otherwise: no caller may rely on
+ * zeroes.
+ */
 static int
 array_trim (struct backend *b, uint32_t len, uint64_t offset, bool fua)
 {
@@ -313,8 +348,8 @@ array_trim (struct backend *b, uint32_t len, uint64_t offset, bool fua)
   must (ones != NULL && b->traits.can_write && b->traits.can_trim);
   check_range (&b->traits, offset, len);
   check_fua (&b->traits, flags);
-  memset (ones, 0xff, len);
-  err = begin (a, &f, ARRAY_TRIM, offset, len, flags);
+  memset (ones, a->trimmed, len);
+  err = begin (b, &f, ARRAY_TRIM, offset, len, flags);
   if (err == 0)
     change (a, b, offset, ones, len, fua);
   else if (a->tears)
@@ -340,7 +375,7 @@ keep_all (struct array *a, struct backend *b)
 
   for (u = 0; u < units (a); ++u) {
     if (a->version[u] == a->durable_version[u] ||
-        (!b->traits.can_multi_conn && a->writer[u] != b))
+        (!b->traits.can_multi_conn && !(a->owing[u] & bit_of (a, b))))
       continue;
     k = malloc (sizeof *k);
     must (k != NULL);
@@ -363,6 +398,8 @@ make_durable (struct array *a, struct kept *all, bool really)
     if (really && k->version > a->durable_version[k->unit]) {
       memcpy (a->durable + k->unit * UNIT, k->bytes, unit_len (a, k->unit));
       a->durable_version[k->unit] = k->version;
+      if (k->version == a->version[k->unit])
+        a->owing[k->unit] = 0;
     }
     free (k);
   }
@@ -382,7 +419,7 @@ array_flush (struct backend *b)
   kept = keep_all (a, b);
   losses = a->losses;
   unlock (a);
-  err = begin (a, &f, ARRAY_FLUSH, 0, b->traits.size, 0);
+  err = begin (b, &f, ARRAY_FLUSH, 0, b->traits.size, 0);
   make_durable (a, kept, err == 0 && losses == a->losses);
   note_failure (a, err, true);
   return end (a, &f, err);
@@ -414,6 +451,7 @@ array_connect (struct array *a, struct backend *b)
   memset (b, 0, sizeof *b);
   b->traits = traits;
   b->next = a;
+  a->connections[a->nr_connections++ % ARRAY_CONNECTIONS] = b;
   b->read = array_read;
   b->write = array_write;
   b->zero = array_zero;
@@ -432,12 +470,15 @@ array_new (const struct backend_traits *traits)
   array_connect (a, &a->backend);
   pthread_mutex_init (&a->lock, NULL);
   pthread_cond_init (&a->changed, NULL);
+  a->trimmed = 0xff;
   a->seen = malloc (traits->size + 1);
   a->durable = malloc (traits->size + 1);
   a->version = calloc (units (a) + 1, sizeof *a->version);
   a->durable_version = calloc (units (a) + 1, sizeof *a->durable_version);
   a->writer = calloc (units (a) + 1, sizeof *a->writer);
-  must (a->seen && a->durable && a->version && a->durable_version && a->writer);
+  a->owing = calloc (units (a) + 1, sizeof *a->owing);
+  must (a->seen && a->durable && a->version && a->durable_version &&
+        a->writer && a->owing);
   for (i = 0; i < traits->size; ++i)
     a->seen[i] = a->durable[i] = (i / UNIT * 7 + i) % 251;
   return a;
@@ -452,6 +493,7 @@ array_free (struct array *a)
   free (a->version);
   free (a->durable_version);
   free (a->writer);
+  free (a->owing);
   free (a->log);
   pthread_cond_destroy (&a->changed);
   pthread_mutex_destroy (&a->lock);
@@ -606,6 +648,14 @@ array_crash (struct array *a)
 {
   lock (a);
   must (a->in_flight == NULL);
+  lose (a);
+  unlock (a);
+}
+
+void
+array_forget (struct array *a)
+{
+  lock (a);
   lose (a);
   unlock (a);
 }

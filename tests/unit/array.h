@@ -46,7 +46,18 @@ struct array_fault {
  */
 enum array_gate { GATE_OPEN, GATE_BEFORE, GATE_AFTER };
 
+#define ARRAY_CONNECTIONS 64
+
 struct array_in_flight;
+
+/* A call as array.watch sees it. */
+struct array_watched {
+  struct backend *backend;
+  enum array_op op;
+  uint64_t offset, len;
+  unsigned flags; /* enum zero_flag: ZERO_FUA of any call */
+  void *own;      /* for the watcher */
+};
 
 struct array {
   struct backend backend; /* of one connection; more: array_connect */
@@ -58,10 +69,24 @@ struct array {
   uint8_t *durable;                    /* what a power cut leaves */
   uint32_t *version, *durable_version; /* of each 512 bytes of both */
   struct backend **writer;             /* of each 512 bytes, the last */
+  /* Of each 512 bytes, the connections that wrote since they were durable, as
+   * bits by their place in the list below, which is used in turn.  A flush of
+   * any of them covers what is there.
+   */
+  uint64_t *owing;
+  struct backend *connections[ARRAY_CONNECTIONS];
+  unsigned nr_connections;
   uint32_t versions, losses;
-  bool forgets;  /* what a failed flush or FUA call may lose is lost */
-  bool tears;    /* a failed write, zero or trim has done its first half */
-  bool unsteady; /* calls give way to other threads now and then */
+  bool forgets;    /* what a failed flush or FUA call may lose is lost */
+  bool tears;      /* a failed write, zero or trim has done its first half */
+  bool unsteady;   /* calls give way to other threads now and then */
+  uint8_t trimmed; /* what a trim leaves */
+  /* Called without the lock, unless it is NULL, when a call has begun and
+   * before it returns (ENDED, with its result so far); the call fails with what
+   * this returns.
+   */
+  int (*watch) (struct array *a, struct array_watched *w, bool ended,
+                int error);
   struct array_fault faults[ARRAY_FAULTS];
   unsigned nr_faults;
   enum array_gate gates[ARRAY_OPS];
@@ -109,8 +134,10 @@ extern void array_forget_calls (struct array *a);
 extern struct array_call array_call (struct array *a, enum array_op op,
                                      unsigned n);
 
-/* The power is cut: what is not durable is lost. */
+/* The power is cut: what is not durable is lost.  No call is in flight. */
 extern void array_crash (struct array *a);
+/* The same while calls are in flight. */
+extern void array_forget (struct array *a);
 /* Whether the bytes from OFFSET on are these, as seen or durable. */
 extern bool array_sees (struct array *a, uint64_t offset, const void *bytes,
                         uint64_t len);
