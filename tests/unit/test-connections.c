@@ -331,6 +331,33 @@ test_zeroes_are_redone_without_zero (void **state)
   stack_free (s);
 }
 
+/* Law 4: the same by a connection that can only FUA, after which there is
+ * nothing for a flush to cover.
+ */
+static void
+test_zeroes_are_redone_without_flush (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct backend_traits less = o.traits;
+  struct guest zeroes;
+  struct stack *s;
+
+  less.can_flush = false;
+  s = stack_new (&o);
+  stack_leave (s, 0);
+  s->backends[0].traits = less;
+  stack_come (s, 0);
+  s->array->forgets = true;
+  guest_join (&zeroes, s, &o.traits);
+  assert_int_equal (request_zero (&zeroes.client, 256 * KiB, 0, 0), 0);
+  array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
+  guest_leave (&zeroes);
+  assert_false (stack_keeps (s, 0, 256 * KiB, 0));
+  assert_int_equal (request_flush (s->client), 0);
+  assert_true (stack_keeps (s, 0, 256 * KiB, 0));
+  stack_free (s);
+}
+
 /* ---- multi-conn that changes ---- */
 
 /* Law 17: two caches over one disk, of which one holds data back, would lose
@@ -494,6 +521,7 @@ main (void)
     cmocka_unit_test (test_connections_that_can_do_less),
     cmocka_unit_test (test_batches_are_of_one_way),
     cmocka_unit_test (test_helpers_write_by_one_that_can_make_durable),
+    cmocka_unit_test (test_zeroes_are_redone_without_flush),
     cmocka_unit_test (test_zeroes_are_redone_without_zero),
     cmocka_unit_test (test_one_cache_though_multi_conn_changes),
     cmocka_unit_test (test_flush_after_multi_conn_has_changed),

@@ -271,23 +271,27 @@ next_gap (struct pagecache *pc, uint64_t *offset, uint64_t end)
 }
 
 /* Zeroes what of a range is still remembered and not held; the caller has the
- * range exclusively, so that none becomes held meanwhile.
+ * range exclusively, so that none becomes held meanwhile.  *STABLE: that is on
+ * stable storage.
  */
 static int
-zero_gaps (struct submit *s, struct backend *b, uint64_t offset, uint64_t end)
+zero_gaps (struct submit *s, struct backend *b, uint64_t offset, uint64_t end,
+           bool *stable)
 {
   const uint64_t most = min_u64 (CLEAR_PART, b->traits.maximum);
   struct operation op = { .call = b->traits.can_zero ? zero_once : write_zeroes,
                           .flags = ZERO_MAY_TRIM };
   uint64_t len;
   uint32_t epoch;
-  bool stable;
+  bool this_is;
   int err = 0;
 
+  *stable = true;
   while (err == 0 && (len = next_gap (s->pc, &offset, end)) > 0) {
     op.offset = offset;
     op.len = min_u64 (len, most);
-    err = durable_perform (s, b, &op, &epoch, &stable);
+    err = durable_perform (s, b, &op, &epoch, &this_is);
+    *stable = *stable && this_is;
     offset += op.len;
   }
   return err;
@@ -303,15 +307,21 @@ clear_redo_zeroes (struct submit *s, struct backend *b)
   struct exclusive x;
   uint64_t offset = 0, len;
   uint32_t epoch;
+  bool stable;
   int err = 0;
 
   while (err == 0 && zeroes_next_lost (&s->pc->zeroes, &offset, &len)) {
     exclusive_begin (&s->pc->zeroes, &x, offset, len);
     pagecache_wait_writeback (s->pc, offset, len);
     epoch = held_epoch (&s->pc->held);
-    err = zero_gaps (s, b, offset, offset + len);
-    if (err == 0 && zeroes_redone (&s->pc->zeroes, offset, len,
-                                   held_flushes (&s->pc->held), epoch))
+    err = zero_gaps (s, b, offset, offset + len, &stable);
+    /* By a connection that cannot flush: no flush will settle it. */
+    if (err == 0 && stable && exclusive_reserve (&s->pc->zeroes, &x)) {
+      zeroes_forget (&s->pc->zeroes, offset, len);
+      offset += len;
+    }
+    else if (err == 0 && zeroes_redone (&s->pc->zeroes, offset, len,
+                                        held_flushes (&s->pc->held), epoch))
       offset += len;
     exclusive_end (&s->pc->zeroes, &x);
   }
