@@ -77,9 +77,34 @@ def test_counters_have_rates():
         for rate, name in re.findall(r"(rate\()?\b(wtcache_\w+)", expression):
             histogram = types.get(metric_of(name, types)) == "histogram"
             counter = histogram or types[name] == "counter"
-            # Names alone fill a list to choose from.
-            if "(" in expression:
+            # Names alone fill a list to choose from; the curve needs so many
+            # reads since the start.
+            enough = re.search(name + r"\{[^}]*\}\) >= 1000", expression)
+            if "(" in expression and not enough:
                 assert bool(rate) == counter, expression
+
+
+def test_curve_waits_for_enough_reads():
+    """A panel that draws the curve is empty before 1000 sampled reads."""
+    curves = [e for e in expressions() if "curve_miss_ratio" in e]
+    assert len(curves) >= 3, curves
+    series = [{"series": 'wtcache_curve_miss_ratio{instance="i",server="%s",'
+                         'size_ratio="%s"}' % (server, ratio),
+               "values": value}
+              for server in ("few", "many")
+              for ratio, value in (("1", "0.5"), ("2", "0.25"))]
+    series += [{"series": 'wtcache_curve_sampled_reads_total{instance="i",'
+                          'server="%s"}' % server, "values": value}
+               for server, value in (("few", "999"), ("many", "1000"))]
+    tests = [{"expr": 'count by (server) (%s) > 0' % curve, "eval_time": "0s",
+              "exp_samples": [{"labels": '{server="many"}',
+                               "value": 1 if " / " in curve else 2}]}
+             for curve in curves]
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as f:
+        json.dump({"tests": [{"interval": "15s", "input_series": series,
+                              "promql_expr_test": tests}]}, f)
+        f.flush()
+        promtool.run("test", "rules", f.name)
 
 
 def test_prometheus_understands_it():
