@@ -11,12 +11,12 @@
  *     pool    which page has which frame       evict    which page leaves
  *     held    pages that must stay             frames   the budget, buffers
  *     zeroes  ranges without pages             doubts   ranges in doubt
- *     curve   miss ratios of other sizes
+ *     ledger  what is not yet durable          curve    ratios of other sizes
  *
- * Here are the ends of writes, of exclusive operations and of flushes.  A block
- * that a write took a mark from gets it back if that write fails.  One that is
- * `pending` held nothing acknowledged before: for it the backend has to be
- * asked.
+ * Here are the ends of writes and of exclusive operations; ledger.c has what is
+ * not yet durable.  A block that a write took a mark from gets it back if that
+ * write fails.  One that is `pending` held nothing acknowledged before: for it
+ * the backend has to be asked.
  *
  * May not know the backend, nbdkit, or what a request waits for.
  */
@@ -25,6 +25,7 @@
 
 #include "base/probes.h"
 #include "pagecache.h"
+#include "pagecache/ledger.h"
 #include "pagecache/states.h"
 #include "pagecache/waits.h"
 
@@ -69,13 +70,12 @@ walk_range (struct pagecache *pc, struct pool_walk *w, uint64_t offset,
 }
 
 /* A write that took marks away has failed: acknowledged bytes are dirty again,
- * and for all others the backend has to be asked.  True: some are dirty again.
+ * and for all others the backend has to be asked.
  */
-static bool
+static void
 fail_blocks (struct pagecache *pc, struct page *p, struct span s,
              struct change *c)
 {
-  const bool again = !bits_all (page_map (pc, p, PENDING), s);
   uint8_t pending, dirty;
 
   FOR_EACH_BYTE (i, mask, s) {
@@ -85,54 +85,20 @@ fail_blocks (struct pagecache *pc, struct page *p, struct span s,
     states_apply (pc, p, c, i, pending & dirty, EVENT_FAILED_REWRITTEN);
     states_apply (pc, p, c, i, pending & ~dirty, EVENT_FAILED_PENDING);
   }
-  return again;
-}
-
-/* Blocks of a span in byte I of the maps that are held in no way. */
-static uint8_t
-clean_blocks (const struct pagecache *pc, struct page *p, uint32_t i,
-              uint8_t mask)
-{
-  return mask & ~(page_map (pc, p, DIRTY)[i] | page_map (pc, p, WRITEBACK)[i] |
-                  page_map (pc, p, UNSTABLE)[i]);
-}
-
-/* In mode writearound a block leaves once it is stable. */
-static void
-leave_if_around (struct pagecache *pc, struct page *p, struct span s,
-                 struct change *c)
-{
-  if (!atomic_load_explicit (&pc->around, memory_order_relaxed))
-    return;
-  FOR_EACH_BYTE (i, mask, s)
-    states_apply (pc, p, c, i, clean_blocks (pc, p, i, mask), EVENT_DROPPED);
 }
 
 /* Blocks that the backend took become unstable; if a flush or FUA operation
- * failed since the write began, dirty, and true is returned.  One that was
- * written meanwhile is dirty anyway, and stays.
+ * failed since the write began, dirty.  One that was written meanwhile is dirty
+ * anyway, and stays.
  */
-static bool
+static void
 become_unstable (struct pagecache *pc, struct page *p, struct span s,
                  uint32_t epoch, struct change *c)
 {
-  if (held_list_unstable (&pc->held, p, epoch)) {
+  if (held_list_unstable (&pc->held, p, epoch))
     states_apply_span (pc, p, c, s, EVENT_ENDED_UNSTABLE);
-    return false;
-  }
-  states_apply_span (pc, p, c, s, EVENT_ENDED_UNDONE);
-  return true;
-}
-
-/* A flush that is under way has to repeat its pass: blocks that it may have
- * found in flight or unstable are dirty, or zeroes are lost.  Counted after
- * that: a flush that sees the new count finds the blocks with a pass number
- * that its next pass takes.
- */
-static void
-count_failure (struct pagecache *pc)
-{
-  atomic_fetch_add_explicit (&pc->failures, 1, memory_order_release);
+  else
+    states_apply_span (pc, p, c, s, EVENT_ENDED_UNDONE);
 }
 
 static void
@@ -141,35 +107,21 @@ end_write (struct pagecache *pc, struct page *p, const struct part *part,
 {
   const struct span s = part_span (pc, part);
   struct change c = { 0 };
-  bool again = false;
 
   if (outcome == OUTCOME_FAILED)
-    again = fail_blocks (pc, p, s, &c);
+    fail_blocks (pc, p, s, &c);
   else if (outcome == OUTCOME_UNSTABLE ||
            zeroes_any (&pc->zeroes,
                        (part->index << pc->page_shift) + part->offset,
                        part->len))
-    again = become_unstable (pc, p, s, epoch, &c);
+    become_unstable (pc, p, s, epoch, &c);
   else {
     states_apply_span (pc, p, &c, s, EVENT_ENDED_STABLE);
-    leave_if_around (pc, p, s, &c);
+    states_leave_if_around (pc, p, s, &c);
   }
   states_end (pc, p, &c);
-  if (again)
-    count_failure (pc);
   waits_wake (p);
   page_drop_unlock (pc, p);
-}
-
-/* Records that the backend may have anything in a range.  Called before the
- * cached blocks of the range are discarded, so a request that reads them from
- * the backend afterwards finds the range in doubt already.
- */
-static void
-doubt (struct pagecache *pc, uint64_t offset, uint64_t len)
-{
-  doubts_add (&pc->doubts, offset, len, held_flushes (&pc->held),
-              held_epoch (&pc->held));
 }
 
 void
@@ -180,7 +132,7 @@ pagecache_end_write (struct pagecache *pc, uint64_t offset, uint64_t len,
   struct page *p;
 
   if (outcome == OUTCOME_FAILED)
-    doubt (pc, offset, len);
+    ledger_doubt (pc, offset, len);
   while (next_part (pc, &offset, &len, &part)) {
     p = pool_lock_page (pc->pool, pagecache_key (pc, part.index));
     assert (p != NULL); /* a page with a block in writeback stays */
@@ -213,24 +165,23 @@ pagecache_wait_writeback (struct pagecache *pc, uint64_t offset, uint64_t len)
 }
 
 /* An operation left anything in a span: unstable blocks are dirty again, clean
- * ones leave.  True: some are dirty again.
+ * ones leave.
  */
-static bool
+static void
 fail_clear (struct pagecache *pc, struct page *p, struct span s)
 {
-  const bool again = bits_any (page_map (pc, p, UNSTABLE), s);
   struct change c = { 0 };
 
   FOR_EACH_BYTE (i, mask, s) {
     states_apply (pc, p, &c, i, mask & page_map (pc, p, UNSTABLE)[i],
                   EVENT_FLUSH_FAILED);
-    states_apply (pc, p, &c, i, clean_blocks (pc, p, i, mask), EVENT_DROPPED);
+    states_apply (pc, p, &c, i, states_clean_blocks (pc, p, i, mask),
+                  EVENT_DROPPED);
   }
   states_end (pc, p, &c);
-  return again;
 }
 
-static bool
+static void
 clear_blocks (struct pagecache *pc, struct page *p, struct span s,
               enum clear how)
 {
@@ -240,14 +191,13 @@ clear_blocks (struct pagecache *pc, struct page *p, struct span s,
   case CLEAR_ZEROED:
     memset (pool_frame (pc->pool, p) + part.offset, 0, part.len);
     states_change (pc, p, s, EVENT_ZEROED);
-    return false;
+    break;
   case CLEAR_UNKNOWN:
     states_change (pc, p, s, EVENT_FORGOTTEN);
-    return false;
+    break;
   case CLEAR_FAILED:
-    return fail_clear (pc, p, s);
+    fail_clear (pc, p, s);
   }
-  return false;
 }
 
 void
@@ -258,22 +208,18 @@ pagecache_clear (struct pagecache *pc, uint64_t offset, uint64_t len,
   struct page *p;
   struct span s;
 
+  if (how == CLEAR_FAILED)
+    ledger_lose_zeroes (pc, offset, len);
+  else if (how == CLEAR_UNKNOWN)
+    zeroes_forget (&pc->zeroes, offset, len);
   if (how != CLEAR_ZEROED)
-    doubt (pc, offset, len);
+    ledger_doubt (pc, offset, len);
   walk_range (pc, &w, offset, len);
   while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
     s = range_span (pc, page_index (pc, p), offset, len);
-    if (clear_blocks (pc, p, s, how))
-      count_failure (pc);
+    clear_blocks (pc, p, s, how);
     page_drop_unlock (pc, p);
   }
-}
-
-void
-pagecache_lose_zeroes (struct pagecache *pc, uint64_t offset, uint64_t len)
-{
-  if (zeroes_lose_range (&pc->zeroes, offset, len))
-    count_failure (pc);
 }
 
 bool
@@ -291,150 +237,10 @@ pagecache_next_held (struct pagecache *pc, uint64_t *index)
   return true;
 }
 
-/* The page that has been unstable longest, locked; NULL: none. */
-static struct page *
-lock_oldest_unstable (struct pagecache *pc)
-{
-  struct page *p;
-  uint64_t key;
-
-  while ((key = held_oldest_unstable (&pc->held)) != 0) {
-    p = pool_lock_page (pc->pool, key);
-    if (p && (p->flags & PAGE_LISTED))
-      return p;
-    if (p)
-      word_lock_drop (&p->lock);
-  }
-  return NULL;
-}
-
-/* Marks all unstable blocks of a page as stable. */
-static void
-settle_page (struct pagecache *pc, struct page *p)
-{
-  struct change c = { 0 };
-
-  FOR_EACH_BYTE (i, mask, page_span (pc))
-    states_apply (pc, p, &c, i, mask & page_map (pc, p, UNSTABLE)[i],
-                  EVENT_SETTLED);
-  leave_if_around (pc, p, page_span (pc), &c);
-  states_end (pc, p, &c);
-}
-
-/* Marks all unstable blocks of a page as dirty again. */
-static void
-unsettle_page (struct pagecache *pc, struct page *p)
-{
-  struct change c = { 0 };
-
-  FOR_EACH_BYTE (i, mask, page_span (pc))
-    states_apply (pc, p, &c, i, mask & page_map (pc, p, UNSTABLE)[i],
-                  EVENT_FLUSH_FAILED);
-  states_end (pc, p, &c);
-}
-
-/* Zeroed ranges are forgotten first.  A page over a range that is still
- * remembered stays unstable, so that it is not evicted before.
- */
-void
-pagecache_settle (struct pagecache *pc, uint32_t flush)
-{
-  LOCK_FOR_SCOPE (&pc->settle_lock);
-  struct page *p;
-
-  zeroes_settle (&pc->zeroes, flush);
-  doubts_settle (&pc->doubts, flush);
-  while ((p = lock_oldest_unstable (pc)) != NULL) {
-    if (!before_u16 (p->generation, flush)) {
-      word_lock_drop (&p->lock);
-      break;
-    }
-    if (zeroes_any (&pc->zeroes, page_index (pc, p) << pc->page_shift,
-                    page_size (pc)) &&
-        held_list_unstable (&pc->held, p, held_epoch (&pc->held))) {
-      word_lock_drop (&p->lock);
-      continue;
-    }
-    settle_page (pc, p);
-    page_drop_unlock (pc, p);
-  }
-  held_note_settled (&pc->held);
-}
-
-/* The connection counts first: what is remembered as zero after that ended
- * after it had come.
- */
-uint64_t
-pagecache_connect (struct pagecache *pc)
-{
-  const uint64_t number = held_connect (&pc->held);
-
-  if (zeroes_bytes (&pc->zeroes) == 0)
-    held_cover (&pc->held, number);
-  return number;
-}
-
-/* Discards the clean blocks of a range; returns the bytes. */
-static uint64_t
-drop_clean (struct pagecache *pc, uint64_t offset, uint64_t len)
-{
-  uint64_t blocks = 0;
-  uint8_t clean;
-  struct change c = { 0 }; /* of no counted state */
-  struct pool_walk w;
-  struct page *p;
-  struct span s;
-
-  walk_range (pc, &w, offset, len);
-  while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
-    s = range_span (pc, page_index (pc, p), offset, len);
-    FOR_EACH_BYTE (i, mask, s) {
-      clean = clean_blocks (pc, p, i, mask);
-      blocks += __builtin_popcount (page_map (pc, p, UPTODATE)[i] & clean);
-      states_apply (pc, p, &c, i, clean, EVENT_DROPPED);
-      states_apply (pc, p, &c, i, mask & ~clean, EVENT_OVERTAKEN);
-    }
-    page_drop_unlock (pc, p);
-  }
-  return blocks << pc->block_shift;
-}
-
-/* Discards the clean blocks of the ranges in doubt: their bytes, which were
- * never acknowledged as durable, may have changed at the backend.
- */
-static void
-drop_doubtful (struct pagecache *pc, uint32_t epoch)
-{
-  struct doubt doubts[DOUBTS_MOST];
-  const unsigned count = doubts_fail (&pc->doubts, epoch, doubts);
-  unsigned i;
-
-  for (i = 0; i < count; ++i)
-    drop_clean (pc, doubts[i].offset, doubts[i].end - doubts[i].offset);
-}
-
-void
-pagecache_fail (struct pagecache *pc, uint32_t epoch)
-{
-  LOCK_FOR_SCOPE (&pc->settle_lock);
-  struct page *p;
-
-  /* From here on nothing that began before becomes unstable. */
-  held_fail (&pc->held);
-  PROBE2 (epoch, export_number (pc), held_epoch (&pc->held));
-  zeroes_lose (&pc->zeroes, held_epoch (&pc->held));
-  while ((p = lock_oldest_unstable (pc)) != NULL) {
-    unsettle_page (pc, p);
-    word_lock_drop (&p->lock);
-  }
-  drop_doubtful (pc, epoch);
-  count_failure (pc);
-}
-
 uint64_t
 pagecache_drop (struct pagecache *pc)
 {
-  return drop_clean (pc, 0, INT64_MAX); /* past an end that was, as well */
+  return page_drop_clean (pc, 0, INT64_MAX); /* past an end that was, as well */
 }
 
 struct amounts

@@ -6,6 +6,7 @@
 #define WTCACHE_PAGECACHE_H
 
 #include "pagecache/fill.h"
+#include "pagecache/ledger.h"
 #include "pagecache/page.h"
 #include "pagecache/types.h"
 
@@ -43,31 +44,14 @@ enum clear {
   CLEAR_FAILED,
 };
 
-/* An exclusive operation over whole blocks has ended. */
+/* An exclusive operation over whole blocks has ended.  CLEAR_UNKNOWN: the
+ * caller has exclusive_reserve.
+ */
 extern void pagecache_clear (struct pagecache *pc, uint64_t offset,
                              uint64_t len, enum clear how);
 
-/* An exclusive operation over a range failed: the ranges in it that are
- * remembered as zero must be zeroed again.
- */
-extern void pagecache_lose_zeroes (struct pagecache *pc, uint64_t offset,
-                                   uint64_t len);
-
 /* The index of the first page at or after INDEX that is held. */
 extern bool pagecache_next_held (struct pagecache *pc, uint64_t *index);
-
-/* Flush number FLUSH succeeded: what ended before it began is stable. */
-extern void pagecache_settle (struct pagecache *pc, uint32_t flush);
-/* A flush or FUA operation failed, which began when the epoch was EPOCH: all
- * unstable blocks are dirty again, and what was read of ranges in doubt is
- * dropped.
- */
-extern void pagecache_fail (struct pagecache *pc, uint32_t epoch);
-
-/* One more connection to the backend has come; its number.  A flush by it
- * covers all that is unstable if held_covering is not below that number.
- */
-extern uint64_t pagecache_connect (struct pagecache *pc);
 
 /* Changes the size of a cache that no connection uses, and discards all clean
  * blocks.  Returns the bytes that are held past the new end: they are kept, and

@@ -130,21 +130,15 @@ clear_exclusively (struct client *c, uint64_t offset, uint64_t end,
   struct exclusive x;
   int err;
 
-  durable_enter (&e->submit);
-  if (zero)
-    exclusive_begin (&e->pc.zeroes, &x, offset, end - offset);
-  else {
-    err = clear_begin_forgetting (&e->submit, c->own, &x, offset, end - offset);
-    if (err != 0)
-      return err;
-  }
-  pagecache_wait_writeback (&e->pc, offset, end - offset);
+  err = clear_begin (&e->submit, c->own, &x, offset, end - offset, !zero);
+  if (err != 0)
+    return err;
   if (zero)
     err = clear_zero (&e->submit, c->own, offset, end - offset, flags);
   else
     err =
         clear_trim (&e->submit, c->own, offset, end - offset, flags & ZERO_FUA);
-  exclusive_end (&e->pc.zeroes, &x);
+  clear_end (&e->submit, &x);
   return err;
 }
 

@@ -106,7 +106,7 @@ zero_beside_a_failure (struct backend *b, uint32_t len, uint64_t offset,
 {
   const int err = zero_alone (b, len, offset, flags);
 
-  pagecache_fail (failing_beside, held_epoch (&failing_beside->held));
+  ledger_fail (failing_beside, held_epoch (&failing_beside->held));
   return err;
 }
 

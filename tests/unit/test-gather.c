@@ -265,7 +265,7 @@ test_ends_of_writes (void **state)
       if (ends[i].written_meanwhile)
         cache_write (c, 0, block, 3);
       if (ends[i].failure_meanwhile)
-        pagecache_fail (&c->pc, held_epoch (&c->pc.held));
+        ledger_fail (&c->pc, held_epoch (&c->pc.held));
       pagecache_end_write (&c->pc, 0, block, ends[i].outcome, epoch);
       assert_block (c, i, ends[i].after);
       cache_assert_amounts (c, strchr (ends[i].after, 'd') ? block : 0, 0,
@@ -293,14 +293,14 @@ test_ends_of_writeback (void **state)
   FOR_EACH_GEOMETRY (c)
     for (i = 0; i < ARRAY_LEN (rows); ++i) {
       uint8_t *bytes = same_bytes (page_size (&c->pc), 0);
-      const uint64_t failures = c->pc.failures;
+      const uint64_t failures = c->pc.unmade;
       bool busy;
 
       cache_write (c, 0, cache_block (c), 1);
       cache_gather (c, 0, bytes, &busy);
       cache_end_write (c, 0, cache_block (c), rows[i].outcome);
       assert_block (c, i, rows[i].after);
-      assert_int_equal (c->pc.failures - failures,
+      assert_int_equal (c->pc.unmade - failures,
                         rows[i].outcome == OUTCOME_FAILED);
       pagecache_clear (&c->pc, 0, cache_block (c), CLEAR_UNKNOWN);
       free (bytes);
@@ -410,7 +410,7 @@ test_writearound_leaves_when_stable (void **state)
   assert_int_equal (cache_value (c, 0, 512), -1);
   cache_make_unstable (c, 0, 512, 2);
   assert_int_equal (cache_value (c, 0, 512), 2);
-  pagecache_settle (&c->pc, held_begin_flush (&c->pc.held));
+  ledger_settle (&c->pc, held_begin_flush (&c->pc.held));
   assert_int_equal (cache_value (c, 0, 512), -1);
   cache_free (c);
 }

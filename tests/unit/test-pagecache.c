@@ -120,12 +120,12 @@ test_flush_settles_what_ended_before (void **state)
     cache_make_unstable (c, 0, block, 1);
     flush = held_begin_flush (&c->pc.held);
     cache_make_unstable (c, page, block, 2);
-    pagecache_settle (&c->pc, flush);
+    ledger_settle (&c->pc, flush);
     cache_assert_amounts (c, 0, 0, block, block);
     assert_false (block_is (c, 0, UNSTABLE));
     assert_true (block_is (c, page, UNSTABLE));
     assert_int_equal (cache_value (c, 0, block), 1);
-    pagecache_settle (&c->pc, held_begin_flush (&c->pc.held));
+    ledger_settle (&c->pc, held_begin_flush (&c->pc.held));
     cache_assert_amounts (c, 0, 0, 0, 0);
   }
 }
@@ -140,7 +140,7 @@ test_later_block_keeps_the_page_unstable (void **state)
   cache_make_unstable (c, 0, 512, 1);
   flush = held_begin_flush (&c->pc.held);
   cache_make_unstable (c, 512, 512, 2);
-  pagecache_settle (&c->pc, flush);
+  ledger_settle (&c->pc, flush);
   assert_true (block_is (c, 512, UNSTABLE));
   cache_free (c);
 }
@@ -155,7 +155,7 @@ test_flush_does_not_settle_what_is_in_flight (void **state)
   cache_write_claimed (c, 0, 512, 1);
   flush = held_begin_flush (&c->pc.held);
   cache_end_write (c, 0, 512, OUTCOME_UNSTABLE);
-  pagecache_settle (&c->pc, flush);
+  ledger_settle (&c->pc, flush);
   cache_assert_amounts (c, 0, 0, 512, 512);
   cache_free (c);
 }
@@ -171,7 +171,7 @@ test_settle_after_many_flushes (void **state)
       cache_make_unstable (c, 0, 512, 1);
     flush = held_begin_flush (&c->pc.held);
     if (i % 1000 == 0) {
-      pagecache_settle (&c->pc, flush);
+      ledger_settle (&c->pc, flush);
       cache_assert_amounts (c, 0, 0, 0, 0);
     }
   }
@@ -188,7 +188,7 @@ test_failed_flush_makes_dirty (void **state)
     cache_make_unstable (c, page, page, 2);
     cache_write (c, 2 * page, block, 3);
     cache_fill (c, 3 * page, block, 4);
-    pagecache_fail (&c->pc, held_epoch (&c->pc.held));
+    ledger_fail (&c->pc, held_epoch (&c->pc.held));
     cache_assert_amounts (c, page + 2 * block, 0, 0, page + 2 * block);
     assert_int_equal (cache_value (c, 0, block), 1);
     assert_false (block_is (c, 3 * page, DIRTY));
@@ -202,7 +202,7 @@ test_failure_makes_dirty_what_it_overlapped (void **state)
   const uint32_t epoch = held_epoch (&c->pc.held);
 
   cache_write_claimed (c, 0, 512, 1);
-  pagecache_fail (&c->pc, held_epoch (&c->pc.held));
+  ledger_fail (&c->pc, held_epoch (&c->pc.held));
   pagecache_end_write (&c->pc, 0, 512, OUTCOME_UNSTABLE, epoch);
   cache_assert_amounts (c, 512, 0, 0, 512);
   cache_free (c);
@@ -217,7 +217,7 @@ test_failed_flush_dirties_again_for_the_next_pass (void **state)
   bool busy;
 
   cache_make_unstable (c, 0, 512, 6);
-  pagecache_fail (&c->pc, held_epoch (&c->pc.held));
+  ledger_fail (&c->pc, held_epoch (&c->pc.held));
   s = cache_gather (c, 0, bytes, &busy);
   assert_int_equal (s.count, 1);
   assert_int_equal (bytes[0], 6);
@@ -338,7 +338,7 @@ test_stable_write_in_zeroes_is_held (void **state)
   cache_end_write (c, 0, 512, OUTCOME_STABLE);
   cache_assert_amounts (c, 0, 0, 512, 512);
   flush = held_begin_flush (&c->pc.held);
-  pagecache_settle (&c->pc, flush);
+  ledger_settle (&c->pc, flush);
   cache_assert_amounts (c, 0, 0, 0, 0);
   assert_false (zeroes_any (&c->pc.zeroes, 0, 4096));
   cache_free (c);
@@ -352,10 +352,10 @@ test_lost_zeroes_keep_their_writes_held (void **state)
   zeroes_remember (&c->pc.zeroes, 0, 4096, held_flushes (&c->pc.held), 0);
   cache_make_unstable (c, 0, 512, 1);
   zeroes_lose (&c->pc.zeroes, 0);
-  pagecache_settle (&c->pc, held_begin_flush (&c->pc.held));
+  ledger_settle (&c->pc, held_begin_flush (&c->pc.held));
   cache_assert_amounts (c, 0, 0, 512, 512);
   zeroes_redone (&c->pc.zeroes, 0, 4096, held_flushes (&c->pc.held), 0);
-  pagecache_settle (&c->pc, held_begin_flush (&c->pc.held));
+  ledger_settle (&c->pc, held_begin_flush (&c->pc.held));
   cache_assert_amounts (c, 0, 0, 0, 0);
   cache_free (c);
 }

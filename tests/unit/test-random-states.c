@@ -141,7 +141,7 @@ model_settle (struct model *m)
 
   if (random_chance (&m->random, 50))
     return;
-  pagecache_settle (&m->c->pc, flush);
+  ledger_settle (&m->c->pc, flush);
   for (i = 0; i < MODEL_BLOCKS; i += per_page) {
     settles = true;
     for (j = i; j < i + per_page; ++j)
@@ -167,7 +167,7 @@ model_fail (struct model *m)
   const uint32_t epoch = held_epoch (&m->c->pc.held);
   struct model_block *block;
 
-  pagecache_fail (&m->c->pc, epoch);
+  ledger_fail (&m->c->pc, epoch);
   for (block = m->blocks; block < m->blocks + MODEL_BLOCKS; ++block) {
     block->dirty |= block->unstable;
     block->unstable = false;

@@ -85,7 +85,7 @@ connections_lend (struct connection *c)
   if (c->state != CONNECTION_JOINING)
     return;
   c->state = CONNECTION_LENDING;
-  c->number = pagecache_connect (&e->pc);
+  c->number = ledger_connect (&e->pc);
   c->next = e->connections;
   e->connections = c;
 }
@@ -205,7 +205,7 @@ connections_agree (struct export *e, bool first, bool multi_conn)
     e->flushes_each = !multi_conn;
   lock_drop (&e->connections_lock);
   if (changes)
-    pagecache_fail (&e->pc, held_epoch (&e->pc.held));
+    ledger_fail (&e->pc, held_epoch (&e->pc.held));
 }
 
 /* A flush that is begun for all connections. */

@@ -33,12 +33,6 @@
 #define RETRY_NS      UINT64_C (1000000000) /* when the backend refuses */
 #define DRAIN_WAIT_NS UINT64_C (200000000)
 
-/* How often failures of others undo a flush before it runs alone, and how often
- * if it cannot.
- */
-#define MAX_UNDONE   3
-#define MAX_ATTEMPTS 8
-
 /* Of the bound: background work begins, and ends; unstable data is flushed. */
 #define BEGIN_AT(bound) ((bound) / 2)
 #define END_AT(bound)   ((bound) / 4)
@@ -376,7 +370,7 @@ flush_without_flush (struct export *e, struct backend *own)
     return ENOTCONN;
   if (!dirty_is_unstable (e))
     return 0;
-  pagecache_fail (&e->pc, held_epoch (&e->pc.held));
+  ledger_fail (&e->pc, held_epoch (&e->pc.held));
   return EAGAIN;
 }
 
@@ -394,15 +388,13 @@ flush_backend (struct export *e, struct backend *own)
   return err;
 }
 
-/* One attempt of a flush.  EAGAIN: blocks became dirty again although this
- * flush succeeded, because another write, flush or FUA operation failed.
+/* One attempt of a flush.  EAGAIN: something that it may cover was undone
+ * meanwhile, because another operation failed.
  */
 static int
 flush_once (struct export *e, struct backend *own, uint64_t deadline)
 {
-  const uint64_t failures =
-      atomic_load_explicit (&e->pc.failures, memory_order_acquire);
-  const uint32_t epoch = held_epoch (&e->pc.held);
+  const uint64_t unmade = ledger_unmade (&e->pc);
   int err, pass_err, flush_err;
 
   err = redo_zeroes (e, own);
@@ -412,30 +404,20 @@ flush_once (struct export *e, struct backend *own, uint64_t deadline)
   note_result (e, err);
   flush_err = flush_backend (e, own);
   err = err ? err : flush_err;
-  if (err == 0 && (held_epoch (&e->pc.held) != epoch ||
-                   atomic_load_explicit (&e->pc.failures,
-                                         memory_order_relaxed) != failures))
-    return EAGAIN;
-  return err;
+  return err == 0 && ledger_unmade (&e->pc) != unmade ? EAGAIN : err;
 }
 
 static int
 flush_by (struct export *e, struct backend *own, uint64_t deadline)
 {
-  bool alone = false;
-  int err, i;
+  struct repeats repeats = { 0 };
+  int err;
 
   atomic_fetch_add_explicit (&e->writeback.passes, 1, memory_order_relaxed);
-  for (i = 1; (err = flush_once (e, own, deadline)) == EAGAIN; ++i) {
-    if (i == MAX_UNDONE) {
-      durable_begin_alone (&e->submit);
-      alone = true;
-    }
-    if (i >= MAX_ATTEMPTS && !durable_is_alone (&e->submit))
-      break;
-  }
-  if (alone)
-    durable_end_alone (&e->submit);
+  do
+    err = flush_once (e, own, deadline);
+  while (err == EAGAIN && durable_again (&e->submit, &repeats, false));
+  durable_end_repeats (&e->submit, &repeats);
   atomic_fetch_sub_explicit (&e->writeback.passes, 1, memory_order_relaxed);
   return err == EAGAIN ? EIO : err;
 }

@@ -169,7 +169,7 @@ held_list_unstable (struct held *h, struct page *p, uint32_t epoch)
   const page_number n = pool_number (h->pool, p);
 
   assert_held (&p->lock);
-  if (h->epoch != epoch)
+  if (held_epoch (h) != epoch)
     return false;
   if (p->flags & PAGE_LISTED)
     unlink_unstable (h, p);
@@ -200,20 +200,12 @@ held_oldest_unstable (struct held *h)
   return h->oldest ? page_key (pool_page (h->pool, h->oldest)) : 0;
 }
 
-uint32_t
-held_epoch (struct held *h)
-{
-  LOCK_FOR_SCOPE (&h->lock);
-
-  return h->epoch;
-}
-
 void
 held_fail (struct held *h)
 {
   LOCK_FOR_SCOPE (&h->lock);
 
-  h->epoch++;
+  atomic_fetch_add_explicit (&h->epoch, 1, memory_order_release);
   h->covering = h->newest_connection; /* nothing is left unstable */
 }
 

@@ -17,7 +17,12 @@ struct held {
   page_number root;           /* the tree, by key */
   page_number oldest, newest; /* the unstable pages, by generation */
   uint32_t flushes;           /* flushes begun at the backend */
-  uint32_t epoch;             /* failed flushes and FUA operations */
+
+  /* Failed flushes and FUA operations.  Written under the lock, since blocks
+   * become unstable only in the epoch in which they were written.  Release in
+   * held_fail pairs with acquire in held_epoch.
+   */
+  _Atomic uint32_t epoch;
 
   /* Connections are numbered as they come.  All that is unstable ended after
    * number COVERING had come, and so a flush by that one, or by one that came
@@ -52,7 +57,11 @@ extern void held_unlist_unstable (struct held *h, struct page *p);
 extern uint64_t held_oldest_unstable (struct held *h);
 
 /* How often a flush or a FUA operation has failed. */
-extern uint32_t held_epoch (struct held *h);
+static inline uint32_t
+held_epoch (struct held *h)
+{
+  return atomic_load_explicit (&h->epoch, memory_order_acquire);
+}
 extern void held_fail (struct held *h);
 
 /* Flushes begun; _begin_ counts one more and returns its number. */

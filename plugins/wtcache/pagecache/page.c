@@ -496,3 +496,28 @@ page_owed_run (struct pagecache *pc, uint64_t index, uint32_t from)
 {
   return page_run (pc, index, from, is_owed_block);
 }
+
+uint64_t
+page_drop_clean (struct pagecache *pc, uint64_t offset, uint64_t len)
+{
+  uint64_t blocks = 0;
+  uint8_t clean;
+  struct change c = { 0 }; /* of no counted state */
+  struct pool_walk w;
+  struct page *p;
+  struct span s;
+
+  pool_walk_begin (pc->pool, &w, pagecache_key (pc, offset >> pc->page_shift),
+                   pagecache_key (pc, (offset + len - 1) >> pc->page_shift));
+  while ((p = pool_walk_next (pc->pool, &w)) != NULL) {
+    s = range_span (pc, page_index (pc, p), offset, len);
+    FOR_EACH_BYTE (i, mask, s) {
+      clean = states_clean_blocks (pc, p, i, mask);
+      blocks += __builtin_popcount (page_map (pc, p, UPTODATE)[i] & clean);
+      states_apply (pc, p, &c, i, clean, EVENT_DROPPED);
+      states_apply (pc, p, &c, i, mask & ~clean, EVENT_OVERTAKEN);
+    }
+    page_drop_unlock (pc, p);
+  }
+  return blocks << pc->block_shift;
+}

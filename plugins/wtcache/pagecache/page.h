@@ -99,6 +99,10 @@ extern struct span page_held_run (struct pagecache *pc, uint64_t index,
 extern struct span page_owed_run (struct pagecache *pc, uint64_t index,
                                   uint32_t from);
 
+/* Discards the clean blocks of a range of pages; returns the bytes. */
+extern uint64_t page_drop_clean (struct pagecache *pc, uint64_t offset,
+                                 uint64_t len);
+
 /* Unlocks a page; or lets it leave, if it has nothing but bytes that no reader
  * will ask for again.
  */

@@ -14,6 +14,7 @@
 
 #include <config.h>
 
+#include "pagecache/ledger.h"
 #include "pagecache/states.h"
 
 /* Blocks more in a state, or fewer.  Returns the bytes there were before. */
@@ -65,6 +66,11 @@ states_end (struct pagecache *pc, struct page *p, const struct change *c)
   if (c->held < 0 && !has_any (pc, p, DIRTY) && !has_any (pc, p, WRITEBACK) &&
       !has_any (pc, p, UNSTABLE))
     held_remove (&pc->held, p);
+  /* At last: a flush that sees the count finds the blocks dirty, of a pass that
+   * its next one takes.
+   */
+  if (c->unmade)
+    ledger_count_unmade (pc);
 }
 
 struct amounts

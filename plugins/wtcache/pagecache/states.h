@@ -114,6 +114,7 @@ static const struct transition transitions[BLOCK_EVENTS] = {
  */
 struct change {
   int32_t dirty, writeback, unstable, held;
+  bool unmade; /* a block ceased to be on its way to durable */
 };
 
 /* Blocks of a byte of the maps in each counted state, and in any: four counts
@@ -154,6 +155,16 @@ states_note_dirtied (struct pagecache *pc, struct page *p, uint32_t i,
   page_map (pc, p, BLOCK_FRESH)[i] |= newly;
 }
 
+/* Whether an event takes acknowledged bytes off their way to durable: the write
+ * of them, or the flush after it, has come to nothing.
+ */
+static inline bool
+states_unmakes (struct transition t)
+{
+  return (t.sets & STATE_BIT (DIRTY)) &&
+         (t.clears & (STATE_BIT (WRITEBACK) | STATE_BIT (UNSTABLE)));
+}
+
 /* Applies a transition to one map. */
 static inline __attribute__ ((always_inline)) void
 states_apply_bit (const struct pagecache *pc, struct page *p, uint32_t i,
@@ -183,6 +194,8 @@ states_apply (struct pagecache *pc, struct page *p, struct change *c,
 
   if (t.sets & STATE_BIT (DIRTY))
     states_note_dirtied (pc, p, i, blocks);
+  if (states_unmakes (t) && blocks != 0)
+    c->unmade = true;
   states_apply_bit (pc, p, i, blocks, t, UPTODATE);
   states_apply_bit (pc, p, i, blocks, t, DIRTY);
   states_apply_bit (pc, p, i, blocks, t, WRITEBACK);
@@ -225,6 +238,27 @@ states_change (struct pagecache *pc, struct page *p, struct span s,
   states_apply_span (pc, p, &c, s, event);
   if ((transitions[event].sets | transitions[event].clears) & STATES_HELD)
     states_end (pc, p, &c);
+}
+
+/* Blocks of a span in byte I of the maps that are held in no way. */
+static inline uint8_t
+states_clean_blocks (const struct pagecache *pc, struct page *p, uint32_t i,
+                     uint8_t mask)
+{
+  return mask & ~(page_map (pc, p, DIRTY)[i] | page_map (pc, p, WRITEBACK)[i] |
+                  page_map (pc, p, UNSTABLE)[i]);
+}
+
+/* In mode writearound a block leaves once it is stable. */
+static inline void
+states_leave_if_around (struct pagecache *pc, struct page *p, struct span s,
+                        struct change *c)
+{
+  if (!atomic_load_explicit (&pc->around, memory_order_relaxed))
+    return;
+  FOR_EACH_BYTE (i, mask, s)
+    states_apply (pc, p, c, i, states_clean_blocks (pc, p, i, mask),
+                  EVENT_DROPPED);
 }
 
 /* The blocks of a span of a locked page that are in each state, in bytes. */

@@ -42,11 +42,11 @@ struct pagecache {
   _Atomic int64_t dirty, writeback, unstable, held_bytes;
   _Atomic int64_t reserved;     /* bytes writers are about to make dirty */
   _Atomic uint64_t dirty_since; /* ns; when the oldest became dirty; 0: none */
-  /* How often something that was acknowledged and on its way to be durable
-   * was undone: blocks became dirty again, zeroes were lost.  Release pairs
-   * with acquire in flush_once.
+  /* How often something that was acknowledged ceased to be on its way to
+   * durable: blocks became dirty again, zeroes were lost.  Release in
+   * ledger_count_unmade pairs with acquire in ledger_unmade.
    */
-  _Atomic uint64_t failures;
+  _Atomic uint64_t unmade;
   _Atomic int64_t bound; /* bytes that may be held; see writeback.c */
 
   struct held held;

@@ -175,6 +175,22 @@ crosses (const struct zeroes *z, uint64_t offset)
   return i < nr_zeroed (z) && z->zeroed[i].offset < offset;
 }
 
+void
+zeroes_keep_room (struct zeroes *z, bool keep)
+{
+  LOCK_FOR_SCOPE (&z->lock);
+
+  z->wanted += keep ? 1 : -1;
+}
+
+bool
+zeroes_is_room_wanted (struct zeroes *z)
+{
+  LOCK_FOR_SCOPE (&z->lock);
+
+  return z->wanted > 0;
+}
+
 bool
 exclusive_reserve (struct zeroes *z, struct exclusive *x)
 {
@@ -245,7 +261,7 @@ zeroes_remember (struct zeroes *z, uint64_t offset, uint64_t len,
     by.end = max_u64 (by.end, z->zeroed[j].end);
     by.lost |= z->zeroed[j].lost;
   }
-  if (i == j && n + z->reserved >= ZEROES_MOST)
+  if (i == j && (n + z->reserved >= ZEROES_MOST || z->wanted > 0))
     return false;
   replace (z, i, j, by);
   return true;

@@ -43,6 +43,7 @@ struct zeroes {
   struct condition ended;
   uint32_t epoch;    /* the last failure that zeroes_lose noted */
   unsigned reserved; /* slots kept free for operations in flight */
+  unsigned wanted;   /* operations that wait for a slot: no new range */
   struct zeroed zeroed[ZEROES_MOST]; /* disjoint, by offset */
 };
 
@@ -58,6 +59,11 @@ extern void exclusive_end (struct zeroes *z, struct exclusive *x);
  * False: all slots are in use or reserved.
  */
 extern bool exclusive_reserve (struct zeroes *z, struct exclusive *x);
+/* While an operation waits for a slot nothing more is remembered: so one flush
+ * makes room, however many zeroes come.
+ */
+extern void zeroes_keep_room (struct zeroes *z, bool keep);
+extern bool zeroes_is_room_wanted (struct zeroes *z);
 /* Whether an operation has part of this range. */
 extern bool exclusive_conflict (struct zeroes *z, uint64_t offset,
                                 uint64_t len);

@@ -254,17 +254,15 @@ write_past (struct piece *p)
 {
   const uint64_t start = round_down (p->offset, block_size (&p->e->pc));
   const uint64_t end = piece_block_end (p->e, p->offset + p->len);
-  struct zeroes *z = &p->e->pc.zeroes;
   const uint64_t last = round_down (end - 1, block_size (&p->e->pc));
   const uint8_t *bytes = p->buf;
   uint8_t *gather = p->gather.bytes;
   struct exclusive x;
   int err;
 
-  err = clear_begin_forgetting (&p->e->submit, p->b, &x, start, end - start);
+  err = clear_begin (&p->e->submit, p->b, &x, start, end - start, true);
   if (err != 0)
     return err;
-  pagecache_wait_writeback (&p->e->pc, start, end - start);
   if (gather) {
     if (p->offset != start)
       err = fetch_past (p->e, p->b, gather, start,
@@ -279,7 +277,7 @@ write_past (struct piece *p)
   }
   if (err == 0)
     err = clear_write_past (&p->e->submit, p->b, bytes, start, end - start);
-  exclusive_end (z, &x);
+  clear_end (&p->e->submit, &x);
   return err;
 }
 

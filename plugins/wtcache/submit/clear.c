@@ -58,51 +58,58 @@ trim_once (struct submit *s, struct backend *b, const struct operation *op,
   return meter_trim (&s->meter, b, op->len, op->offset, fua);
 }
 
-/* How often an operation makes room to forget zeroes, while others use it up.
- */
-#define MAX_ROOM 8
-
-/* Settles remembered zeroes.  The caller has no range exclusively. */
+/* Makes remembered zeroes durable.  The caller has no range exclusively. */
 static int
 make_room (struct submit *s, struct backend *b)
 {
-  int err = clear_redo_zeroes (s, b);
-
-  if (err == 0)
-    err = durable_flush (s, b);
-  return err == EAGAIN ? 0 : err;
-}
-
-int
-clear_begin_forgetting (struct submit *s, struct backend *b,
-                        struct exclusive *x, uint64_t offset, uint64_t len)
-{
-  unsigned i;
+  struct repeats repeats = { 0 };
   int err;
 
-  for (i = 0; i < MAX_ROOM; ++i) {
-    exclusive_begin (&s->pc->zeroes, x, offset, len);
-    if (exclusive_reserve (&s->pc->zeroes, x))
-      return 0;
-    exclusive_end (&s->pc->zeroes, x);
-    err = make_room (s, b);
-    if (err != 0)
-      return err;
-  }
-  return EIO;
+  do {
+    err = clear_redo_zeroes (s, b);
+    if (err == 0)
+      err = durable_flush (s, b);
+  } while (err == EAGAIN && durable_again (s, &repeats, false));
+  durable_end_repeats (s, &repeats);
+  return err == EAGAIN ? EIO : err;
 }
 
-/* An operation over a range that may be remembered as zero has ended: the
- * backend has something else there now; or, if ERR, it may have anything, and
- * the range has to be zeroed again.  The caller has it exclusively.
+/* No zero is remembered while room is wanted: so a flush that succeeds leaves
+ * room, and there is no second turn unless an operation in between split a
+ * range.
  */
-static void
-forget_zeroes (struct submit *s, uint64_t offset, uint64_t len, int err)
+int
+clear_begin (struct submit *s, struct backend *b, struct exclusive *x,
+             uint64_t offset, uint64_t len, bool forgets)
 {
-  if (err != 0)
-    pagecache_lose_zeroes (s->pc, offset, len);
-  else
-    zeroes_forget (&s->pc->zeroes, offset, len);
+  struct zeroes *z = &s->pc->zeroes;
+  bool wants = false;
+  int err = 0;
+
+  durable_enter (s);
+  for (;;) {
+    exclusive_begin (z, x, offset, len);
+    if (!forgets || exclusive_reserve (z, x))
+      break;
+    exclusive_end (z, x);
+    if (!wants)
+      zeroes_keep_room (z, true);
+    wants = true;
+    err = b ? make_room (s, b) : ENOSPC;
+    if (err != 0)
+      break;
+  }
+  if (wants)
+    zeroes_keep_room (z, false);
+  if (err == 0)
+    pagecache_wait_writeback (s->pc, offset, len);
+  return err;
+}
+
+void
+clear_end (struct submit *s, struct exclusive *x)
+{
+  exclusive_end (&s->pc->zeroes, x);
 }
 
 int
@@ -120,7 +127,6 @@ clear_write_past (struct submit *s, struct backend *b, const void *bytes,
   int err;
 
   err = durable_perform (s, b, &op, &epoch, &stable);
-  forget_zeroes (s, offset, len, err);
   pagecache_clear (s->pc, offset, len, err ? CLEAR_FAILED : CLEAR_UNKNOWN);
   return err;
 }
@@ -143,8 +149,6 @@ clear_part (struct submit *s, struct backend *b, struct operation *op,
   }
   if (err == ENOTSUP && (op->flags & ZERO_FAST))
     return err; /* nothing was tried */
-  if (how == CLEAR_UNKNOWN || err != 0)
-    forget_zeroes (s, op->offset, op->len, err);
   pagecache_clear (s->pc, op->offset, op->len, err ? CLEAR_FAILED : how);
   return err;
 }
@@ -209,20 +213,15 @@ clear_discard (struct submit *s, uint64_t offset, uint64_t len, uint64_t *held,
 {
   struct pagecache *pc = s->pc;
   struct exclusive x;
-  int err = 0;
+  const int err = clear_begin (s, NULL, &x, offset, len, true);
 
-  exclusive_begin (&pc->zeroes, &x, offset, len);
-  pagecache_wait_writeback (pc, offset, len);
+  if (err != 0)
+    return err;
   *held = pagecache_range_amounts (pc, offset, len).held;
   *zeroed = count_zeroed (&pc->zeroes, offset, len);
-  if (exclusive_reserve (&pc->zeroes, &x)) {
-    zeroes_forget (&pc->zeroes, offset, len);
-    pagecache_clear (pc, offset, len, CLEAR_UNKNOWN);
-  }
-  else
-    err = ENOSPC;
-  exclusive_end (&pc->zeroes, &x);
-  return err;
+  pagecache_clear (pc, offset, len, CLEAR_UNKNOWN);
+  clear_end (s, &x);
+  return 0;
 }
 
 /* The first run of held blocks from OFFSET on: where it begins, and its length
@@ -311,8 +310,9 @@ clear_redo_zeroes (struct submit *s, struct backend *b)
   int err = 0;
 
   while (err == 0 && zeroes_next_lost (&s->pc->zeroes, &offset, &len)) {
-    exclusive_begin (&s->pc->zeroes, &x, offset, len);
-    pagecache_wait_writeback (s->pc, offset, len);
+    err = clear_begin (s, b, &x, offset, len, false);
+    if (err != 0)
+      break;
     epoch = held_epoch (&s->pc->held);
     err = zero_gaps (s, b, offset, offset + len, &stable);
     /* By a connection that cannot flush: no flush will settle it. */
@@ -323,7 +323,7 @@ clear_redo_zeroes (struct submit *s, struct backend *b)
     else if (err == 0 && zeroes_redone (&s->pc->zeroes, offset, len,
                                         held_flushes (&s->pc->held), epoch))
       offset += len;
-    exclusive_end (&s->pc->zeroes, &x);
+    clear_end (s, &x);
   }
   return err;
 }

@@ -9,24 +9,25 @@
 
 #include "submit/types.h"
 
-/* Like exclusive_begin, for an operation that forgets remembered zeroes: a
- * write past the cache or a trim.  X has the slot that this may need.  If none
- * is free, remembered zeroes are made durable first.  0; or an errno, and the
- * caller does not have the range.
+/* Waits until the caller has a range exclusively, and nothing of it is in
+ * writeback.  FORGETS: the operation forgets remembered zeroes, and X gets the
+ * slot that this may need; if none is free, remembered zeroes are made durable
+ * first, by B.  0; or an errno, and the caller does not have the range: ENOSPC
+ * if there is no room and B is NULL.
  */
-extern int clear_begin_forgetting (struct submit *s, struct backend *b,
-                                   struct exclusive *x, uint64_t offset,
-                                   uint64_t len);
+extern int clear_begin (struct submit *s, struct backend *b,
+                        struct exclusive *x, uint64_t offset, uint64_t len,
+                        bool forgets);
+extern void clear_end (struct submit *s, struct exclusive *x);
 
-/* Writes past the cache; the caller has the range by clear_begin_forgetting.
- * Durable.
+/* Writes past the cache.  The caller has the range by clear_begin, as one that
+ * forgets.  Durable.
  */
 extern int clear_write_past (struct submit *s, struct backend *b,
                              const void *bytes, uint64_t offset, uint64_t len);
 
-/* Zeroes or trims whole blocks; the caller has the range exclusively, for a
- * trim by clear_begin_forgetting, and nothing of it is in writeback.  Ends the
- * blocks in the pages.
+/* Zeroes or trims whole blocks; the caller has the range by clear_begin, for a
+ * trim as one that forgets.  Ends the blocks in the pages.
  */
 extern int clear_zero (struct submit *s, struct backend *b, uint64_t offset,
                        uint64_t len, unsigned flags);

@@ -232,33 +232,44 @@ try_alone (struct submit *s)
   return true;
 }
 
-void
-durable_begin_alone (struct submit *s)
+static bool
+begin_alone (struct submit *s)
 {
   lock_check_none_held ();
   LOCK_FOR_SCOPE (&s->lock);
 
   wait_alone (s);
   take_alone (s);
+  return true;
+}
+
+/* While an operation runs alone, each failure that undoes it is of one that had
+ * begun before: so the repeats end.
+ */
+bool
+durable_again (struct submit *s, struct repeats *r, bool blocks)
+{
+  r->undone++;
+  if (r->undone >= MAX_UNDONE && !r->alone)
+    r->alone = blocks ? try_alone (s) : begin_alone (s);
+  if (r->undone < MAX_REPEATS)
+    return true;
+
+  LOCK_FOR_SCOPE (&s->lock);
+  return is_alone (s);
 }
 
 /* One that took too long may have been followed by another. */
 void
-durable_end_alone (struct submit *s)
+durable_end_repeats (struct submit *s, struct repeats *r)
 {
-  LOCK_FOR_SCOPE (&s->lock);
+  if (!r->alone)
+    return;
 
+  LOCK_FOR_SCOPE (&s->lock);
   if (pthread_equal (s->alone_thread, pthread_self ()))
     atomic_store_explicit (&s->alone, false, memory_order_relaxed);
   condition_wake_all (&s->alone_ended);
-}
-
-bool
-durable_is_alone (struct submit *s)
-{
-  LOCK_FOR_SCOPE (&s->lock);
-
-  return is_alone (s);
 }
 
 void
@@ -297,6 +308,7 @@ static bool
 may_keep (struct submit *s)
 {
   return !pagecache_is_beyond_bound (s->pc) &&
+         !zeroes_is_room_wanted (&s->pc->zeroes) &&
          atomic_load_explicit (&s->pc->zeroes.nr_zeroed, memory_order_relaxed) <
              ZEROES_MOST / 2;
 }
@@ -312,7 +324,7 @@ settle (struct submit *s, uint32_t number, bool hung)
   if (keep)
     held_disregard_flush (&s->pc->held);
   else
-    pagecache_settle (s->pc, number);
+    ledger_settle (s->pc, number);
   atomic_store_explicit (&s->kept,
                          keep ? pagecache_amounts (s->pc).unstable : 0,
                          memory_order_relaxed);
@@ -357,7 +369,7 @@ lead_flush (struct submit *s, struct backend *b)
   PROBE3 (flush__end, export_number (s->pc), number, err);
   latency = now_ns () - began;
   if (err != 0)
-    pagecache_fail (s->pc, epoch);
+    ledger_fail (s->pc, epoch);
   else {
     lock_take (&s->lock);
     s->flush_latency = mean_flush (s, latency);
@@ -481,7 +493,7 @@ call_with_fua (struct submit *s, struct backend *b, const struct operation *op,
   err = op->call (s, b, op, true);
   /* After ENOTSUP of a fast zero nothing was tried. */
   if (err != 0 && !((op->flags & ZERO_FAST) && err == ENOTSUP))
-    pagecache_fail (s->pc, epoch);
+    ledger_fail (s->pc, epoch);
   *overlapped = atomic_load_explicit (&s->undoing, memory_order_acquire) > 1;
   if (op->open == NULL) {
     LOCK_FOR_SCOPE (&s->lock);
@@ -536,24 +548,16 @@ attempt (struct submit *s, struct backend *b, const struct operation *op,
   return EAGAIN;
 }
 
-/* While an operation runs alone, each failure that undoes this one is of an
- * operation that had begun before: so the repeats end.
- */
 int
 durable_perform (struct submit *s, struct backend *b,
                  const struct operation *op, uint32_t *epoch, bool *stable)
 {
-  bool alone = false;
-  unsigned i;
+  struct repeats repeats = { 0 };
   int err;
 
-  for (i = 1; (err = attempt (s, b, op, epoch, stable)) == EAGAIN; ++i) {
-    if (i >= MAX_UNDONE && !alone)
-      alone = try_alone (s);
-    if (i >= MAX_REPEATS && !durable_is_alone (s))
-      break;
-  }
-  if (alone)
-    durable_end_alone (s);
+  do
+    err = attempt (s, b, op, epoch, stable);
+  while (err == EAGAIN && durable_again (s, &repeats, true));
+  durable_end_repeats (s, &repeats);
   return err == EAGAIN ? EIO : err;
 }

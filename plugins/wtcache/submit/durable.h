@@ -36,16 +36,23 @@ extern int durable_perform (struct submit *s, struct backend *b,
                             const struct operation *op, uint32_t *epoch,
                             bool *stable);
 
-/* An operation that failures of others undo again and again runs alone: until
- * it has ended, no other durable operation begins, so those in progress are the
- * last that can undo it.  Operations no longer wait for one that takes as long
- * as a call that hangs.  durable_begin_alone waits for its turn; the caller
- * holds no block meanwhile.
+/* How often failures of others have undone an operation.  Zeroed at first. */
+struct repeats {
+  unsigned undone;
+  bool alone;
+};
+
+/* One that is undone again and again runs alone: until it has ended, no other
+ * durable operation begins, so those in progress are the last that can undo it.
+ * Operations no longer wait for one that takes as long as a call that hangs.
  */
-extern void durable_begin_alone (struct submit *s);
-extern void durable_end_alone (struct submit *s);
-/* Whether an operation still keeps others from beginning. */
-extern bool durable_is_alone (struct submit *s);
+
+/* An operation was undone; false: it has failed.  One that has no BLOCKS may
+ * have to wait for its turn to run alone.
+ */
+extern bool durable_again (struct submit *s, struct repeats *r, bool blocks);
+/* It has ended. */
+extern void durable_end_repeats (struct submit *s, struct repeats *r);
 /* Waits until no operation of another thread runs alone.  A durable operation
  * calls it before it has any block or range.
  */

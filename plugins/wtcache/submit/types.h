@@ -83,7 +83,7 @@ struct submit {
    */
   _Atomic unsigned undoing;
 
-  /* See durable_begin_alone. */
+  /* See durable_again. */
   pthread_t alone_thread;
   uint64_t alone_since;   /* ns */
   unsigned alone_waiters; /* operations that may not begin */

@@ -233,7 +233,7 @@ static uint64_t
 failures (struct export *e, int which)
 {
   (void) which;
-  return atomic_load_explicit (&e->pc.failures, memory_order_relaxed);
+  return atomic_load_explicit (&e->pc.unmade, memory_order_relaxed);
 }
 
 static uint64_t
