@@ -461,6 +461,7 @@ free_useless (struct export *e)
   if (!is_unused (e) ||
       (e->shared && (has_pages (e) || !stats_is_empty (&e->stats))))
     return false;
+  shares_release (e);
   unlink_export (e);
   free_export (e);
   return true;
@@ -475,9 +476,11 @@ export_close (struct export *e)
   e->last_used = registry.closes++;
   drop_overwritten (e);
   set_holds (e);
-  if (!free_useless (e) && e->users == 0 &&
-      (!SETTING (keep) || !e->shared || has_sibling_in_use (e)))
-    pagecache_drop (&e->pc);
+  if (!free_useless (e) && e->users == 0) {
+    shares_release (e);
+    if (!SETTING (keep) || !e->shared || has_sibling_in_use (e))
+      pagecache_drop (&e->pc);
+  }
   count_holding ();
 }
 

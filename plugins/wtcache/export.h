@@ -3,8 +3,9 @@
 /* The exports: which cache a connection uses, how much of it the backend may
  * lack (export/dirty.h), its connections and loans of them
  * (export/connections.h), when dirty blocks are written (export/writeback.h),
- * the parameters (export/parameters.h), at the start (export/options.h) and
- * while the server runs (export/change.h).
+ * what is reserved for each (export/shares.h), the parameters
+ * (export/parameters.h), at the start (export/options.h) and while the server
+ * runs (export/change.h).
  */
 
 #ifndef WTCACHE_EXPORT_H
@@ -16,6 +17,7 @@
 #include "export/loans.h"
 #include "export/options.h"
 #include "export/parameters.h"
+#include "export/shares.h"
 #include "export/types.h"
 #include "export/writeback.h"
 

@@ -107,7 +107,7 @@ request_write (struct client *c, const void *buf, uint32_t len, uint64_t offset,
   /* A request keeps it to its end.  Blocks that a new mode finds dirty, its
    * command writes back.
    */
-  const enum mode mode = SETTING (mode);
+  const enum mode mode = shares_mode (c->export);
 
   return write_in_mode (c, buf, len, offset, mode,
                         durable || write_all_are_durable (mode));
@@ -163,7 +163,7 @@ request_zero (struct client *c, uint32_t len, uint64_t offset, unsigned flags)
   const uint64_t first = piece_block_end (e, offset);
   const uint64_t last =
       end == e->pc.size ? end : round_down (end, block_size (&e->pc));
-  const enum mode mode = SETTING (mode);
+  const enum mode mode = shares_mode (e);
   const bool durable = flags & ZERO_FUA || write_all_are_durable (mode);
   int err = 0;
 

@@ -41,6 +41,7 @@
 #include "export/connections.h"
 #include "export/dirty.h"
 #include "export/loans.h"
+#include "export/shares.h"
 
 /* A flush by another client's connection is late after so many times what
  * flushes usually take, and after this, ns.
@@ -159,7 +160,7 @@ flush_last (struct connection *c)
 
   completion_init (&f.completion);
   completion_begin (&f.completion);
-  if (!registry.parallel || !workers_try (&f.task))
+  if (!shares_allow_helpers (c->export) || !workers_try (&f.task))
     run_last_flush (&f.task);
   completion_wait (&f.completion);
   completion_destroy (&f.completion);

@@ -34,6 +34,9 @@ struct writeback {
   _Atomic uint64_t errors;       /* passes that failed */
 };
 
+/* Whether an export has a share of its own.  See shares.c. */
+enum share_state { SHARE_NONE, SHARE_RESERVED, SHARE_REFUSED };
+
 struct export
 {
   /* Constant. */
@@ -49,6 +52,9 @@ struct export
   struct submit submit;
   struct writeback writeback;
   struct stats stats;
+
+  /* Written under the registry lock; relaxed, see shares.c. */
+  _Atomic enum share_state share;
 
   /* Ordinary writes may stay dirty: no other cache over this disk is in use.
    * Relaxed: it falls before another can be written.

@@ -27,6 +27,7 @@
 #include "base/probes.h"
 #include "export/dirty.h"
 #include "export/loans.h"
+#include "export/shares.h"
 #include "export/writeback.h"
 
 #define MOST_HELPERS  16
@@ -181,7 +182,7 @@ begin_helper (struct pass *p)
   struct helper *h = NULL;
   unsigned limit;
 
-  if (!registry.parallel)
+  if (!shares_allow_helpers (p->e))
     return;
   lock_take (&p->e->submit.lock);
   limit = depth_limit (&p->e->submit.policy.depth);
@@ -214,8 +215,9 @@ static bool
 write_batch (struct pass *p, struct backend *b)
 {
   struct export *e = p->e;
-  const uint64_t size = buffer_size (p, b);
-  uint8_t *buffer = batch_buffer_get (e->memory, &e->pc.borrower, size);
+  size_t size = buffer_size (p, b);
+  uint8_t *buffer =
+      batch_buffer_get (e->memory, &e->pc.borrower, block_size (&e->pc), &size);
   struct write w = { .bytes = buffer,
                      .turn = p->turn,
                      .completion = &p->completion };
@@ -433,7 +435,7 @@ static bool
 may_hold (struct export *e)
 {
   return atomic_load_explicit (&e->holds, memory_order_relaxed) &&
-         SETTING (mode) == MODE_WRITEBACK;
+         shares_mode (e) == MODE_WRITEBACK;
 }
 
 static bool
@@ -564,7 +566,7 @@ begin_work (struct export *e)
 void
 writeback_poke (struct export *e, struct backend *own)
 {
-  if (registry.parallel) {
+  if (shares_allow_helpers (e)) {
     if (is_much (e) && may_try (e, now_ns ()))
       begin_work (e);
   }
@@ -579,7 +581,8 @@ writeback_tick (struct export *e, void *opaque)
   const uint64_t now = now_ns ();
 
   (void) opaque;
-  if (e->writers > 0 && (is_much (e) || is_time (e, now)) && may_try (e, now))
+  if (shares_allow_helpers (e) && e->writers > 0 &&
+      (is_much (e) || is_time (e, now)) && may_try (e, now))
     begin_work (e);
 }
 
@@ -620,7 +623,7 @@ writeback_drain (struct export *e, struct backend *own)
 
   completion_init (&d.completion);
   completion_begin (&d.completion);
-  if (!registry.parallel || !workers_try (&d.task))
+  if (!shares_allow_helpers (e) || !workers_try (&d.task))
     completion_end (&d.completion, drain_by (e, own));
   err = completion_wait (&d.completion);
   completion_destroy (&d.completion);
@@ -640,6 +643,8 @@ void
 writeback_begin_drain (struct export *e, void *opaque)
 {
   (void) opaque;
+  if (!shares_allow_helpers (e))
+    return;
   atomic_fetch_add_explicit (&e->writeback.drains, 1, memory_order_relaxed);
   e->writeback.drain_task.run = run_begun_drain;
   workers_run (&e->writeback.drain_task);

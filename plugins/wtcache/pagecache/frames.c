@@ -10,11 +10,14 @@
  * part of the budget is set aside at start for buffers.  Those of write-back
  * are apart from those of misses: dirty data can always leave, however many
  * reads are under way.  A thread that waits for a buffer holds no page and no
- * other buffer; a thread that has one waits for the backend only.  So each
- * buffer is returned.
+ * other buffer; a thread that has one waits for the backend only.  A backend
+ * that hangs keeps its buffers.  So each export that is in use has a small one
+ * of each purpose for itself, and of the others it takes no more than
+ * base/share.h says.
  *
  * For example, of wtcache-size=256M 16 MiB are buffers: 8 MiB for batches of
- * write-back of at most 1 MiB each, and 8 MiB for misses.
+ * write-back of at most 1 MiB each, and 8 MiB for misses.  An export has two of
+ * 64 KiB for itself.
  *
  * May not know pages, exports or nbdkit.
  */
@@ -38,6 +41,14 @@
 #define BATCH_MOST    (1 * MiB)
 #define SCRATCH_MOST  (64 * KiB)
 #define SCRATCH_LEAST (4 * KiB)
+
+/* A buffer for one export alone is this share of the budget, between these
+ * limits, and not smaller than a block.  All of them are at most an eighth.
+ */
+#define OWN_SHARE     4096
+#define OWN_LEAST     (16 * KiB)
+#define OWN_MOST      (64 * KiB)
+#define OWN_ALL_SHARE 8
 
 /* Whether nbdkit has forked to go into the background, which must take along
  * what was mapped before. Set while there is one thread, and for good.
@@ -95,8 +106,16 @@ buffers_init (struct buffers *b, size_t bytes, size_t unit)
   memset (b, 0, sizeof *b);
   b->unit = unit;
   b->units = min_u64 (max_u64 (bytes / unit, 2), most);
+  b->free = b->units;
   b->base = memory_map (b->units, b->unit);
   return b->base ? 0 : ENOMEM;
+}
+
+static uint64_t
+shared_bytes (const struct memory *m)
+{
+  return m->batches.unit * m->batches.units +
+         m->scratch.unit * m->scratch.units;
 }
 
 int
@@ -124,7 +143,7 @@ memory_init (struct memory *m, uint64_t limit)
     memory_destroy (m);
     return err;
   }
-  m->used = memory_buffers (m);
+  m->used = shared_bytes (m);
   return 0;
 }
 
@@ -238,39 +257,73 @@ take_units (struct buffers *b, size_t count)
   return NULL;
 }
 
-/* Takes COUNT units for a borrower that has *HAS of them. */
-static void *
-borrow (struct memory *m, struct buffers *b, size_t *has, size_t count,
-        bool wait)
+uint64_t
+memory_buffers (struct memory *m)
 {
   LOCK_FOR_SCOPE (&m->lock);
-  const size_t share = max_u64 (b->units / 2, 1);
-  void *p = NULL;
 
-  assert (count <= share);
-  for (;;) {
-    if (*has + count <= share)
-      p = take_units (b, count);
-    if (p || !wait)
-      break;
-    condition_wait (&m->buffer_returned, &m->lock);
-  }
-  if (p)
-    *has += count;
-  return p;
+  return shared_bytes (m) + m->own;
+}
+
+static size_t
+own_size (const struct memory *m, uint32_t block)
+{
+  const uint64_t size =
+      clamp_u64 (memory_limit (m) / OWN_SHARE, OWN_LEAST, OWN_MOST);
+
+  return max_u64 (UINT64_C (1) << log2_u64 (size), block);
+}
+
+uint64_t
+borrower_cost (const struct memory *m, uint32_t block)
+{
+  return 2 * own_size (m, block);
 }
 
 static void
-give_back (struct memory *m, struct buffers *b, size_t *has, void *buffer,
-           size_t count)
+set_own (struct loans *l, uint8_t *own, size_t size)
 {
-  LOCK_FOR_SCOPE (&m->lock);
-  const size_t first = ((uint8_t *) buffer - b->base) / b->unit;
+  assert (!l->own_is_lent);
+  l->own = own;
+  l->own_size = size;
+}
 
-  assert (first + count <= b->units && *has >= count);
-  mark_units (b, first, count, false);
-  *has -= count;
+int
+borrower_reserve (struct memory *m, struct borrower *borrower, uint32_t block)
+{
+  const size_t size = own_size (m, block);
+  uint8_t *own = memory_map (2, size);
+
+  if (own == NULL)
+    return ENOMEM;
+  lock_take (&m->lock);
+  if (m->own + 2 * size > memory_limit (m) / OWN_ALL_SHARE) {
+    lock_drop (&m->lock);
+    memory_unmap (own, 2 * size);
+    return ENOMEM;
+  }
+  m->own += 2 * size;
+  set_own (&borrower->batches, own, size);
+  set_own (&borrower->scratch, own + size, size);
   condition_wake_all (&m->buffer_returned);
+  lock_drop (&m->lock);
+  return 0;
+}
+
+void
+borrower_release (struct memory *m, struct borrower *borrower)
+{
+  const size_t bytes = 2 * borrower->batches.own_size;
+  uint8_t *own;
+
+  lock_take (&m->lock);
+  own = borrower->batches.own;
+  set_own (&borrower->batches, NULL, 0);
+  set_own (&borrower->scratch, NULL, 0);
+  m->own -= bytes;
+  lock_drop (&m->lock);
+  memory_unmap (own, bytes);
+  memory_give (m, bytes);
 }
 
 static size_t
@@ -279,48 +332,130 @@ units_of (const struct buffers *b, size_t bytes)
   return (bytes + b->unit - 1) / b->unit;
 }
 
+/* The largest of the shared buffers that may be had, as far as *SIZE bytes, and
+ * at least LEAST.
+ */
+static void *
+lend_shared (struct buffers *b, struct loans *l, size_t least, size_t *size,
+             enum urgency urgency)
+{
+  const size_t low = units_of (b, least);
+  size_t n = units_of (b, *size);
+  void *p = NULL;
+
+  for (;;) {
+    if (share_allows (l->units, n, b->free, urgency))
+      p = take_units (b, n);
+    if (p || n <= low)
+      break;
+    n = max_u64 (n / 2, low);
+  }
+  if (p) {
+    *size = min_u64 (*size, n * b->unit);
+    b->free -= n;
+    l->units += n;
+  }
+  return p;
+}
+
+static void *
+lend_own (struct loans *l, size_t *size)
+{
+  if (l->own == NULL || l->own_is_lent)
+    return NULL;
+  l->own_is_lent = true;
+  *size = min_u64 (*size, l->own_size);
+  return l->own;
+}
+
+static void *
+lend (struct memory *m, struct buffers *b, struct loans *l, size_t least,
+      size_t *size, bool wait)
+{
+  LOCK_FOR_SCOPE (&m->lock);
+  void *p;
+
+  assert (units_of (b, least) <= b->units / 2);
+  for (;;) {
+    p = lend_shared (b, l, least, size, URGENCY_NEEDED);
+    if (p == NULL)
+      p = lend_own (l, size);
+    if (p || !wait)
+      return p;
+    condition_wait (&m->buffer_returned, &m->lock);
+  }
+}
+
+static void *
+lend_if_free (struct memory *m, struct buffers *b, struct loans *l, size_t size,
+              enum urgency urgency)
+{
+  LOCK_FOR_SCOPE (&m->lock);
+
+  return lend_shared (b, l, size, &size, urgency);
+}
+
+static void
+give_back (struct memory *m, struct buffers *b, struct loans *l, void *buffer,
+           size_t size)
+{
+  LOCK_FOR_SCOPE (&m->lock);
+  const size_t first = ((uint8_t *) buffer - b->base) / b->unit;
+  const size_t count = units_of (b, size);
+
+  if (buffer == l->own) {
+    assert (l->own_is_lent);
+    l->own_is_lent = false;
+  }
+  else {
+    assert (first + count <= b->units && l->units >= count);
+    mark_units (b, first, count, false);
+    b->free += count;
+    l->units -= count;
+  }
+  condition_wake_all (&m->buffer_returned);
+}
+
 void *
-batch_buffer_get (struct memory *m, struct borrower *borrower, size_t bytes)
+batch_buffer_get (struct memory *m, struct borrower *borrower, size_t least,
+                  size_t *size)
 {
   lock_check_none_held ();
-  return borrow (m, &m->batches, &borrower->batch_units,
-                 units_of (&m->batches, bytes), true);
+  return lend (m, &m->batches, &borrower->batches, least, size, true);
 }
 
 void *
 batch_buffer_try (struct memory *m, struct borrower *borrower, size_t bytes)
 {
-  return borrow (m, &m->batches, &borrower->batch_units,
-                 units_of (&m->batches, bytes), false);
+  return lend_if_free (m, &m->batches, &borrower->batches, bytes,
+                       URGENCY_BESIDE);
 }
 
 void
 batch_buffer_put (struct memory *m, struct borrower *borrower, void *buffer,
                   size_t bytes)
 {
-  give_back (m, &m->batches, &borrower->batch_units, buffer,
-             units_of (&m->batches, bytes));
+  give_back (m, &m->batches, &borrower->batches, buffer, bytes);
 }
 
 void *
-scratch_get (struct memory *m, struct borrower *borrower, size_t bytes)
+scratch_get (struct memory *m, struct borrower *borrower, size_t least,
+             size_t *size, bool wait)
 {
   lock_check_none_held ();
-  return borrow (m, &m->scratch, &borrower->scratch_units,
-                 units_of (&m->scratch, bytes), true);
+  return lend (m, &m->scratch, &borrower->scratch, least, size, wait);
 }
 
 void *
-scratch_try (struct memory *m, struct borrower *borrower, size_t bytes)
+scratch_try (struct memory *m, struct borrower *borrower, size_t bytes,
+             enum urgency urgency)
 {
-  return borrow (m, &m->scratch, &borrower->scratch_units,
-                 units_of (&m->scratch, bytes), false);
+  return lend_if_free (m, &m->scratch, &borrower->scratch, bytes, urgency);
 }
 
 void
 scratch_put (struct memory *m, struct borrower *borrower, void *buffer,
              size_t bytes)
 {
-  give_back (m, &m->scratch, &borrower->scratch_units, buffer,
-             units_of (&m->scratch, bytes));
+  give_back (m, &m->scratch, &borrower->scratch, buffer, bytes);
 }

@@ -13,23 +13,33 @@
 #include <stdint.h>
 
 #include "base/lock.h"
+#include "base/share.h"
 
-/* Buffers of one purpose: an arena cut into units, handed out in runs. */
+/* Buffers of one purpose that all exports share: an arena cut into units,
+ * handed out in runs.
+ */
 struct buffers {
   uint8_t *base;
   size_t unit;  /* bytes */
   size_t units; /* at most 64 * ARRAY_LEN (taken) */
 
-  /* Guarded by the memory lock: a bit for each unit that is lent. */
-  uint64_t taken[8];
+  /* Guarded by the memory lock. */
+  size_t free;       /* units */
+  uint64_t taken[8]; /* a bit for each unit that is lent */
 };
 
-/* The units that one export has borrowed: at most half of all, so that a
- * backend that hangs does not keep the buffers of the others.  Guarded by the
- * memory lock.
+/* What one export has of the buffers of one purpose.  Guarded by the memory
+ * lock.
  */
+struct loans {
+  size_t units; /* of the shared ones */
+  uint8_t *own; /* a buffer that no other export gets; NULL: none */
+  size_t own_size;
+  bool own_is_lent;
+};
+
 struct borrower {
-  size_t batch_units, scratch_units;
+  struct loans batches, scratch;
 };
 
 struct memory {
@@ -44,6 +54,7 @@ struct memory {
   struct lock lock;
   uint64_t most; /* bytes: the largest that limit may become */
   uint64_t used; /* bytes taken from the budget */
+  uint64_t own;  /* bytes of the buffers that belong to one export each */
   struct condition buffer_returned;
   struct buffers batches; /* for write-back alone */
   struct buffers scratch; /* for misses and partial blocks */
@@ -91,13 +102,8 @@ extern void memory_unmap (void *p, size_t bytes);
 /* Gives the memory of whole pages back to the system; they read as zero. */
 extern void memory_release (void *p, size_t bytes);
 
-/* The bytes set aside for buffers. */
-static inline uint64_t
-memory_buffers (const struct memory *m)
-{
-  return m->batches.unit * m->batches.units +
-         m->scratch.unit * m->scratch.units;
-}
+/* The bytes set aside for buffers, those of single exports included. */
+extern uint64_t memory_buffers (struct memory *m);
 
 /* The largest batch of write-back, bytes. */
 static inline size_t
@@ -113,21 +119,37 @@ memory_scratch_max (const struct memory *m)
   return m->scratch.unit * (m->scratch.units / 2);
 }
 
-/* A buffer of BYTES <= memory_batch_size.  _get waits; the caller holds no
- * lock and no other buffer.  NULL: _try would have had to wait.
+/* Gives a borrower a buffer of each purpose that no other gets, large enough
+ * for a block, until borrower_release.  The caller has taken borrower_cost from
+ * the budget.  ENOMEM: all borrowers have too much of the budget already.
+ */
+extern uint64_t borrower_cost (const struct memory *m, uint32_t block);
+extern int borrower_reserve (struct memory *m, struct borrower *borrower,
+                             uint32_t block);
+/* None of its buffers is lent; gives borrower_cost back to the budget. */
+extern void borrower_release (struct memory *m, struct borrower *borrower);
+
+/* A buffer for a batch of write-back: of *SIZE <= memory_batch_size bytes if
+ * that can be had, else of fewer, which *SIZE then says, and at least LEAST.
+ * Waits, for no other export if the borrower has a buffer of its own; the
+ * caller holds no lock and no other buffer.
  */
 extern void *batch_buffer_get (struct memory *m, struct borrower *borrower,
-                               size_t bytes);
+                               size_t least, size_t *size);
+/* One of BYTES, of the shared ones; NULL: there is none now. */
 extern void *batch_buffer_try (struct memory *m, struct borrower *borrower,
                                size_t bytes);
+/* BYTES: its size. */
 extern void batch_buffer_put (struct memory *m, struct borrower *borrower,
                               void *buffer, size_t bytes);
 
-/* A buffer of BYTES <= memory_scratch_max.  _get waits, as above. */
+/* The same for misses and partial blocks, *SIZE <= memory_scratch_max.  NULL:
+ * there is none now; only if WAIT is false.
+ */
 extern void *scratch_get (struct memory *m, struct borrower *borrower,
-                          size_t bytes);
+                          size_t least, size_t *size, bool wait);
 extern void *scratch_try (struct memory *m, struct borrower *borrower,
-                          size_t bytes);
+                          size_t bytes, enum urgency urgency);
 extern void scratch_put (struct memory *m, struct borrower *borrower,
                          void *buffer, size_t bytes);
 

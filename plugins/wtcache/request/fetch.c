@@ -33,7 +33,6 @@ fetch_missing (struct export *e, struct backend *b, uint8_t *buf,
 {
   const uint64_t start = round_down (offset, block_size (&e->pc));
   struct scratch scratch;
-  uint8_t *bytes;
   bool zeroed;
   uint64_t n;
   int err;
@@ -52,10 +51,10 @@ fetch_missing (struct export *e, struct backend *b, uint8_t *buf,
 
   /* A part of a block: all of it, by a buffer; then the rest. */
   n = min_u64 (n, piece_block_end (e, offset + 1) - offset);
-  bytes = piece_take_scratch (&scratch, e, block_size (&e->pc));
-  err = submit_read (&e->submit, b, bytes, start,
+  piece_take_scratch (&scratch, e, block_size (&e->pc), block_size (&e->pc));
+  err = submit_read (&e->submit, b, scratch.bytes, start,
                      piece_block_end (e, offset + 1) - start);
-  memcpy (buf, bytes + (offset - start), n);
+  memcpy (buf, scratch.bytes + (offset - start), n);
   piece_drop_scratch (&scratch);
   *done = n;
   return err;
@@ -218,12 +217,12 @@ read_run (struct fetch *f, struct miss *m, unsigned n)
   int err;
 
   scratch.bytes = NULL;
-  bytes = direct ? base + (offset - f->offset)
-                 : piece_try_scratch (&scratch, f->e, end - offset);
-  if (bytes == NULL) { /* the request reads it alone, with nothing pinned */
+  if (!direct && !piece_try_scratch (&scratch, f->e, end - offset)) {
+    /* The request reads it alone, with nothing pinned. */
     end_run (f, m, n, NULL, EAGAIN);
     return 0;
   }
+  bytes = direct ? base + (offset - f->offset) : scratch.bytes;
   err = submit_read (&f->e->submit, f->b, bytes, offset, end - offset);
   end_run (f, m, n, bytes, err);
   from = max_u64 (offset, f->offset);
@@ -287,7 +286,8 @@ read_runs (struct fetch *f)
     if (f->misses[i].fill != FILL_OURS)
       continue;
     n = run_length (f, &f->misses[i], f->nr - i);
-    if (i + n < f->nr && nr_helped < MOST_HELPERS && registry.parallel) {
+    if (i + n < f->nr && nr_helped < MOST_HELPERS &&
+        shares_allow_helpers (f->e)) {
       r = &helped[nr_helped];
       *r = (struct run){
         .task.run = fetch_run_helper, .f = f, .first = &f->misses[i], .nr = n
@@ -365,6 +365,17 @@ fetch_fill_size (const struct export *e)
   return max_u64 (UINT64_C (1) << log2_u64 (fill), block_size (&e->pc));
 }
 
+uint64_t
+fetch_spare (const struct export *e, uint64_t offset, uint64_t len)
+{
+  const uint64_t block = block_size (&e->pc);
+
+  const uint64_t most = memory_scratch_max (e->memory) / 2;
+
+  return min_u64 (round_up (offset + len, block) - round_down (offset, block),
+                  max_u64 (min_u64 (piece_max (e), most), block));
+}
+
 /* Reads a piece of which something is missing. */
 int
 fetch_piece (struct client *c, uint8_t *buf, uint64_t offset, uint64_t len)
@@ -392,12 +403,10 @@ fetch_piece (struct client *c, uint8_t *buf, uint64_t offset, uint64_t len)
 }
 
 int
-fetch_range (struct export *e, struct backend *b, uint64_t offset, uint64_t len,
-             enum admission why)
+fetch_into (struct export *e, struct backend *b, uint8_t *spare, uint64_t room,
+            uint64_t offset, uint64_t len, enum admission why)
 {
-  const uint64_t most = memory_scratch_max (e->memory) / 2;
   const uint64_t end = piece_block_end (e, offset + len);
-  struct scratch scratch;
   struct fetch f;
   uint64_t n;
   int err = 0;
@@ -406,14 +415,29 @@ fetch_range (struct export *e, struct backend *b, uint64_t offset, uint64_t len,
   f.b = b;
   f.why = why;
   f.buf = NULL;
+  f.spare = spare;
   for (offset = round_down (offset, block_size (&e->pc));
        offset < end && err == 0; offset += n) {
-    n = min_u64 (piece_len (e, offset, end - offset), most);
-    f.spare = piece_take_scratch (&scratch, e, n); /* before a page is pinned */
+    n = min_u64 (piece_len (e, offset, end - offset),
+                 round_down (room, block_size (&e->pc)));
     f.offset = offset;
     f.end = offset + n;
     err = fetch_window (&f, offset, n);
-    piece_drop_scratch (&scratch);
   }
+  return err;
+}
+
+int
+fetch_range (struct export *e, struct backend *b, uint64_t offset, uint64_t len,
+             enum admission why)
+{
+  const uint64_t block = block_size (&e->pc);
+  struct scratch scratch;
+  int err;
+
+  /* Before a page is pinned. */
+  piece_take_scratch (&scratch, e, fetch_spare (e, offset, len), block);
+  err = fetch_into (e, b, scratch.bytes, scratch.len, offset, len, why);
+  piece_drop_scratch (&scratch);
   return err;
 }

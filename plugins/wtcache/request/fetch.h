@@ -20,6 +20,15 @@ extern int fetch_piece (struct client *c, uint8_t *buf, uint64_t offset,
 extern int fetch_range (struct export *e, struct backend *b, uint64_t offset,
                         uint64_t len, enum admission why);
 
+/* The same by way of a buffer of ROOM bytes, at least a block: of fetch_spare
+ * bytes if that can be had.
+ */
+extern int fetch_into (struct export *e, struct backend *b, uint8_t *spare,
+                       uint64_t room, uint64_t offset, uint64_t len,
+                       enum admission why);
+extern uint64_t fetch_spare (const struct export *e, uint64_t offset,
+                             uint64_t len);
+
 /* Copies a range block by block from the cache, and asks the backend for what
  * is not there.
  */

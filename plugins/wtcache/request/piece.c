@@ -15,28 +15,45 @@
 /* The most bytes of a piece. */
 #define PIECE_BYTES (1 * MiB)
 
-/* Waits for memory: the caller has nothing pinned. */
-uint8_t *
-piece_take_scratch (struct scratch *s, struct export *e, uint64_t len)
+static bool
+take_small (struct scratch *s, uint64_t least)
 {
-  s->e = e;
-  s->len = len;
-  s->bytes = len <= sizeof s->small
-                 ? s->small
-                 : scratch_get (e->memory, &e->pc.borrower, len);
-  return s->bytes;
+  if (least > sizeof s->small)
+    return false;
+  s->bytes = s->small;
+  s->len = min_u64 (s->len, sizeof s->small);
+  return true;
 }
 
-uint8_t *
+void
+piece_take_scratch (struct scratch *s, struct export *e, uint64_t len,
+                    uint64_t least)
+{
+  const bool wait = least > sizeof s->small;
+  size_t size = len;
+
+  s->e = e;
+  s->len = len;
+  if (take_small (s, len))
+    return;
+  s->bytes = scratch_get (e->memory, &e->pc.borrower, least, &size, wait);
+  if (s->bytes)
+    s->len = size;
+  else
+    take_small (s, least);
+}
+
+bool
 piece_try_scratch (struct scratch *s, struct export *e, uint64_t len)
 {
   s->e = e;
   s->len = len;
-  s->bytes = len <= sizeof s->small ? s->small
-             : len > memory_scratch_max (e->memory)
-                 ? NULL
-                 : scratch_try (e->memory, &e->pc.borrower, len);
-  return s->bytes;
+  if (take_small (s, len))
+    return true;
+  s->bytes = len <= memory_scratch_max (e->memory)
+                 ? scratch_try (e->memory, &e->pc.borrower, len, URGENCY_BESIDE)
+                 : NULL;
+  return s->bytes != NULL;
 }
 
 void

@@ -22,12 +22,15 @@ struct scratch {
   uint8_t small[SMALL_BLOCK];
 };
 
-/* A buffer of LEN bytes.  Waits for memory: the caller has nothing pinned. */
-extern uint8_t *piece_take_scratch (struct scratch *s, struct export *e,
-                                    uint64_t len);
-/* The same without waiting; NULL: there is none now. */
-extern uint8_t *piece_try_scratch (struct scratch *s, struct export *e,
-                                   uint64_t len);
+/* A buffer of LEN bytes or, if that cannot be had at once, of fewer, and at
+ * least LEAST.  It waits only if LEAST is more than SMALL_BLOCK; the caller has
+ * nothing pinned.
+ */
+extern void piece_take_scratch (struct scratch *s, struct export *e,
+                                uint64_t len, uint64_t least);
+/* One of LEN bytes that the caller can do without; false: there is none now. */
+extern bool piece_try_scratch (struct scratch *s, struct export *e,
+                               uint64_t len);
 /* Gives it back, if there is one. */
 extern void piece_drop_scratch (struct scratch *s);
 

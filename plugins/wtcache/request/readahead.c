@@ -33,11 +33,13 @@
  * turn a stream into single misses.  The pages are admitted as readahead, to be
  * thrown away first.
  *
- * All of this is advice: without memory or a free thread nothing is read.
+ * All of this is advice: without a free thread and a free buffer nothing is
+ * read ahead.
  */
 
 #include <config.h>
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,6 +80,8 @@ struct ahead_task {
   struct task task;
   struct readahead *ra;
   uint64_t offset, len;
+  uint8_t *spare; /* a buffer for it, of ROOM bytes */
+  size_t room;
 
   /* Guarded by readahead.lock. */
   bool busy;  /* a worker has it or will have it */
@@ -196,6 +200,20 @@ begin_task (struct readahead *ra, struct ahead_task *t)
   return true;
 }
 
+/* Reads the chunk of a task that the caller has begun, and returns its buffer.
+ */
+static int
+read_chunk (struct readahead *ra, struct backend *b, uint64_t offset,
+            uint64_t len, uint8_t *spare, size_t room)
+{
+  int err = ENOTCONN;
+
+  if (b)
+    err = fetch_into (ra->e, b, spare, room, offset, len, ADMIT_AHEAD);
+  scratch_put (ra->e->memory, &ra->e->pc.borrower, spare, room);
+  return err;
+}
+
 static void
 readahead_run_task (struct task *task)
 {
@@ -208,10 +226,10 @@ readahead_run_task (struct task *task)
   lock_take (&ra->lock);
   mine = begin_task (ra, t);
   lock_drop (&ra->lock);
-  b = mine ? loans_borrow (&loan, ra->e, NEED_READ) : NULL;
-  if (b) {
+  if (mine) {
+    b = loans_borrow (&loan, ra->e, NEED_READ);
     /* An error is ignored: a client that needs the bytes reads them again. */
-    fetch_range (ra->e, b, t->offset, t->len, ADMIT_AHEAD);
+    read_chunk (ra, b, t->offset, t->len, t->spare, t->room);
     loans_return (&loan);
   }
   LOCK_FOR_SCOPE (&ra->lock);
@@ -240,22 +258,30 @@ count_use (struct readahead *ra, const struct stream *s, uint64_t offset,
     stats_add (&ra->e->stats, COUNT_AHEAD_USED_BYTES, used);
 }
 
-/* Begins to read a chunk; false: there is no task or thread for it. */
+/* Begins to read a chunk; false: there is no task, buffer or thread for it. */
 static bool
 begin_chunk (struct readahead *ra, uint64_t offset, uint64_t len)
 {
+  struct borrower *borrower = &ra->e->pc.borrower;
+  const size_t room = fetch_spare (ra->e, offset, len);
+  uint8_t *spare;
   unsigned i;
 
   assert_held (&ra->lock);
   for (i = 0; i < TASKS && ra->tasks[i].busy; ++i)
     ;
-  if (i == TASKS)
+  if (i == TASKS || !shares_allow_helpers (ra->e))
+    return false;
+  spare = scratch_try (ra->e->memory, borrower, room, URGENCY_AHEAD);
+  if (spare == NULL)
     return false;
   ra->tasks[i] = (struct ahead_task){
     .task.run = readahead_run_task,
     .ra = ra,
     .offset = offset,
     .len = len,
+    .spare = spare,
+    .room = room,
     .busy = true,
   };
   ra->busy++;
@@ -267,6 +293,7 @@ begin_chunk (struct readahead *ra, uint64_t offset, uint64_t len)
   begin_task (ra, &ra->tasks[i]);
   ra->tasks[i].busy = false;
   ra->busy--;
+  scratch_put (ra->e->memory, borrower, spare, room);
   return false;
 }
 
@@ -274,6 +301,8 @@ bool
 readahead_help (struct readahead *ra, struct backend *own, uint64_t offset)
 {
   uint64_t at = 0, len = 0;
+  uint8_t *spare = NULL;
+  size_t room = 0;
   struct ahead_task *t;
 
   if (atomic_load_explicit (&ra->waiting, memory_order_relaxed) == 0)
@@ -285,10 +314,12 @@ readahead_help (struct readahead *ra, struct backend *own, uint64_t offset)
         begin_task (ra, t)) {
       at = t->offset; /* the worker may give the task up from now on */
       len = t->len;
+      spare = t->spare;
+      room = t->room;
       break;
     }
   lock_drop (&ra->lock);
-  return len > 0 && fetch_range (ra->e, own, at, len, ADMIT_AHEAD) == 0;
+  return len > 0 && read_chunk (ra, own, at, len, spare, room) == 0;
 }
 
 /* How far ahead of a stream has been read, bytes. */

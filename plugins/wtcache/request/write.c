@@ -326,14 +326,40 @@ rewrite (struct export *e, const void *buf, uint64_t offset, uint64_t len)
   return done;
 }
 
-/* *WAITED grows by the time, ns, that an ordinary write took because it might
+/* A buffer for all blocks of the piece.  Where it is to be had only for some of
+ * them, the piece becomes shorter: as long as the buffer, or whole blocks that
+ * need none.
+ */
+static void
+take_gather (struct piece *p)
+{
+  const uint32_t block = block_size (&p->e->pc);
+  const uint64_t within = p->offset % block;
+  const uint64_t blocks =
+      piece_block_end (p->e, p->offset + p->len) - (p->offset - within);
+
+  piece_take_scratch (&p->gather, p->e, blocks, block);
+  if (p->gather.len >= blocks)
+    return;
+  if (within > 0 || p->len < block || p->buf == NULL)
+    p->len = min_u64 (p->len, round_down (p->gather.len, block) - within);
+  else {
+    p->len = round_down (p->len, block);
+    piece_drop_scratch (&p->gather);
+    p->gather.bytes = NULL;
+  }
+}
+
+/* Writes a piece of at most *LENGTH bytes, which then says how long it was.
+ * *WAITED grows by the time, ns, that an ordinary write took because it might
  * not stay dirty.
  */
 static int
 write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
-             uint64_t len, enum mode mode, bool durable, uint64_t *waited)
+             uint64_t *length, enum mode mode, bool durable, uint64_t *waited)
 {
   struct export *e = c->export;
+  const uint64_t len = *length;
   const bool aligned = piece_is_aligned (e, offset, len);
   const bool gathers = !aligned || buf == NULL;
   const uint64_t start = round_down (offset, block_size (&e->pc));
@@ -356,11 +382,12 @@ write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
    * the blocks are gathered, so one serves both.
    */
   if (gathers && path != PATH_DIRTY) {
-    p.edge.bytes = piece_take_scratch (&p.gather, e, blocks);
+    take_gather (&p);
+    p.edge.bytes = p.gather.bytes;
     p.edge.len = 0;
   }
   else if (!aligned)
-    piece_take_scratch (&p.edge, e, block_size (&e->pc));
+    piece_take_scratch (&p.edge, e, block_size (&e->pc), block_size (&e->pc));
   if (pin_pages (&p))
     err = path == PATH_DIRTY ? write_dirty (&p)
                              : write_through (&p, path == PATH_DURABLE);
@@ -368,7 +395,7 @@ write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
     if (gathers && path == PATH_DIRTY) {
       piece_drop_scratch (&p.edge);
       p.edge.bytes = NULL;
-      piece_take_scratch (&p.gather, e, blocks);
+      take_gather (&p);
     }
     err = write_past (&p);
   }
@@ -379,6 +406,7 @@ write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
     dirty_release (e, blocks);
   if (throttled)
     *waited += now_ns () - began;
+  *length = p.len;
   return err;
 }
 
@@ -410,7 +438,7 @@ write_in_mode (struct client *c, const void *buf, uint32_t len, uint64_t offset,
   }
   for (done = 0; done < len && err == 0; done += n) {
     n = write_piece_len (c->export, offset + done, len - done, buf == NULL);
-    err = write_piece (c, bytes ? bytes + done : NULL, offset + done, n, mode,
+    err = write_piece (c, bytes ? bytes + done : NULL, offset + done, &n, mode,
                        durable, &waited);
   }
   if (waited > 0)

@@ -35,9 +35,9 @@ static int
 write_zeroes (struct submit *s, struct backend *b, const struct operation *op,
               bool fua)
 {
-  const uint64_t most =
-      min_u64 (memory_batch_size (s->memory), b->traits.maximum);
-  uint8_t *zeroes = batch_buffer_get (s->memory, &s->pc->borrower, most);
+  size_t most = min_u64 (memory_batch_size (s->memory), b->traits.maximum);
+  uint8_t *zeroes =
+      batch_buffer_get (s->memory, &s->pc->borrower, block_size (s->pc), &most);
   uint64_t done;
   uint32_t n;
   int err = 0;

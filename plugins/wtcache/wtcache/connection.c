@@ -151,9 +151,21 @@ connection_join (struct handle *h, nbdkit_next *next)
   return 0;
 }
 
+/* Reserves a share for the export; the negotiation is over. */
+static void
+reserve_share (struct handle *h)
+{
+  if (!shares_reserve (h->client.export))
+    nbdkit_error ("wtcache: export %s: no memory or threads can be reserved "
+                  "for it: helpers do not serve it, and ordinary writes go "
+                  "through at once (wtcache-size=%" PRIu64 ")",
+                  name_quoted (h->name).text, memory_limit (&registry.memory));
+}
+
 void
 connection_lend (struct handle *h)
 {
+  reserve_share (h);
   connections_lend (&h->connection);
   atomic_store_explicit (&h->lent, true, memory_order_relaxed);
 }
@@ -173,7 +185,7 @@ drain_before_leaving (struct handle *h)
   if (!dirty_is_held (e))
     return;
   /* Its negotiation is over, even if it sent no request. */
-  connections_lend (&h->connection);
+  connection_lend (h);
   err = writeback_drain (e, h->client.own);
   if (err != 0) {
     errno = err;

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* What is reserved for each export, so that none has to wait for another.
+ *
+ * A backend that hangs keeps what its requests have: buffers, for as long as it
+ * hangs.  So an export that is in use has of everything as much as it needs to
+ * go on alone, slowly:
+ *
+ *     for itself              a buffer for write-back, a buffer for requests
+ *     shared, see share.h     all other buffers
+ *
+ * For example, with wtcache-size=256M and 40 exports, 39 of which hang in
+ * writes, the shared buffers are all taken.  The last export still writes back,
+ * in batches of 64 KiB.
+ *
+ * A share is reserved at the first data request and counted in the budget.  An
+ * export that is refused one is served as over a serial stack: by the threads
+ * of its clients alone, and its ordinary writes go through at once.
+ */
+
+#include <config.h>
+
+#include "export/shares.h"
+
+/* Relaxed: a thread that misses the change acts as a moment before. */
+static enum share_state
+state_of (const struct export *e)
+{
+  return atomic_load_explicit (&e->share, memory_order_relaxed);
+}
+
+static void
+set_state (struct export *e, enum share_state state)
+{
+  atomic_store_explicit (&e->share, state, memory_order_relaxed);
+}
+
+static bool
+reserve_buffers (struct export *e)
+{
+  const uint64_t cost = borrower_cost (e->memory, block_size (&e->pc));
+
+  if (!pools_make_room (&registry.pools, cost))
+    return false;
+  if (borrower_reserve (e->memory, &e->pc.borrower, block_size (&e->pc)) == 0)
+    return true;
+  memory_give (e->memory, cost);
+  return false;
+}
+
+bool
+shares_reserve (struct export *e)
+{
+  LOCK_FOR_SCOPE (&registry.lock);
+  const enum share_state before = state_of (e);
+
+  if (!registry.parallel || before == SHARE_RESERVED)
+    return true;
+  if (reserve_buffers (e)) {
+    set_state (e, SHARE_RESERVED);
+    return true;
+  }
+  set_state (e, SHARE_REFUSED);
+  return before == SHARE_REFUSED;
+}
+
+void
+shares_release (struct export *e)
+{
+  assert_held (&registry.lock);
+  if (state_of (e) == SHARE_RESERVED)
+    borrower_release (e->memory, &e->pc.borrower);
+  set_state (e, SHARE_NONE);
+}
+
+enum mode
+shares_mode (const struct export *e)
+{
+  const enum mode mode = SETTING (mode);
+
+  return mode == MODE_WRITEBACK && state_of (e) == SHARE_REFUSED ? MODE_PROMPT
+                                                                 : mode;
+}
+
+bool
+shares_allow_helpers (const struct export *e)
+{
+  return registry.parallel && state_of (e) != SHARE_REFUSED;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* What is reserved for each export.  See shares.c. */
+
+#ifndef WTCACHE_SHARES_H
+#define WTCACHE_SHARES_H
+
+#include "export/types.h"
+
+/* Reserves the share of an export, unless it has one.  A connection of it calls
+ * this at its first data request.  False: there is none to be had, which is so
+ * for the first time since the export was without a connection; a later
+ * connection tries again.
+ */
+extern bool shares_reserve (struct export *e);
+
+/* The last connection has ended.  The registry lock is held. */
+extern void shares_release (struct export *e);
+
+/* The mode as it is now: without a share nothing is held back. */
+extern enum mode shares_mode (const struct export *e);
+
+/* Whether helpers may serve the export: the stack is parallel, and the export
+ * was not refused a share.
+ */
+extern bool shares_allow_helpers (const struct export *e);
+
+#endif /* WTCACHE_SHARES_H */
