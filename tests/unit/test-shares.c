@@ -323,6 +323,66 @@ test_partial_writes_beside_hung_ones (void **state)
   beside_hung_partial_writes (64 * KiB);
 }
 
+/* Writes one piece after another. */
+struct writer {
+  struct place *place;
+  _Atomic bool ended;
+  struct thread thread;
+};
+
+static void
+run_writer (void *arg)
+{
+  struct writer *w = arg;
+  uint64_t at;
+
+  for (at = 0; at < SIZE; at += 64 * KiB)
+    must (put (w->place, at, 64 * KiB, 1, false) == 0);
+  w->ended = true;
+}
+
+static bool
+waits_for_flush (struct place *p)
+{
+  LOCK_FOR_SCOPE (&p->export->submit.lock);
+
+  return p->export->submit.waiters != NULL;
+}
+
+/* Law 6: writes that go through at once stay unstable while flushes hang.  They
+ * are bounded too, and take no pages of another export.
+ */
+static void
+test_writes_that_go_through_are_bounded (void **state)
+{
+  struct stack_options o = begin_options (6 * MiB);
+  struct place *other = &places[1];
+  struct writer w = { .place = places };
+  uint8_t *bytes = malloc (3 * MiB);
+  uint64_t cached;
+
+  must (bytes != NULL);
+  o.settings.dirty_max = 1 * MiB;
+  begin (&o, 2);
+  /* As where two caches may be over one disk. */
+  atomic_store (&places[0].export->holds, false);
+  must (request_read (&other->client, bytes, 3 * MiB, 0) == 0);
+  cached = atomic_load (&other->export->pc.counts->cached);
+  array_shut (places[0].array, ARRAY_FLUSH, GATE_BEFORE);
+  thread_start (&w.thread, run_writer, &w);
+  wait_until (w.ended ||
+              (hanging (places, ARRAY_FLUSH) > 0 && waits_for_flush (places)));
+  assert_false (w.ended);
+  /* The bound is divided; one write at a time may be beyond it. */
+  assert_between ((uint64_t) pagecache_amounts (&places[0].export->pc).held,
+                  256 * KiB, 512 * KiB + 64 * KiB);
+  assert_int_equal (atomic_load (&other->export->pc.counts->cached), cached);
+  array_open (places[0].array, ARRAY_FLUSH);
+  thread_join (&w.thread);
+  free (bytes);
+  end ();
+}
+
 /* An export that gets no share is served by its clients' threads, and holds
  * nothing back.
  */
@@ -379,6 +439,7 @@ main (void)
     cmocka_unit_test (test_flush_beside_hung_writeback),
     cmocka_unit_test (test_partial_writes_beside_hung_reads),
     cmocka_unit_test (test_partial_writes_beside_hung_ones),
+    cmocka_unit_test (test_writes_that_go_through_are_bounded),
     cmocka_unit_test (test_export_without_a_share),
     cmocka_unit_test (test_share_is_released),
   };

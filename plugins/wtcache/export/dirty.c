@@ -57,15 +57,19 @@ dirty_bound (struct export *e)
 bool
 dirty_reserve (struct export *e, uint64_t len)
 {
-  const int64_t bound = dirty_bound (e);
-  int64_t reserved;
+  return !dirty_is_refused (e) &&
+         !atomic_load_explicit (&registry.stopping, memory_order_relaxed) &&
+         atomic_load_explicit (&e->holds, memory_order_relaxed) &&
+         dirty_reserve_unstable (e, len);
+}
 
-  if (dirty_is_refused (e) ||
-      atomic_load_explicit (&registry.stopping, memory_order_relaxed) ||
-      !atomic_load_explicit (&e->holds, memory_order_relaxed))
-    return false;
-  reserved =
+bool
+dirty_reserve_unstable (struct export *e, uint64_t len)
+{
+  const int64_t bound = dirty_bound (e);
+  const int64_t reserved =
       atomic_fetch_add_explicit (&e->pc.reserved, len, memory_order_relaxed);
+
   if (pagecache_amounts (&e->pc).held + reserved + (int64_t) len <= bound)
     return true;
   dirty_release (e, len);

@@ -23,6 +23,10 @@ extern uint64_t dirty_bound (struct export *e);
  * dirty_release ends the reservation once they are counted as dirty.
  */
 extern bool dirty_reserve (struct export *e, uint64_t len);
+/* The same for bytes that go to the backend at once, and are unstable then;
+ * false: only because the bound is reached.
+ */
+extern bool dirty_reserve_unstable (struct export *e, uint64_t len);
 extern void dirty_release (struct export *e, uint64_t len);
 
 #endif /* WTCACHE_DIRTY_H */

@@ -291,21 +291,28 @@ write_all_are_durable (enum mode mode)
   return mode >= MODE_WRITETHROUGH;
 }
 
+/* A write that may stay neither dirty nor unstable is as durable as FUA: at the
+ * bound, and if the backend refuses.  Where two caches may be over one disk it
+ * is enough that nothing stays dirty.  The other paths have LEN bytes reserved.
+ */
 static enum path
 choose_path (struct export *e, uint64_t len, enum mode mode, bool durable)
 {
+  const bool writeback = mode == MODE_WRITEBACK;
+  bool may_be_unstable;
+
   if (durable)
     return PATH_DURABLE;
-  if (mode != MODE_WRITEBACK)
-    return PATH_THROUGH;
-  /* At the bound, or if the backend refuses, as durable as FUA: but where two
-   * caches may be over one disk it is enough that nothing is held back.
-   */
-  if (dirty_reserve (e, len))
+  if (writeback && dirty_reserve (e, len))
     return PATH_DIRTY;
+  may_be_unstable =
+      !writeback || !atomic_load_explicit (&e->holds, memory_order_relaxed);
+  if (may_be_unstable && dirty_reserve_unstable (e, len)) {
+    stats_add (&e->stats, COUNT_DEGRADED, writeback);
+    return PATH_THROUGH;
+  }
   stats_add (&e->stats, COUNT_DEGRADED, 1);
-  return atomic_load_explicit (&e->holds, memory_order_relaxed) ? PATH_DURABLE
-                                                                : PATH_THROUGH;
+  return PATH_DURABLE;
 }
 
 /* Most ordinary writes that may stay dirty find their one page: that is all
@@ -402,7 +409,7 @@ write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
   unpin_pages (&p);
   piece_drop_scratch (&p.gather);
   piece_drop_scratch (&p.edge);
-  if (path == PATH_DIRTY)
+  if (path != PATH_DURABLE)
     dirty_release (e, blocks);
   if (throttled)
     *waited += now_ns () - began;
