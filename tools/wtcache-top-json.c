@@ -90,21 +90,32 @@ rates_of (const struct source *s, const struct export *e)
   return rates;
 }
 
+struct operation {
+  enum distribution d;
+  const char *name;
+};
+
+static const struct operation requests[] = {
+  { HIT_DURATIONS, "read_hit" },         { MISS_DURATIONS, "read_miss" },
+  { ORDINARY_WRITE_DURATIONS, "write" }, { FUA_WRITE_DURATIONS, "fua_write" },
+  { CLIENT_FLUSH_DURATIONS, "flush" },
+};
+
+static const struct operation calls[] = {
+  { READ_DURATIONS, "read" },   { WRITE_DURATIONS, "write" },
+  { ZERO_DURATIONS, "zero" },   { TRIM_DURATIONS, "trim" },
+  { FLUSH_DURATIONS, "flush" },
+};
+
+/* How long each of these took. */
 static json_t *
-backend_of (const struct export *e)
+durations_of (const struct export *e, const struct operation *operations,
+              size_t nr)
 {
-  static const struct {
-    enum distribution d;
-    const char *name;
-  } operations[] = { { READ_DURATIONS, "read" },
-                     { WRITE_DURATIONS, "write" },
-                     { ZERO_DURATIONS, "zero" },
-                     { TRIM_DURATIONS, "trim" },
-                     { FLUSH_DURATIONS, "flush" } };
-  json_t *backend = json_object ();
+  json_t *all = json_object ();
   size_t i;
 
-  for (i = 0; i < ARRAY_LEN (operations); ++i) {
+  for (i = 0; i < nr; ++i) {
     const enum distribution d = operations[i].d;
     json_t *one;
 
@@ -116,9 +127,9 @@ backend_of (const struct export *e)
     put_number (one, "p50_seconds", model_quantile (e, d, 0.5));
     put_number (one, "p90_seconds", model_quantile (e, d, 0.9));
     put_number (one, "p99_seconds", model_quantile (e, d, 0.99));
-    put (backend, operations[i].name, one);
+    put (all, operations[i].name, one);
   }
-  return backend;
+  return all;
 }
 
 static json_t *
@@ -155,7 +166,8 @@ export_object (const struct source *s, const struct export *e)
   put (object, "values", values_of (e));
   if (!isnan (model_seconds (s)))
     put (object, "rates", rates_of (s, e));
-  put (object, "backend", backend_of (e));
+  put (object, "requests", durations_of (e, requests, ARRAY_LEN (requests)));
+  put (object, "backend", durations_of (e, calls, ARRAY_LEN (calls)));
   return object;
 }
 

@@ -230,6 +230,31 @@ fua_words (const struct source *s, const struct export *e)
                       counted (s, e, FLUSH_REQUESTS).s);
 }
 
+/* How long clients waited for their requests, those that there were. */
+static void
+add_waits (struct lines *l, const struct export *e)
+{
+  static const struct {
+    enum distribution d;
+    const char *what;
+  } waits[] = { { HIT_DURATIONS, "a hit" },
+                { MISS_DURATIONS, "a miss" },
+                { ORDINARY_WRITE_DURATIONS, "an ordinary write" },
+                { FUA_WRITE_DURATIONS, "a FUA write" },
+                { CLIENT_FLUSH_DURATIONS, "a flush" } };
+  char *text, *words;
+  size_t i;
+
+  for (i = 0; i < ARRAY_LEN (waits); ++i)
+    if (model_count (e, waits[i].d) > 0) {
+      text = must_format ("    %s takes", waits[i].what);
+      words = durations (e, waits[i].d);
+      put_at (&text, REMARKS, words);
+      free (words);
+      add_line (l, PLAIN, text);
+    }
+}
+
 static void
 add_held (struct lines *l, const struct export *e)
 {
@@ -375,6 +400,7 @@ add_export (struct lines *l, const struct source *s, const struct export *e)
            READ_SPEED);
   add_row (l, s, e, "write", WRITE_REQUESTS, WRITE_BYTES, fua_words (s, e),
            WRITE_SPEED);
+  add_waits (l, e);
   add_row (l, s, e, "backend read", BACKEND_READS, BACKEND_READ_BYTES,
            durations (e, READ_DURATIONS), BACKEND_READ_SPEED);
   add_row (l, s, e, "backend write", BACKEND_WRITES, BACKEND_WRITTEN_BYTES,

@@ -67,6 +67,11 @@ static const char *const value_names[NR_VALUES] = {
 static const struct {
   const char *name, *operation;
 } distribution_names[NR_DISTRIBUTIONS] = {
+  [HIT_DURATIONS] = { "request_seconds", "read_hit" },
+  [MISS_DURATIONS] = { "request_seconds", "read_miss" },
+  [ORDINARY_WRITE_DURATIONS] = { "request_seconds", "write" },
+  [FUA_WRITE_DURATIONS] = { "request_seconds", "fua_write" },
+  [CLIENT_FLUSH_DURATIONS] = { "request_seconds", "flush" },
   [READ_DURATIONS] = { "backend_seconds", "read" },
   [WRITE_DURATIONS] = { "backend_seconds", "write" },
   [ZERO_DURATIONS] = { "backend_seconds", "zero" },

@@ -70,7 +70,12 @@ struct histogram {
 };
 
 enum distribution {
-  READ_DURATIONS,
+  HIT_DURATIONS, /* of clients' requests */
+  MISS_DURATIONS,
+  ORDINARY_WRITE_DURATIONS,
+  FUA_WRITE_DURATIONS,
+  CLIENT_FLUSH_DURATIONS,
+  READ_DURATIONS, /* of calls of the backend */
   WRITE_DURATIONS,
   ZERO_DURATIONS,
   TRIM_DURATIONS,

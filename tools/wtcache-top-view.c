@@ -43,6 +43,8 @@ static const char *const help[] = {
   "  read, write          what clients ask, and how many reads the cache",
   "                       answered alone",
   "  FUA, flush           writes that must be durable at once, and flushes",
+  "  a hit takes ...      how long half (p50) and 99 of 100 (p99) of these",
+  "                       requests took, as clients see it",
   "  backend ...          what is asked of the backend, and how long half",
   "                       (p50) and 99 of 100 (p99) of its calls took",
   "  not durable yet      acknowledged, and lost if the machine fails now",

@@ -33,17 +33,20 @@ read_part (struct client *c, const struct part *part, uint8_t *buf)
           page_read (pc, part, buf));
 }
 
-/* Reads a piece.  *MISSED: not all of it was there. */
+/* Reads a piece.  *MISSED: when it was found that not all is there, unless it
+ * was before; 0: all was.
+ */
 static int
 read_piece (struct client *c, uint8_t *buf, uint64_t offset, uint64_t len,
-            bool *missed)
+            uint64_t *missed)
 {
   uint64_t walk = offset, rest = len;
   struct part part;
 
   while (next_part (&c->export->pc, &walk, &rest, &part))
     if (!read_part (c, &part, buf + (walk - part.len - offset))) {
-      *missed = true;
+      if (*missed == 0)
+        *missed = now_ns ();
       walk -= part.len;
       return fetch_piece (c, buf + (walk - offset), walk,
                           len - (walk - offset));
@@ -64,22 +67,23 @@ more_pages (const struct export *e, uint64_t offset, uint64_t len)
 static __attribute__ ((noinline)) int
 read_pieces (struct client *c, uint8_t *buf, uint32_t len, uint64_t offset)
 {
-  uint64_t n, done;
-  bool missed = false;
+  struct stats *s = &c->export->stats;
+  uint64_t n, done, missed = 0;
   int err = 0;
 
   for (done = 0; done < len && err == 0; done += n) {
     n = piece_len (c->export, offset + done, len - done);
     err = read_piece (c, buf + done, offset + done, n, &missed);
   }
-  stats_add (&c->export->stats, COUNT_MORE_PAGES,
-             more_pages (c->export, offset, len));
-  if (missed)
-    stats_request (&c->export->stats, COUNT_MISSES, COUNT_MISS_BYTES, len);
-  else
-    stats_request (&c->export->stats, COUNT_HITS, COUNT_HIT_BYTES, len);
+  stats_add (s, COUNT_MORE_PAGES, more_pages (c->export, offset, len));
+  if (missed) {
+    stats_request (s, COUNT_MISSES, COUNT_MISS_BYTES, len);
+    stats_note_latency (s, LATENCY_MISS, missed, 1);
+  }
+  else if (stats_request (s, COUNT_HITS, COUNT_HIT_BYTES, len))
+    request_time_next (c);
   if (c->ahead && err == 0)
-    readahead_note (c->ahead, offset, len, missed);
+    readahead_note (c->ahead, offset, len, missed != 0);
   return err;
 }
 
@@ -92,7 +96,8 @@ request_read (struct client *c, void *buf, uint32_t len, uint64_t offset)
   /* Most requests are this. */
   if (next_part (&c->export->pc, &at, &rest, &part) && rest == 0 &&
       page_read (&c->export->pc, &part, buf)) {
-    stats_request (&c->export->stats, COUNT_HITS, COUNT_HIT_BYTES, len);
+    if (stats_request (&c->export->stats, COUNT_HITS, COUNT_HIT_BYTES, len))
+      request_time_next (c);
     if (c->ahead)
       readahead_note (c->ahead, offset, len, false);
     return 0;

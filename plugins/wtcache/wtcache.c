@@ -369,17 +369,36 @@ trace_or_log (struct handle *h, enum request_kind kind, uint32_t count,
         name_quoted (h->name).text, kind_names[kind], offset, count, flags);
 }
 
-/* The rare part of begin_request: tracing, and the first request of a
- * connection.
+/* The request that was to be timed has been, or none is to be yet. */
+static void
+is_timed (struct handle *h)
+{
+  atomic_store_explicit (&h->client.plain, true, memory_order_relaxed);
+}
+
+/* The rare part of begin_request: tracing, the first request of a connection,
+ * and one that is to be timed.  When that began; 0: it is not to be.
  */
-static __attribute__ ((noinline)) void
+static __attribute__ ((noinline, cold)) uint64_t
 begin_slowly (struct handle *h, enum request_kind kind, uint32_t count,
               uint64_t offset, uint32_t flags)
 {
   if (atomic_load_explicit (&trace_watchers, memory_order_relaxed) != 0)
     trace_or_log (h, kind, count, offset, flags);
-  if (!atomic_load_explicit (&h->lent, memory_order_relaxed))
+  if (!atomic_load_explicit (&h->lent, memory_order_relaxed)) {
     connection_lend (h);
+    is_timed (h);
+  }
+  return atomic_load_explicit (&h->client.plain, memory_order_relaxed)
+             ? 0
+             : now_ns ();
+}
+
+static inline bool
+is_common (struct handle *h)
+{
+  return atomic_load_explicit (&trace_watchers, memory_order_relaxed) == 0 &&
+         atomic_load_explicit (&h->client.plain, memory_order_relaxed);
 }
 
 /* Each data request begins here; from the first one on helpers may borrow the
@@ -390,8 +409,7 @@ begin_request (struct handle *h, enum request_kind kind, uint32_t count,
                uint64_t offset, uint32_t flags)
 {
   PROBE5 (request__begin, kind, h->name, offset, count, flags);
-  if (atomic_load_explicit (&trace_watchers, memory_order_relaxed) != 0 ||
-      !atomic_load_explicit (&h->lent, memory_order_relaxed))
+  if (!is_common (h))
     begin_slowly (h, kind, count, offset, flags);
   return &h->client;
 }
@@ -420,16 +438,38 @@ end_request (struct handle *h, enum request_kind kind, uint32_t count,
   return error == 0 ? 0 : fail_request (h, kind, count, offset, error, err);
 }
 
+/* The same as in wtcache_pread, and a hit is timed.  A miss is timed where it
+ * is found.
+ */
+static __attribute__ ((noinline, cold)) int
+read_slowly (struct handle *h, void *buf, uint32_t count, uint64_t offset,
+             uint32_t flags)
+{
+  struct stats *s = &h->client.export->stats;
+  const uint64_t began = begin_slowly (h, KIND_READ, count, offset, flags);
+  const uint64_t misses = stats_mine_count (s, COUNT_MISSES);
+  const int error = request_read (&h->client, buf, count, offset);
+
+  if (began != 0 && stats_mine_count (s, COUNT_MISSES) == misses) {
+    stats_note_latency (s, LATENCY_HIT, began, STATS_SAMPLE);
+    is_timed (h);
+  }
+  return error;
+}
+
 static int
 wtcache_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
                uint64_t offset, uint32_t flags, int *err)
 {
   struct handle *h = handle;
-  struct client *c = begin_request (h, KIND_READ, count, offset, flags);
 
   (void) next;
+  PROBE5 (request__begin, KIND_READ, h->name, offset, count, flags);
   return end_request (h, KIND_READ, count, offset,
-                      request_read (c, buf, count, offset), err);
+                      is_common (h)
+                          ? request_read (&h->client, buf, count, offset)
+                          : read_slowly (h, buf, count, offset, flags),
+                      err);
 }
 
 static int
@@ -439,15 +479,28 @@ wtcache_pwrite (nbdkit_next *next, void *handle, const void *buf,
   struct handle *h = handle;
   const bool fua = flags & NBDKIT_FLAG_FUA;
   const enum request_kind kind = fua ? KIND_FUA_WRITE : KIND_WRITE;
-  struct client *c = begin_request (h, kind, count, offset, flags);
-  struct stats *s = &c->export->stats;
+  struct stats *s = &h->client.export->stats;
+  uint64_t began = 0;
+  int error;
 
   (void) next;
-  stats_request (s, COUNT_WRITES, COUNT_WRITE_BYTES, count);
-  if (fua)
+  PROBE5 (request__begin, kind, h->name, offset, count, flags);
+  if (stats_request (s, COUNT_WRITES, COUNT_WRITE_BYTES, count))
+    request_time_next (&h->client);
+  if (!is_common (h))
+    began = begin_slowly (h, kind, count, offset, flags);
+  if (fua) {
+    began = now_ns ();
     stats_request (s, COUNT_FUA, COUNT_FUA_BYTES, count);
-  return end_request (h, kind, count, offset,
-                      request_write (c, buf, count, offset, fua), err);
+  }
+  error = request_write (&h->client, buf, count, offset, fua);
+  if (fua)
+    stats_note_latency (s, LATENCY_FUA_WRITE, began, 1);
+  else if (began != 0) {
+    stats_note_latency (s, LATENCY_WRITE, began, STATS_SAMPLE);
+    is_timed (h);
+  }
+  return end_request (h, kind, count, offset, error, err);
 }
 
 static int
@@ -455,10 +508,15 @@ wtcache_flush (nbdkit_next *next, void *handle, uint32_t flags, int *err)
 {
   struct handle *h = handle;
   struct client *c = begin_request (h, KIND_FLUSH, 0, 0, flags);
+  struct stats *s = &c->export->stats;
+  const uint64_t began = now_ns ();
+  int error;
 
   (void) next;
-  stats_add (&c->export->stats, COUNT_FLUSHES, 1);
-  return end_request (h, KIND_FLUSH, 0, 0, request_flush (c), err);
+  stats_add (s, COUNT_FLUSHES, 1);
+  error = request_flush (c);
+  stats_note_latency (s, LATENCY_FLUSH, began, 1);
+  return end_request (h, KIND_FLUSH, 0, 0, error, err);
 }
 
 static int

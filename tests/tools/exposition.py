@@ -23,6 +23,7 @@ GAUGES = """connections cached_pages page_size_bytes dirty_bytes
     depth in_flight_batches refusing
     writeback_failing_since_timestamp_seconds""".split()
 OPERATIONS = ["read", "write", "zero", "trim", "flush"]
+REQUESTS = ["read_hit", "read_miss", "write", "fua_write", "flush"]
 
 
 def escaped(value):
@@ -34,6 +35,7 @@ class Export:
     """An export; its metrics are set by name, with or without _total.
 
     seconds    durations of calls by operation, one number each
+    waits      the same of clients' requests
     batches    how many requests each batch carried
     error      with which the backend refuses
     """
@@ -41,6 +43,7 @@ class Export:
     def __init__(self, name="", tls="no", number=0, **values):
         self.labels = {"export": name, "tls": tls, "number": str(number)}
         self.seconds = {operation: [] for operation in OPERATIONS}
+        self.waits = {operation: [] for operation in REQUESTS}
         self.errors = {operation: 0 for operation in OPERATIONS}
         self.batches = []
         self.error = None
@@ -51,7 +54,7 @@ class Export:
 
     def set(self, **values):
         for name, value in values.items():
-            if name in ("seconds", "errors"):
+            if name in ("seconds", "errors", "waits"):
                 getattr(self, name).update(value)
             elif name in ("batches", "error"):
                 setattr(self, name, value)
@@ -82,6 +85,9 @@ class Export:
             lines += self.line("backend_errors_total", self.errors[operation],
                                operation=operation)
             lines += self.histogram("backend_seconds", self.seconds[operation],
+                                    BOUNDS, operation=operation)
+        for operation in REQUESTS:
+            lines += self.histogram("request_seconds", self.waits[operation],
                                     BOUNDS, operation=operation)
         lines += self.histogram("batch_requests", self.batches,
                                 [1, 2, 4, 8, 16])

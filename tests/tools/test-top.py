@@ -322,6 +322,21 @@ def test_quantiles():
     expect_near(export["backend"]["flush"]["p99_seconds"], 60)
 
 
+def test_waits_of_clients():
+    """Those that there were have a line, all that the file has an object."""
+    file = fresh(Export(waits={"read_hit": [0.00005] * 100,
+                               "fua_write": [0.005] * 90 + [0.05] * 10}))
+    text = once(file)
+    assert re.search(r"\n +a hit takes +p50 50 µs, p99 99 µs\n", text), text
+    assert re.search(r"\n +a FUA write takes +p50 6 ms, p99 91 ms\n", text)
+    assert text.count(" takes ") == 2, text
+    found = one_export(file)["requests"]
+    expect_near(found["read_hit"]["p50_seconds"], 0.00005)
+    expect(found["read_miss"], {"calls": 0})
+    expect(sorted(found), ["flush", "fua_write", "read_hit", "read_miss",
+                           "write"])
+
+
 def watch_closed(path):
     """A descriptor that is readable once a process has read the file."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -114,6 +114,26 @@ test_readers_and_writers (void **state)
   assert_int_equal (v.sum % WRITERS, 0);
 }
 
+/* A value of one thread stands for many, and views add up. */
+static void
+test_weights (void **state)
+{
+  struct histogram h = { 0 };
+  struct histogram_view v;
+
+  histogram_note_own (&h, &request_scale, 5000, 1024);
+  histogram_note_own (&h, &request_scale, 5000, 1);
+  v = histogram_view (&h, &request_scale);
+  assert_int_equal (v.up_to[1], 0); /* 3 us */
+  assert_int_equal (v.up_to[2], 1025);
+  assert_int_equal (histogram_count (&v, &request_scale), 1025);
+  assert_int_equal (v.sum, 1025 * 5000);
+  histogram_add (&v, &h, &request_scale);
+  assert_int_equal (v.up_to[1], 0);
+  assert_int_equal (histogram_count (&v, &request_scale), 2050);
+  assert_int_equal (v.sum, 2050 * 5000);
+}
+
 int
 main (void)
 {
@@ -123,6 +143,7 @@ main (void)
     cmocka_unit_test (test_bounds),
     cmocka_unit_test (test_far_values),
     cmocka_unit_test (test_readers_and_writers),
+    cmocka_unit_test (test_weights),
   };
 
   return cmocka_run_group_tests_name ("histogram", tests, NULL, NULL);

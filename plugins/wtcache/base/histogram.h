@@ -16,6 +16,7 @@ struct scale {
   uint64_t bounds[HISTOGRAM_BOUNDS];
 };
 
+extern const struct scale request_scale; /* ns, 1 us to 10 s */
 extern const struct scale latency_scale; /* ns, 100 us to 60 s */
 extern const struct scale number_scale;  /* 1 to 128 */
 
@@ -29,7 +30,13 @@ struct histogram {
 extern void histogram_note (struct histogram *h, const struct scale *s,
                             uint64_t value);
 
-/* A snapshot of a histogram. */
+/* Adds a value that stands for WEIGHT of its kind to a histogram that only the
+ * calling thread writes.
+ */
+extern void histogram_note_own (struct histogram *h, const struct scale *s,
+                                uint64_t value, uint64_t weight);
+
+/* A snapshot of a histogram, or of several. */
 struct histogram_view {
   uint64_t up_to[HISTOGRAM_BOUNDS + 1]; /* values up to each bound; all */
   uint64_t sum;
@@ -37,6 +44,9 @@ struct histogram_view {
 
 extern struct histogram_view histogram_view (struct histogram *h,
                                              const struct scale *s);
+/* Adds another one to it. */
+extern void histogram_add (struct histogram_view *v, struct histogram *h,
+                           const struct scale *s);
 
 /* How many values there were. */
 static inline uint64_t

@@ -105,3 +105,16 @@ stats_sum (struct stats *s, enum counter which)
     sum += atomic_load_explicit (&line->counts[which], memory_order_relaxed);
   return sum;
 }
+
+struct histogram_view
+stats_latency (struct stats *s, enum latency which)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+  struct histogram_view v = { 0 };
+  struct stats_line *line;
+
+  histogram_add (&v, &s->overflow.latencies[which], &request_scale);
+  for (line = s->lines; line; line = line->next)
+    histogram_add (&v, &line->latencies[which], &request_scale);
+  return v;
+}

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/histogram.h"
 #include "base/lock.h"
 #include "base/util.h"
 
@@ -37,12 +38,29 @@ enum counter {
   COUNTERS
 };
 
+/* How long clients waited for what. */
+enum latency {
+  LATENCY_HIT,
+  LATENCY_MISS, /* from the first page that was missed on */
+  LATENCY_WRITE,
+  LATENCY_FUA_WRITE,
+  LATENCY_FLUSH,
+  LATENCIES
+};
+
+/* Hits and ordinary writes are counted in turn, and after each STATS_SAMPLE of
+ * a thread the next one of its connection is timed: two instructions for each
+ * hit, and some 250 for the one that is timed.
+ */
+#define STATS_SAMPLE 1024
+
 /* A thread's own counters, on cache lines of their own: it alone writes them.
  * Relaxed: a reader's sum may miss the latest.
  */
 struct stats_line {
   _Atomic uint64_t counts[COUNTERS];
-  struct stats_line *next; /* guarded by stats.lock */
+  struct histogram latencies[LATENCIES]; /* of request_scale */
+  struct stats_line *next;               /* guarded by stats.lock */
 } __attribute__ ((aligned (64)));
 
 struct stats {
@@ -70,13 +88,23 @@ stats_line (struct stats *s)
   return stats_mine.id == s->id ? stats_mine.line : stats_take_line (s);
 }
 
-static inline void
+/* Returns the count of this line. */
+static inline uint64_t
 stats_count (struct stats_line *line, enum counter which, uint64_t n)
 {
   _Atomic uint64_t *c = &line->counts[which];
+  const uint64_t count = atomic_load_explicit (c, memory_order_relaxed) + n;
 
-  atomic_store_explicit (c, atomic_load_explicit (c, memory_order_relaxed) + n,
-                         memory_order_relaxed);
+  atomic_store_explicit (c, count, memory_order_relaxed);
+  return count;
+}
+
+/* What the calling thread's line has counted. */
+static inline uint64_t
+stats_mine_count (struct stats *s, enum counter which)
+{
+  return atomic_load_explicit (&stats_line (s)->counts[which],
+                               memory_order_relaxed);
 }
 
 /* Counts N, in the calling thread's line. */
@@ -86,15 +114,26 @@ stats_add (struct stats *s, enum counter which, uint64_t n)
   stats_count (stats_line (s), which, n);
 }
 
-/* Counts a request, and N bytes (or another quantity) of it. */
-static inline void
+/* Counts a request, and N bytes (or another quantity) of it.  Returns whether
+ * the next one is to be timed.
+ */
+static inline bool
 stats_request (struct stats *s, enum counter requests, enum counter bytes,
                uint64_t n)
 {
   struct stats_line *line = stats_line (s);
 
-  stats_count (line, requests, 1);
   stats_count (line, bytes, n);
+  return stats_count (line, requests, 1) % STATS_SAMPLE == 0;
+}
+
+/* Adds a latency that stands for WEIGHT requests, from BEGAN until now. */
+static inline void
+stats_note_latency (struct stats *s, enum latency which, uint64_t began,
+                    uint64_t weight)
+{
+  histogram_note_own (&stats_line (s)->latencies[which], &request_scale,
+                      now_ns () - began, weight);
 }
 
 /* Whether nothing was counted. */
@@ -102,5 +141,7 @@ extern bool stats_is_empty (struct stats *s);
 
 /* The sum over all threads there were. */
 extern uint64_t stats_sum (struct stats *s, enum counter which);
+extern struct histogram_view stats_latency (struct stats *s,
+                                            enum latency which);
 
 #endif /* WTCACHE_STATS_H */

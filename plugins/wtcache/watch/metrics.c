@@ -390,6 +390,12 @@ static const char *const call_names[BACKEND_CALLS] = {
   "read", "write", "zero", "trim", "flush",
 };
 
+static const char *const latency_names[LATENCIES] = {
+  [LATENCY_HIT] = "read_hit", [LATENCY_MISS] = "read_miss",
+  [LATENCY_WRITE] = "write",  [LATENCY_FUA_WRITE] = "fua_write",
+  [LATENCY_FLUSH] = "flush",
+};
+
 /* An errno that write-back may meet; all others are EIO to backend.c. */
 static const char *
 error_name (int err)
@@ -422,7 +428,7 @@ struct sample {
   unsigned number;
   int error; /* of write-back, 0 if there is none */
   uint64_t values[ARRAY_LEN (rows)];
-  struct histogram_view latency[BACKEND_CALLS], batches;
+  struct histogram_view waits[LATENCIES], latency[BACKEND_CALLS], batches;
 };
 
 struct samples {
@@ -441,6 +447,8 @@ read_values (struct export *e, struct sample *s)
 
   for (i = 0; i < ARRAY_LEN (rows); ++i)
     s->values[i] = rows[i].value (e, rows[i].which);
+  for (i = 0; i < LATENCIES; ++i)
+    s->waits[i] = stats_latency (&e->stats, i);
   for (i = 0; i < BACKEND_CALLS; ++i)
     s->latency[i] =
         histogram_view (&e->submit.meter.calls[i].latency, &latency_scale);
@@ -475,6 +483,8 @@ add_values (struct sample *to, struct export *e, bool now)
   for (i = 0; i < ARRAY_LEN (rows); ++i)
     if (is_counter (&rows[i]) || (now && rows[i].unit == SUM))
       to->values[i] += s.values[i];
+  for (i = 0; i < LATENCIES; ++i)
+    add_view (&to->waits[i], &s.waits[i]);
   for (i = 0; i < BACKEND_CALLS; ++i)
     add_view (&to->latency[i], &s.latency[i]);
   add_view (&to->batches, &s.batches);
@@ -648,6 +658,14 @@ put_histograms (FILE *f, const char *prefix, const struct sample *first)
   char label[32];
   unsigned i;
 
+  put_head_of (f, prefix, "request_seconds", "histogram",
+               "How long requests of clients took.");
+  for (s = first; s; s = s->next)
+    for (i = 0; i < LATENCIES; ++i) {
+      snprintf (label, sizeof label, "operation=\"%s\"", latency_names[i]);
+      put_histogram (f, s, "request_seconds", label, &s->waits[i],
+                     &request_scale, NANOSECONDS);
+    }
   put_head_of (f, prefix, "backend_seconds", "histogram",
                "How long calls of the backend took.");
   for (s = first; s; s = s->next)
