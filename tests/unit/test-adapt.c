@@ -315,9 +315,7 @@ random_run (uint32_t seed, size_t most)
       cached--;
       continue;
     }
-    else if (what < 44 && frame != NULL)
-      evict_cold (c->ev, &frame->entry);
-    else if (what < 144 && frame != NULL)
+    else if (what < 124 && frame != NULL)
       frame->stays = policy_any (c, 3) == 0;
 
     if (frame != NULL)

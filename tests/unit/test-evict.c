@@ -217,25 +217,6 @@ test_readahead_does_not_flood (void **state)
 }
 
 static void
-test_cold_goes_first (void **state)
-{
-  struct policy *c = policy_new (1000);
-
-  for (uint64_t key = 0; key < 1000; ++key)
-    policy_use (c, key, ADMIT_WRITE);
-  for (uint64_t key = 990; key < 1000; ++key)
-    evict_cold (c->ev, &c->index[key]->entry);
-  /* One of them is asked for again. */
-  assert_true (policy_use (c, 995, ADMIT_READ));
-  for (uint64_t key = 2000; key < 2009; ++key)
-    policy_use (c, key, ADMIT_READ);
-  assert_int_equal (policy_count (c, 0, 990), 990);
-  for (uint64_t key = 990; key < 1000; ++key)
-    assert_int_equal (c->index[key] != NULL, key == 995);
-  policy_free (c);
-}
-
-static void
 test_null_if_none_may_go (void **state)
 {
   static const size_t sizes[] = { 16, 100, 256 };
@@ -389,7 +370,6 @@ main (void)
     cmocka_unit_test (test_unused_readahead_goes_first),
     cmocka_unit_test (test_fresh_readahead_stays),
     cmocka_unit_test (test_readahead_does_not_flood),
-    cmocka_unit_test (test_cold_goes_first),
     cmocka_unit_test (test_null_if_none_may_go),
     cmocka_unit_test (test_refused_work_is_bounded),
     cmocka_unit_test (test_many_dirty_pages_cost_little),

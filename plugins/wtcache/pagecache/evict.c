@@ -585,16 +585,6 @@ evict_forget (struct evict *ev, struct evict_entry *entry)
     take (policy_of (ev), entry);
 }
 
-void
-evict_cold (struct evict *ev, struct evict_entry *entry)
-{
-  struct policy *p = policy_of (ev);
-
-  assert (entry->queue != EVICT_NONE);
-  move (p, entry, EVICT_COLD);
-  await_use (p, entry);
-}
-
 /* ---- eviction ---- */
 
 /* One call of evict_victim. */
@@ -618,13 +608,13 @@ honour_uses (const struct search *s)
   return !s->last_resort && s->looks > LOOKS_MOST - LOOKS_USES;
 }
 
-/* The oldest of cold or ahead: it leaves and is not remembered, unless it
- * was asked for.  Then it is as if it came in now.
+/* The oldest of ahead: it leaves and is not remembered, unless it was asked
+ * for. Then it is as if it came in now.
  */
 static struct evict_entry *
-look_at_unasked (struct policy *p, struct search *s, enum evict_queue queue)
+look_at_ahead (struct policy *p, struct search *s)
 {
-  struct evict_entry *entry = oldest (p, queue);
+  struct evict_entry *entry = oldest (p, EVICT_AHEAD);
 
   s->looks--;
   if (uses_of (entry) & EVICT_USES && honour_uses (s)) {
@@ -723,15 +713,13 @@ evict_victim (struct evict *ev, bool (*go) (struct evict_entry *, void *),
 
   obey (p);
   small = p->mode == EVICT_CLOCK ? 0 : p->small_target;
-  while (victim == NULL && s.looks > 0 && length (p, EVICT_COLD) > 0)
-    victim = look_at_unasked (p, &s, EVICT_COLD);
 
   n = length (p, EVICT_HELD) < LOOKS_HELD ? length (p, EVICT_HELD) : LOOKS_HELD;
   while (victim == NULL && s.looks > 0 && n-- > 0)
     victim = look_at_new (p, &s, EVICT_HELD);
 
   while (victim == NULL && s.looks > 0 && ahead_is_due (p))
-    victim = look_at_unasked (p, &s, EVICT_AHEAD);
+    victim = look_at_ahead (p, &s);
 
   while (victim == NULL && s.looks > 0) {
     if (length (p, EVICT_SMALL) > small)
@@ -746,7 +734,7 @@ evict_victim (struct evict *ev, bool (*go) (struct evict_entry *, void *),
   while (victim == NULL && s.looks > 0 && length (p, EVICT_SMALL) > 0)
     victim = look_at_new (p, &s, EVICT_SMALL);
   while (victim == NULL && s.looks > 0 && length (p, EVICT_AHEAD) > 0)
-    victim = look_at_unasked (p, &s, EVICT_AHEAD);
+    victim = look_at_ahead (p, &s);
   n = length (p, EVICT_HELD);
   while (victim == NULL && s.looks > 0 && n-- > 0)
     victim = look_at_new (p, &s, EVICT_HELD);

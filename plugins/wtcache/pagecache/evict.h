@@ -30,7 +30,6 @@ enum evict_queue {
   EVICT_SMALL, /* new pages */
   EVICT_MAIN,  /* pages that were asked for again */
   EVICT_AHEAD, /* readahead */
-  EVICT_COLD,  /* to leave first */
   EVICT_HELD,  /* were to leave, and might not */
   EVICT_QUEUES
 };
@@ -135,9 +134,6 @@ struct evict_entry *evict_victim (struct evict *ev,
  * happens if it is in no queue.
  */
 void evict_forget (struct evict *ev, struct evict_entry *entry);
-
-/* A cached page is to leave before others, unless it is asked for again. */
-void evict_cold (struct evict *ev, struct evict_entry *entry);
 
 /* Bytes of memory that the policy itself has allocated. */
 size_t evict_memory (const struct evict *ev);
