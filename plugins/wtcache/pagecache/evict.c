@@ -54,7 +54,8 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
+
+#include "pagecache/ghost.h"
 
 /* Shares of the capacity, in thousandths. */
 #define SMALL_START  100  /* the small queue at the start */
@@ -105,23 +106,6 @@ struct queue {
   size_t length;
 };
 
-/* The ghost is a table of buckets of one cache line.  A slot is 0 if empty,
- * else 19 bits of the key's hash, what queue it left, and when it left, in
- * units of about 1/512 of the capacity, modulo 2^12.  Expired slots are
- * swept away long before the time wraps.
- */
-#define SLOTS         16
-#define STAMP_BITS    12
-#define STAMP_MASK    ((1u << STAMP_BITS) - 1)
-#define FROM_MAIN     (1u << STAMP_BITS)
-#define PRINT_SHIFT   (STAMP_BITS + 1)
-#define UNITS         512
-#define GHOST_BUCKETS 11 /* pages of capacity a bucket: 5.8 bytes a page */
-
-struct bucket {
-  uint32_t slot[SLOTS];
-};
-
 struct policy {
   struct evict shared; /* what evict_hit reads: first, see policy_of */
   char *first_entry;
@@ -132,14 +116,7 @@ struct policy {
   size_t small_target;
   struct queue queues[EVICT_QUEUES];
 
-  struct bucket *buckets; /* in allocated, at a cache line */
-  void *allocated;
-  size_t bucket_count;
-  size_t sweep;      /* the next bucket to clear of expired slots */
-  uint32_t stamp;    /* now, in units of evictions */
-  size_t stamp_unit; /* evictions in a unit */
-  size_t stamp_part; /* evictions since stamp changed */
-  uint32_t small_expires, main_expires; /* units after which a slot does */
+  struct ghost ghost;
 
   unsigned recent_small, recent_main; /* misses since the last adaptation */
 
@@ -275,117 +252,6 @@ move (struct policy *p, struct evict_entry *entry, enum evict_queue queue)
   queue_push (p, entry, queue);
 }
 
-/* ---- ghost ---- */
-
-static uint64_t
-ghost_hash (uint64_t key)
-{
-  key ^= key >> 32;
-  key *= UINT64_C (0xd6e8feb86659fd93);
-  key ^= key >> 32;
-  key *= UINT64_C (0xd6e8feb86659fd93);
-  key ^= key >> 32;
-  return key;
-}
-
-static struct bucket *
-ghost_bucket (const struct policy *p, uint64_t h)
-{
-  return &p->buckets[(h >> 32) * p->bucket_count >> 32];
-}
-
-/* Never 0, so that no slot in use is 0. */
-static uint32_t
-print_of (uint64_t h)
-{
-  const uint32_t print = (uint32_t) h >> PRINT_SHIFT;
-
-  return print > 0 ? print : 1;
-}
-
-/* How many evictions ago, rounded to units. */
-static size_t
-slot_age (const struct policy *p, uint32_t slot)
-{
-  return ((p->stamp - slot) & STAMP_MASK) * p->stamp_unit;
-}
-
-static bool
-slot_expired (const struct policy *p, uint32_t slot)
-{
-  return ((p->stamp - slot) & STAMP_MASK) >
-         (slot & FROM_MAIN ? p->main_expires : p->small_expires);
-}
-
-static void
-ghost_sweep (struct policy *p)
-{
-  size_t n = 1 + p->bucket_count / p->capacity;
-
-  while (n-- > 0) {
-    struct bucket *b = &p->buckets[p->sweep];
-
-    /* Without a branch, so that compilers take several at once. */
-    for (unsigned i = 0; i < SLOTS; ++i)
-      b->slot[i] = slot_expired (p, b->slot[i]) ? 0 : b->slot[i];
-    p->sweep = p->sweep + 1 < p->bucket_count ? p->sweep + 1 : 0;
-  }
-}
-
-/* Remember a key, in place of the oldest of its bucket if that is full. */
-static void
-ghost_remember (struct policy *p, uint64_t key, bool from_main)
-{
-  const uint64_t h = ghost_hash (key);
-  struct bucket *b = ghost_bucket (p, h);
-  unsigned where = 0;
-  size_t age, most = 0;
-
-  for (unsigned i = 0; i < SLOTS; ++i) {
-    if (b->slot[i] == 0) {
-      where = i;
-      break;
-    }
-    age = slot_age (p, b->slot[i]);
-    if (age >= most) {
-      most = age;
-      where = i;
-    }
-  }
-  b->slot[where] = print_of (h) << PRINT_SHIFT | (from_main ? FROM_MAIN : 0) |
-                   (p->stamp & STAMP_MASK);
-
-  if (++p->stamp_part >= p->stamp_unit) {
-    p->stamp_part = 0;
-    p->stamp++;
-  }
-  ghost_sweep (p);
-}
-
-/* Take a key out of the ghost.  Returns its newest slot, or 0 if it is not
- * there.  There may be several: readahead does not ask the ghost.
- */
-static uint32_t
-ghost_recall (struct policy *p, uint64_t key)
-{
-  const uint64_t h = ghost_hash (key);
-  const uint32_t print = print_of (h);
-  struct bucket *b = ghost_bucket (p, h);
-  uint32_t found = 0;
-
-  for (unsigned i = 0; i < SLOTS; ++i) {
-    const uint32_t slot = b->slot[i];
-
-    if (slot >> PRINT_SHIFT != print)
-      continue;
-    b->slot[i] = 0;
-    if (!slot_expired (p, slot) &&
-        (found == 0 || slot_age (p, slot) < slot_age (p, found)))
-      found = slot;
-  }
-  return found;
-}
-
 /* ---- the share of the small queue ---- */
 
 static size_t
@@ -487,11 +353,12 @@ evict_adapt_target (struct policy *p, bool from_main)
 
 /* The class of a slot, from 1. */
 static unsigned
-ghost_class (const struct policy *p, uint32_t slot)
+class_of (const struct policy *p, uint32_t slot)
 {
-  return slot & FROM_MAIN ? CLASSES
-                          : 1 + (unsigned) (slot_age (p, slot) * AGE_CLASSES /
-                                            (share (p, GHOST_SMALL) + 1));
+  return ghost_from_main (slot)
+             ? CLASSES
+             : 1 + (unsigned) (ghost_age (&p->ghost, slot) * AGE_CLASSES /
+                               (share (p, GHOST_SMALL) + 1));
 }
 
 static bool
@@ -522,12 +389,12 @@ learn (struct policy *p, struct evict_entry *entry, bool used)
 static void
 enter (struct policy *p, struct evict_entry *entry)
 {
-  const uint32_t slot = ghost_recall (p, entry->key);
-  const unsigned class = slot != 0 ? ghost_class (p, slot) : 0;
+  const uint32_t slot = ghost_recall (&p->ghost, entry->key);
+  const unsigned class = slot != 0 ? class_of (p, slot) : 0;
   const bool trust = class > 0 && trusted (p, class);
 
-  if (slot != 0 && slot_age (p, slot) <= share (p, RECENT))
-    evict_adapt_target (p, slot & FROM_MAIN);
+  if (slot != 0 && ghost_age (&p->ghost, slot) <= share (p, RECENT))
+    evict_adapt_target (p, ghost_from_main (slot));
 
   set_uses (entry, now (p));
   entry->trust = trust ? (uint8_t) class : 0;
@@ -648,7 +515,7 @@ look_at_new (struct policy *p, struct search *s, enum evict_queue queue)
     return NULL;
   }
   take (p, entry);
-  ghost_remember (p, entry->key, false);
+  ghost_remember (&p->ghost, entry->key, false);
   widen (p, queue);
   return entry;
 }
@@ -674,7 +541,7 @@ look_at_main (struct policy *p, struct search *s)
   }
   learn (p, entry, false);
   take (p, entry);
-  ghost_remember (p, entry->key, true);
+  ghost_remember (&p->ghost, entry->key, true);
   widen (p, EVICT_MAIN);
   return entry;
 }
@@ -750,10 +617,8 @@ evict_resize (struct evict *ev, size_t capacity)
   const size_t before = p->capacity;
 
   p->capacity = capacity > 0 ? capacity : 1;
-  p->stamp_unit = p->capacity / UNITS > 0 ? p->capacity / UNITS : 1;
-  p->stamp_part = 0;
-  p->small_expires = (uint32_t) (share (p, GHOST_SMALL) / p->stamp_unit);
-  p->main_expires = (uint32_t) (share (p, GHOST_MAIN) / p->stamp_unit);
+  ghost_resize (&p->ghost, p->capacity, share (p, GHOST_SMALL),
+                share (p, GHOST_MAIN));
   atomic_store_explicit (&ev->window,
                          (uint32_t) share (p, WINDOW) * (EVICT_USES + 1),
                          memory_order_relaxed);
@@ -788,15 +653,10 @@ evict_new (size_t capacity, size_t most, void *first_entry, size_t stride)
   p->used_of_others = p->found = CERTAIN / 2;
   for (unsigned i = 0; i < CLASSES; ++i)
     p->used_of_class[i] = CERTAIN;
-  p->bucket_count = most / GHOST_BUCKETS + 1;
-  p->allocated = calloc (p->bucket_count + 1, sizeof *p->buckets);
-  if (p->allocated == NULL) {
+  if (ghost_init (&p->ghost, most) == -1) {
     free (p);
     return NULL;
   }
-  p->buckets =
-      (struct bucket *) (((uintptr_t) p->allocated + sizeof *p->buckets - 1) /
-                         sizeof *p->buckets * sizeof *p->buckets);
   evict_resize (&p->shared, capacity);
   return &p->shared;
 }
@@ -805,7 +665,7 @@ void
 evict_free (struct evict *ev)
 {
   if (ev != NULL) {
-    free (policy_of (ev)->allocated);
+    ghost_destroy (&policy_of (ev)->ghost);
     free (ev);
   }
 }
@@ -815,7 +675,7 @@ evict_memory (const struct evict *ev)
 {
   const struct policy *p = (const struct policy *) ev;
 
-  return sizeof *p + (p->bucket_count + 1) * sizeof *p->buckets;
+  return sizeof *p + ghost_memory (&p->ghost);
 }
 
 size_t
