@@ -47,6 +47,17 @@ clamp_u64 (uint64_t v, uint64_t low, uint64_t high)
   return v < low ? low : v > high ? high : v;
 }
 
+/* The least power of 2 that is not below N. */
+static inline size_t
+power_of_2_from (size_t n)
+{
+  size_t p = 1;
+
+  while (p < n)
+    p *= 2;
+  return p;
+}
+
 /* Whether number A came before B, of numbers that are counted up and may wrap.
  */
 static inline bool
