@@ -33,7 +33,7 @@ pages_new (void)
   held_init (&ps->held, ps->c->pool);
   for (i = 0; i < PAGES; ++i) {
     ps->pages[i] =
-        pool_pin_page (&ps->c->pools, ps->c->pool, key_of (i), ADMIT_READ);
+        pools_pin_page (&ps->c->pools, ps->c->pool, key_of (i), ADMIT_READ);
     must (ps->pages[i] != NULL);
   }
   return ps;

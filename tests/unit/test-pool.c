@@ -38,7 +38,7 @@ setup_free (struct setup *s)
 static struct page *
 pin (struct setup *s, struct pool *pool, uint64_t key)
 {
-  return pool_pin_page (&s->pools, pool, key, ADMIT_READ);
+  return pools_pin_page (&s->pools, pool, key, ADMIT_READ);
 }
 
 /* As pagecache.c does for a page that has something in it. */

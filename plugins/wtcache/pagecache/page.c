@@ -116,7 +116,7 @@ page_read_past (struct pagecache *pc, const struct part *part, void *bytes)
 struct page *
 page_pin (struct pagecache *pc, uint64_t index, enum admission why)
 {
-  return pool_pin_page (pc->pools, pc->pool, pagecache_key (pc, index), why);
+  return pools_pin_page (pc->pools, pc->pool, pagecache_key (pc, index), why);
 }
 
 void

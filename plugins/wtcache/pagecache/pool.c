@@ -23,10 +23,8 @@
 
 #include <config.h>
 
-#include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "base/probes.h"
 #include "base/util.h"
@@ -36,9 +34,6 @@
  * to chain.
  */
 #define MOST_STEPS 64
-
-/* The smallest capacity that the policy is given. */
-#define LEAST_PAGES 16
 
 /* Mappings at least this large ask for huge pages. */
 #define HUGE_FROM (64 * MiB)
@@ -55,20 +50,13 @@ bucket_lock_of (struct pool *pool, unsigned bucket)
   return &pool->bucket_locks[bucket % BUCKET_LOCKS];
 }
 
-/* The bytes of the budget that one page takes. */
-static uint64_t
-page_cost (const struct pool *pool)
-{
-  return (uint64_t) pool->page_size + pool->stride;
-}
-
 static size_t
 bucket_bytes (const struct pool *pool)
 {
   return sizeof pool->buckets[0] << pool->bucket_bits;
 }
 
-static void
+void
 pool_free (struct pool *pool)
 {
   memory_unmap (pool->frames, (size_t) pool->most * pool->page_size);
@@ -80,10 +68,10 @@ pool_free (struct pool *pool)
   free (pool);
 }
 
-static struct pool *
-pool_new (struct pools *ps, uint32_t page_size, uint64_t budget)
+struct pool *
+pool_new (struct memory *m, struct page_counts *counts, uint32_t page_size,
+          uint64_t budget)
 {
-  struct memory *m = ps->memory;
   struct pool *pool = calloc (1, sizeof *pool);
   size_t bytes;
 
@@ -91,13 +79,13 @@ pool_new (struct pools *ps, uint32_t page_size, uint64_t budget)
     return NULL;
   lock_init (&pool->evict_lock, RANK_EVICT);
   pool->memory = m;
-  pool->counts = ps->counts;
+  pool->counts = counts;
   pool->page_size = page_size;
   pool->map_bytes = page_size / 512 / 8;
   assert (pool->map_bytes <= MAX_MAP_BYTES);
   pool->stride = round_up (
       offsetof (struct page, states) + BLOCK_MAPS * pool->map_bytes, 8);
-  pool->most = min_u64 (budget / page_cost (pool), UINT32_MAX / 2);
+  pool->most = min_u64 (budget / pool_page_cost (pool), UINT32_MAX / 2);
   pool->bucket_bits = log2_u64 (pool->most) + 1;
 
   pool->frames = memory_map (pool->most, page_size);
@@ -107,8 +95,8 @@ pool_new (struct pools *ps, uint32_t page_size, uint64_t budget)
   if (pool->pages)
     pool->evict = evict_new (pool->most, pool->most,
                              &pool_page (pool, 1)->evict, pool->stride);
-  pool->curve =
-      curve_new (min_u64 (memory_limit (m) / page_cost (pool), pool->most));
+  pool->curve = curve_new (
+      min_u64 (memory_limit (m) / pool_page_cost (pool), pool->most));
   if (!pool->frames || !pool->pages || !pool->buckets || !pool->evict ||
       !pool->curve) {
     pool_free (pool);
@@ -126,105 +114,13 @@ pool_new (struct pools *ps, uint32_t page_size, uint64_t budget)
   return pool;
 }
 
-/* Address space that costs little: what one export touches of it. */
-static size_t
-counts_bytes (const struct pools *ps)
-{
-  return (MOST_CACHES + 1) * sizeof ps->counts[0];
-}
-
-int
-pools_init (struct pools *ps, struct memory *m)
-{
-  ps->memory = m;
-  ps->first = NULL;
-  atomic_init (&ps->count, 0);
-  ps->counts = memory_map (1, counts_bytes (ps));
-  return ps->counts ? 0 : ENOMEM;
-}
-
 void
-pools_after_fork (struct pools *ps)
-{
-  memory_keep_from_children (ps->counts, counts_bytes (ps));
-}
-
-void
-pools_destroy (struct pools *ps)
-{
-  struct pool *pool, *next;
-
-  for (pool = ps->first; pool; pool = next) {
-    next = pool->next;
-    pool_free (pool);
-  }
-  ps->first = NULL;
-  memory_unmap (ps->counts, counts_bytes (ps));
-}
-
-struct pool *
-pools_first (struct pools *ps)
-{
-  LOCK_FOR_SCOPE (&ps->memory->lock);
-
-  return ps->first;
-}
-
-static void
-set_capacity (struct pool *pool, uint64_t pages)
+pool_set_capacity (struct pool *pool, uint64_t pages)
 {
   assert_held (&pool->evict_lock);
-  pool->capacity = clamp_u64 (pages, LEAST_PAGES, pool->most);
+  pool->capacity = clamp_u64 (pages, POOL_MIN_PAGES, pool->most);
   evict_resize (pool->evict, pool->capacity);
   curve_resize (pool->curve, pool->capacity);
-}
-
-/* The unused part of the budget; 0 if more is used than it allows, as while it
- * shrinks.
- */
-static uint64_t
-free_budget (struct memory *m)
-{
-  const uint64_t used = memory_used (m), limit = memory_limit (m);
-
-  return limit > used ? limit - used : 0;
-}
-
-/* The caller holds the registry lock, so no other thread makes a pool. */
-struct pool *
-pools_get (struct pools *ps, uint32_t page_size)
-{
-  const uint64_t most = memory_most (ps->memory);
-  struct pool *pool;
-  uint64_t room;
-
-  for (pool = pools_first (ps); pool; pool = pool->next)
-    if (pool->page_size == page_size)
-      return pool;
-
-  pool = pool_new (ps, page_size, most);
-  if (pool == NULL && most > memory_limit (ps->memory)) {
-    /* Address space is scarce here: then the budget cannot grow. */
-    memory_may_grow (ps->memory, 0);
-    pool = pool_new (ps, page_size, memory_most (ps->memory));
-  }
-  if (pool == NULL)
-    return NULL;
-  if (!pools_make_room (ps, pool->table_bytes)) {
-    pool_free (pool);
-    return NULL;
-  }
-  lock_take (&ps->memory->lock);
-  pool->next = ps->first;
-  ps->first = pool;
-  atomic_fetch_add_explicit (&ps->count, 1, memory_order_relaxed);
-  lock_drop (&ps->memory->lock);
-
-  room = free_budget (ps->memory);
-  lock_take (&pool->evict_lock);
-  set_capacity (pool, room / page_cost (pool));
-  lock_drop (&pool->evict_lock);
-  return pool;
 }
 
 struct page *
@@ -441,9 +337,9 @@ change_owned (struct pool *pool, int by)
   assert_held (&pool->evict_lock);
   pool->owned += by;
   if (pool->owned > pool->capacity)
-    set_capacity (pool, pool->owned + (uint64_t) pool->owned / 8);
+    pool_set_capacity (pool, pool->owned + (uint64_t) pool->owned / 8);
   else if (by < 0 && pool->owned < pool->capacity / 8 * 7)
-    set_capacity (pool, pool->owned);
+    pool_set_capacity (pool, pool->owned);
 }
 
 /* A frame that belongs to no page, or 0.  MAY_EVICT: at the cost of a page of
@@ -459,7 +355,7 @@ take_frame (struct pool *pool, bool may_evict)
   if (n != 0)
     return n;
   if ((pool->empty != 0 || pool->fresh < pool->most) &&
-      memory_take (pool->memory, page_cost (pool))) {
+      memory_take (pool->memory, pool_page_cost (pool))) {
     change_owned (pool, 1);
     n = pool_pop_frame (pool, &pool->empty);
     return n != 0 ? n : ++pool->fresh;
@@ -467,9 +363,8 @@ take_frame (struct pool *pool, bool may_evict)
   return may_evict ? evict_one (pool) : 0;
 }
 
-/* Gives the memory of one frame of this pool back to the budget. */
-static bool
-shed_frame (struct pool *pool)
+bool
+pool_shed (struct pool *pool)
 {
   LOCK_FOR_SCOPE (&pool->evict_lock);
   page_number n = pool_pop_frame (pool, &pool->free);
@@ -479,123 +374,10 @@ shed_frame (struct pool *pool)
   if (n == 0)
     return false;
   memory_release (pool_frame (pool, pool_page (pool, n)), pool->page_size);
-  memory_give (pool->memory, page_cost (pool));
+  memory_give (pool->memory, pool_page_cost (pool));
   pool_push_frame (pool, &pool->empty, n);
   change_owned (pool, -1);
   return true;
-}
-
-static bool
-shed_from_others (struct pools *ps, const struct pool *than)
-{
-  struct pool *pool;
-
-  for (pool = pools_first (ps); pool; pool = pool->next)
-    if (pool != than && shed_frame (pool))
-      return true;
-  return false;
-}
-
-bool
-pools_make_room (struct pools *ps, uint64_t bytes)
-{
-  while (!memory_take (ps->memory, bytes))
-    if (!shed_from_others (ps, NULL))
-      return false;
-  return true;
-}
-
-/* How often it is tried again to shed a page where none could leave. */
-#define MOST_TRIES 100
-
-/* Sheds a frame of the pool that has most memory, or of any. */
-static bool
-shed_from_richest (struct pools *ps)
-{
-  struct pool *pool, *richest = NULL;
-  uint64_t owned, most = 0;
-
-  for (pool = pools_first (ps); pool; pool = pool->next) {
-    lock_take (&pool->evict_lock);
-    owned = pool->owned * page_cost (pool);
-    lock_drop (&pool->evict_lock);
-    if (owned > most) {
-      most = owned;
-      richest = pool;
-    }
-  }
-  return (richest && shed_frame (richest)) || shed_from_others (ps, richest);
-}
-
-/* Pages that are pinned for a moment are waited for; false: others are in the
- * way.
- */
-static bool
-shrink (struct pools *ps, uint64_t limit)
-{
-  const struct timespec pause = { .tv_nsec = 1000000 };
-  unsigned tries = 0;
-
-  while (memory_used (ps->memory) > limit)
-    if (shed_from_richest (ps))
-      tries = 0;
-    else if (++tries == MOST_TRIES)
-      return false;
-    else
-      nanosleep (&pause, NULL);
-  return true;
-}
-
-/* Sets the capacity of the policy to the pages that fit now.  The frames that
- * were released are scattered over huge pages, which the kernel must not fill
- * again.
- */
-static void
-fit_to_budget (struct pool *pool, bool shrunk)
-{
-  const uint64_t room = free_budget (pool->memory) / page_cost (pool);
-
-  if (shrunk)
-    madvise (pool->frames, (size_t) pool->most * pool->page_size,
-             MADV_NOHUGEPAGE);
-  LOCK_FOR_SCOPE (&pool->evict_lock);
-  set_capacity (pool, pool->owned + room);
-}
-
-uint64_t
-pools_least (struct pools *ps)
-{
-  uint64_t least = memory_used (ps->memory), pages;
-  struct pool *pool;
-
-  for (pool = pools_first (ps); pool; pool = pool->next) {
-    lock_take (&pool->evict_lock);
-    pages = min_u64 (pool->owned * page_cost (pool), least);
-    lock_drop (&pool->evict_lock);
-    least += LEAST_PAGES * page_cost (pool) - pages;
-  }
-  return least;
-}
-
-int
-pools_resize (struct pools *ps, uint64_t limit)
-{
-  const uint64_t old = memory_limit (ps->memory);
-  struct pool *pool;
-  bool fits;
-
-  if (limit > memory_most (ps->memory))
-    return EFBIG;
-  if (limit < pools_least (ps))
-    return EBUSY;
-  /* First, so that no other thread takes the frames that are shed. */
-  memory_set_limit (ps->memory, limit);
-  fits = shrink (ps, limit);
-  if (!fits)
-    memory_set_limit (ps->memory, old);
-  for (pool = pools_first (ps); pool; pool = pool->next)
-    fit_to_budget (pool, limit < old);
-  return fits ? 0 : EBUSY;
 }
 
 /* Gives a frame the identity KEY, pinned once, all states clear, and admits
@@ -642,8 +424,8 @@ pool_discard (struct pool *pool, struct page *p)
   free_page (pool, p);
 }
 
-static struct page *
-pin_existing (struct pool *pool, uint64_t key)
+struct page *
+pool_pin_existing (struct pool *pool, uint64_t key)
 {
   struct page *p = pool_lock_page (pool, key);
 
@@ -654,67 +436,15 @@ pin_existing (struct pool *pool, uint64_t key)
   return p;
 }
 
-/* A pool that has less than half of an even share takes from others before it
- * evicts a page of its own.
- */
-static bool
-is_poor (const struct pools *ps, struct pool *pool)
-{
-  const unsigned count =
-      atomic_load_explicit (&ps->count, memory_order_relaxed);
-
-  if (count < 2)
-    return false;
-
-  LOCK_FOR_SCOPE (&pool->evict_lock);
-  return pool->owned * page_cost (pool) <
-         memory_limit (pool->memory) / count / 2;
-}
-
-struct memory_use
-pools_memory_use (struct pools *ps)
-{
-  struct memory_use u = { .buffers = memory_buffers (ps->memory) };
-  uint64_t known, used;
-  struct pool *pool;
-
-  for (pool = pools_first (ps); pool; pool = pool->next) {
-    LOCK_FOR_SCOPE (&pool->evict_lock);
-
-    u.frames += (uint64_t) pool->owned * pool->page_size;
-    u.descriptors += (uint64_t) pool->owned * pool->stride;
-    u.tables += pool->table_bytes;
-  }
-  known = u.frames + u.descriptors + u.tables + u.buffers;
-  used = memory_used (ps->memory);
-  /* Frames may have come or gone between the looks. */
-  u.other = used > known ? used - known : 0;
-  return u;
-}
-
-static struct page *
-find_new_page (struct pools *ps, struct pool *pool, uint64_t key,
-               enum admission why)
-{
-  struct page *p = new_page (pool, key, why, !is_poor (ps, pool));
-
-  while (p == NULL && shed_from_others (ps, pool))
-    p = new_page (pool, key, why, false);
-  return p ? p : new_page (pool, key, why, true);
-}
-
 struct page *
-pool_pin_page (struct pools *ps, struct pool *pool, uint64_t key,
-               enum admission why)
+pool_pin_new (struct pool *pool, uint64_t key, enum admission why,
+              bool may_evict)
 {
   struct page *p;
   bool inserted;
 
-  for (;;) {
-    p = pin_existing (pool, key);
-    if (p)
-      return p;
-    p = find_new_page (ps, pool, key, why);
+  do {
+    p = new_page (pool, key, why, may_evict);
     if (p == NULL)
       return NULL;
 
@@ -726,7 +456,9 @@ pool_pin_page (struct pools *ps, struct pool *pool, uint64_t key,
     if (inserted)
       return p;
     free_page (pool, p);
-  }
+    p = pool_pin_existing (pool, key);
+  } while (p == NULL);
+  return p;
 }
 
 static uint32_t

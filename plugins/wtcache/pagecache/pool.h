@@ -61,43 +61,27 @@ struct pool {
   uint32_t capacity; /* pages that fit, as the policy was told */
 };
 
-/* All pools of a budget. */
-struct pools {
-  struct memory *memory;
-  struct page_counts *counts; /* by an export's number */
-  struct pool *first;         /* guarded by the memory lock */
-  /* Relaxed: written under the memory lock; a recent value is enough. */
-  _Atomic unsigned count;
-};
+/* The smallest capacity that the policy is given. */
+#define POOL_MIN_PAGES 16
 
-/* 0, or ENOMEM. */
-extern int pools_init (struct pools *ps, struct memory *m);
-/* See memory_after_fork. */
-extern void pools_after_fork (struct pools *ps);
-extern void pools_destroy (struct pools *ps);
-/* The pool for this page size, made at the first call; NULL: ENOMEM. */
-extern struct pool *pools_get (struct pools *ps, uint32_t page_size);
-/* The budget becomes LIMIT: clean pages leave until it fits, and their memory
- * goes back to the system.  EBUSY: so much is held or in use that it does not
- * fit; EFBIG: the tables are too small; then it is what it was.  One caller at
- * a time.
+/* The bytes of the budget that one page takes. */
+static inline uint64_t
+pool_page_cost (const struct pool *pool)
+{
+  return (uint64_t) pool->page_size + pool->stride;
+}
+
+/* A pool of pages of this size, its tables large enough for BUDGET.  NULL:
+ * ENOMEM.
  */
-extern int pools_resize (struct pools *ps, uint64_t limit);
-/* The smallest possible budget: all that is taken from it but pages, and a few
- * pages.
+extern struct pool *pool_new (struct memory *m, struct page_counts *counts,
+                              uint32_t page_size, uint64_t budget);
+extern void pool_free (struct pool *pool);
+/* So many pages fit.  The caller holds evict_lock. */
+extern void pool_set_capacity (struct pool *pool, uint64_t pages);
+/* Gives the memory of one frame back to the budget; false: no page may leave.
  */
-extern uint64_t pools_least (struct pools *ps);
-/* The first of all pools there are now; NEXT of each is constant. */
-extern struct pool *pools_first (struct pools *ps);
-/* Takes BYTES from the budget, at the cost of clean pages if need be. */
-extern bool pools_make_room (struct pools *ps, uint64_t bytes);
-
-/* The used parts of the budget, bytes. */
-struct memory_use {
-  uint64_t frames, descriptors, tables, buffers, other;
-};
-
-extern struct memory_use pools_memory_use (struct pools *ps);
+extern bool pool_shed (struct pool *pool);
 
 static inline struct page *
 pool_page (const struct pool *pool, page_number n)
@@ -133,11 +117,13 @@ extern struct page *pool_find (struct pool *pool, uint64_t key);
 /* The page with this key, locked; NULL: certainly none at that moment. */
 extern struct page *pool_lock_page (struct pool *pool, uint64_t key);
 
-/* The page with this key, pinned, unlocked; made if there is none.  NULL: no
- * frame can be had.
+/* The page with this key, pinned, unlocked; NULL: there was none. */
+extern struct page *pool_pin_existing (struct pool *pool, uint64_t key);
+/* The same, made if there is none yet.  NULL: there is no frame, unless another
+ * page of the pool is evicted for it, which MAY_EVICT allows.
  */
-extern struct page *pool_pin_page (struct pools *ps, struct pool *pool,
-                                   uint64_t key, enum admission why);
+extern struct page *pool_pin_new (struct pool *pool, uint64_t key,
+                                  enum admission why, bool may_evict);
 
 /* Frees a locked page in which no block is cached or held, without pins or
  * fill; its frame becomes free.

@@ -14,7 +14,7 @@
 #include "base/util.h"
 #include "pagecache/doubts.h"
 #include "pagecache/held.h"
-#include "pagecache/pool.h"
+#include "pagecache/pools.h"
 #include "pagecache/zeroes.h"
 
 /* How much is in a state; bytes. */
