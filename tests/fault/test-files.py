@@ -148,8 +148,9 @@ def test_failed_fua():
         a.zero(8 * K, 0)
         a.zero(8 * K, 40 * K)     # is in the file, and not synced yet
         put(a, 16 * K, 8 * K, 2)
-        server.fail_syncs()
+        server.fail_syncs(0, 2)   # if a flush follows, by each connection
         expect(wt.errno_of(put, b, 32 * K, 4 * K, 3, wt.FUA), errno.EIO)
+        server.heal()
         server.page["evict"] = 1
         press(b)
         expect(seen(a, 0, 32 * K), [0] * 16 + [1] * 16 + [2] * 16 + [1] * 16)
@@ -170,8 +171,9 @@ def test_failed_fua_zero():
         put(a, 0, 64 * K, 1, wt.FUA)
         a.zero(8 * K, 0)
         put(a, 32 * K, 8 * K, 2)
-        server.fail_syncs()
+        server.fail_syncs(0, 2)
         expect(wt.errno_of(b.zero, 8 * K, 16 * K, wt.FUA), errno.EIO)
+        server.heal()
         server.page["evict"] = 1
         press(b)
         expect(seen(a, 0, 16 * K), [0] * 16 + [1] * 16)
@@ -243,7 +245,9 @@ def run_one(below, skip, count, keep):
         server.heal()
         failed = server.page["failed"]
         server.page["evict"] = 1
-        assert scenario.failures or failed == 0 or count == 1
+        # What one connection cannot flush is written again and flushed by
+        # the other.
+        assert scenario.failures or failed <= 2
         scenario.finish()
     return failed
 

@@ -334,7 +334,9 @@ flush_connection (const struct flush_all *f, struct connection *c)
   return err;
 }
 
-/* Flushes BY, and each other connection that owes a flush. */
+/* Flushes BY, and each other connection that owes a flush.  Only that flush
+ * covers its writes: where no helper is free the caller calls.
+ */
 static int
 flush_each (const struct flush_all *f, const struct connection *by)
 {
@@ -343,6 +345,8 @@ flush_each (const struct flush_all *f, const struct connection *by)
 
   while ((c = borrow_unflushed (f, by)) != NULL) {
     err = flush_connection (f, c);
+    if (err == EAGAIN)
+      err = meter_flush (&f->e->submit.meter, &c->backend);
     first = first ? first : err;
     loans_give_back (c);
   }
