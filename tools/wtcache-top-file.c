@@ -22,7 +22,7 @@
 #include "wtcache-top-say.h"
 
 /* The file of a server with thousands of exports is smaller. */
-#define MOST_BYTES (64 * MiB)
+#define MAX_BYTES (64 * MiB)
 
 /* A server writes its file every 2 seconds. */
 #define STALE_SECONDS 15
@@ -112,7 +112,7 @@ read_file (struct followed *f, int fd, bool *same)
   *same = is_same (f, &st);
   if (*same)
     return NULL;
-  if ((uint64_t) st.st_size > MOST_BYTES)
+  if ((uint64_t) st.st_size > MAX_BYTES)
     return must_copy ("this is not a file of wtcache-stats: it is too large");
   text = read_all (fd, st.st_size, &trouble);
   if (text == NULL)

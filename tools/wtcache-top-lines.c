@@ -20,11 +20,11 @@
 #include "wtcache-top-words.h"
 
 /* Columns: where numbers end, where remarks and drawings begin. */
-#define COUNTS_END  25
-#define BYTES_END   37
-#define REMARKS     39
-#define DRAWINGS    64
-#define LEAST_DRAWN 8
+#define COUNTS_END 25
+#define BYTES_END  37
+#define REMARKS    39
+#define DRAWINGS   64
+#define MIN_DRAWN  8
 
 /* Columns of brief lines. */
 #define BRIEF_NAME   18
@@ -142,7 +142,7 @@ add_spark (struct lines *l, struct line *line, const struct history *h)
   const size_t used = text_columns (line->text);
   const size_t from = used < DRAWINGS ? DRAWINGS : used + 1;
 
-  if (!l->drawn || l->width < from + LEAST_DRAWN)
+  if (!l->drawn || l->width < from + MIN_DRAWN)
     return;
   line->tail = spark (h, l->width - from);
   put_at (&line->text, l->width - text_columns (line->tail), "");

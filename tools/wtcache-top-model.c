@@ -187,7 +187,7 @@ take_bucket (struct histogram *h, const struct sample *s)
 
   if (isnan (bound))
     return "a bucket has no number as its label le";
-  if (h->nr_buckets == MOST_BUCKETS)
+  if (h->nr_buckets == MAX_BUCKETS)
     return "a histogram has too many buckets";
   for (i = h->nr_buckets++; i > 0 && h->buckets[i - 1].bound > bound; --i)
     h->buckets[i] = h->buckets[i - 1];
@@ -251,7 +251,7 @@ take_point (struct curve *c, const struct sample *s)
 
   if (isnan (ratio) || ratio <= 0)
     return "a point of the curve has no number as its label size_ratio";
-  if (c->nr_points == MOST_POINTS)
+  if (c->nr_points == MAX_POINTS)
     return "the curve has too many points";
   if (isnan (s->value))
     return NULL;
@@ -269,7 +269,7 @@ take_of_process (struct source *to, const char *name, const struct sample *s)
   else if (strcmp (name, "dirty_max_bytes") == 0)
     to->dirty_max = s->value;
   else if (strcmp (name, "memory_bytes") == 0) {
-    if (to->nr_kinds < MOST_KINDS) {
+    if (to->nr_kinds < MAX_KINDS) {
       struct memory_kind *k = &to->memory[to->nr_kinds++];
 
       copy_label (k->name, sizeof k->name, s, "kind");

@@ -57,14 +57,14 @@ enum value {
 extern const char *value_name (enum value v);
 
 /* Cumulative counts by upper bound, as the file has them. */
-#define MOST_BUCKETS 64
+#define MAX_BUCKETS 64
 
 struct bucket {
   double bound, count;
 };
 
 struct histogram {
-  struct bucket buckets[MOST_BUCKETS]; /* by bound */
+  struct bucket buckets[MAX_BUCKETS]; /* by bound */
   size_t nr_buckets;
   double sum, count;
 };
@@ -92,14 +92,14 @@ struct values {
 };
 
 /* The miss ratio by the size of the cache; points by size. */
-#define MOST_POINTS 16
+#define MAX_POINTS 16
 
 struct curve_point {
   double bytes, ratio;
 };
 
 struct curve {
-  struct curve_point points[MOST_POINTS];
+  struct curve_point points[MAX_POINTS];
   size_t nr_points;
   double size; /* of the cache as it is, bytes */
 };
@@ -144,7 +144,7 @@ struct export
 };
 
 /* The kinds of memory, as far as the file names them. */
-#define MOST_KINDS 8
+#define MAX_KINDS 8
 
 struct memory_kind {
   char name[24];
@@ -161,7 +161,7 @@ struct source {
   size_t last_found; /* the index of the one that was looked up last */
 
   double size, dirty_max; /* bytes, NaN if not known */
-  struct memory_kind memory[MOST_KINDS];
+  struct memory_kind memory[MAX_KINDS];
   size_t nr_kinds;
   char mode[24], version[32], nbdkit[32]; /* "" if not known */
   struct curve curve;

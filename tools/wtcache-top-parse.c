@@ -102,7 +102,7 @@ take_labels (struct sample *s, char **at)
     skip_space (at);
     if (**at == '}')
       break;
-    if (s->nr_labels == MOST_LABELS)
+    if (s->nr_labels == MAX_LABELS)
       return "too many labels";
     label = &s->labels[s->nr_labels++];
     name = take_name (at);

@@ -7,7 +7,7 @@
 
 #include <stddef.h>
 
-#define MOST_LABELS 16
+#define MAX_LABELS 16
 
 struct label {
   const char *name, *value;
@@ -16,7 +16,7 @@ struct label {
 /* One line: a metric, its labels, its value. */
 struct sample {
   const char *name;
-  struct label labels[MOST_LABELS];
+  struct label labels[MAX_LABELS];
   size_t nr_labels;
   double value;
 };

@@ -44,7 +44,7 @@ struct command {
 
 enum { OPTION_VERSION = 256 };
 
-#define MOST_SECONDS 86400
+#define MAX_SECONDS 86400
 
 static const struct option options[] = {
   { "once", no_argument, NULL, '1' },
@@ -86,9 +86,9 @@ seconds_of (const char *text)
   errno = 0;
   n = strtoul (text, &end, 10);
   if (!isdigit ((unsigned char) *text) || *end || errno != 0 || n < 1 ||
-      n > MOST_SECONDS)
+      n > MAX_SECONDS)
     say_misuse ("--interval=%s: must be a number of seconds, 1 to %d", text,
-                MOST_SECONDS);
+                MAX_SECONDS);
   return n;
 }
 

@@ -45,14 +45,14 @@ decode (char *text)
 /* ---- what status tells ---- */
 
 /* The words of one line. */
-#define MOST_WORDS 64
+#define MAX_WORDS 64
 
 struct line {
   unsigned nr;
   struct {
     const char *key;
     char *value;
-  } words[MOST_WORDS];
+  } words[MAX_WORDS];
 };
 
 static void
@@ -61,7 +61,7 @@ parse_line (struct line *line, char *text)
   char *word, *equals;
 
   line->nr = 0;
-  while ((word = strsep (&text, " ")) != NULL && line->nr < MOST_WORDS) {
+  while ((word = strsep (&text, " ")) != NULL && line->nr < MAX_WORDS) {
     equals = strchr (word, '=');
     if (equals == NULL)
       continue;

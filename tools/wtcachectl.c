@@ -33,7 +33,7 @@
 
 /* How long a command that the server answers at once is waited for, seconds. */
 #define SHORT_TIMEOUT 5
-#define MOST_TIMEOUT  86400
+#define MAX_TIMEOUT   86400
 
 static bool json, yes, timeout_given;
 static unsigned timeout;
@@ -358,9 +358,9 @@ parse_timeout (const char *text)
   errno = 0;
   timeout = strtoul (text, &end, 10);
   if (!isdigit ((unsigned char) *text) || *end || errno != 0 || timeout < 1 ||
-      timeout > MOST_TIMEOUT)
+      timeout > MAX_TIMEOUT)
     die (EXIT_USAGE, "--timeout=%s: must be a number of seconds, 1 to %d", text,
-         MOST_TIMEOUT);
+         MAX_TIMEOUT);
   timeout_given = true;
 }
 

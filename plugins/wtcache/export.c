@@ -144,7 +144,7 @@ free_number (void)
 {
   unsigned n;
 
-  for (n = 1; n <= MOST_CACHES; ++n)
+  for (n = 1; n <= MAX_CACHES; ++n)
     if (!(registry.numbers[n / 64] >> n % 64 & 1))
       return n;
   return 0;

@@ -10,7 +10,7 @@
 #include "pagecache/page.h"
 #include "pagecache/types.h"
 
-/* NUMBER is 1 … MOST_CACHES and no other cache's; BLOCK and the pool's page
+/* NUMBER is 1 … MAX_CACHES and no other cache's; BLOCK and the pool's page
  * size are powers of two, in bytes.
  */
 extern void pagecache_init (struct pagecache *pc, struct pools *ps,

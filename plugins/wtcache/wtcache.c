@@ -26,8 +26,8 @@
 #include "wtcache/nbdkit-compat.h"
 #include "wtcache/statsfile.h"
 
-#define MOST_THREADS 96
-#define GROWTH       4 /* the cache may grow to so many times its size */
+#define MAX_THREADS 96
+#define GROWTH      4 /* the cache may grow to so many times its size */
 
 /* How long the end of the server waits for its last files, ns. */
 #define FILES_NS UINT64_C (5000000000)
@@ -164,7 +164,7 @@ wtcache_after_fork (nbdkit_backend *nxdata)
   if (begin_writing () == -1)
     return -1;
   if (registry.parallel) {
-    workers_start (MOST_THREADS);
+    workers_start (MAX_THREADS);
     if (!workers_are_there ()) {
       nbdkit_error ("wtcache: cannot start a thread: %s", strerror (EAGAIN));
       return -1;

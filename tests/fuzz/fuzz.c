@@ -32,7 +32,7 @@
 
 #define CONNECTIONS 3
 #define DISKS       2
-#define MOST_STEPS  160
+#define MAX_STEPS   160
 #define SECOND      UINT64_C (1000000000)
 
 extern int LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t len);
@@ -886,7 +886,7 @@ LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t len)
   l->shared = l->disks[0].host.says.can_multi_conn
                   ? settings.share != SHARE_NEVER
                   : settings.share == SHARE_ALWAYS && kind & 0x30;
-  for (i = 0; i < MOST_STEPS && l->in.at < l->in.end; ++i)
+  for (i = 0; i < MAX_STEPS && l->in.at < l->in.end; ++i)
     step (l);
   end_life (l);
   free (l);

@@ -19,14 +19,14 @@
 #define PATIENCE 60
 
 /* Larger files are no inputs of ours. */
-#define MOST_BYTES 65536
+#define MAX_BYTES 65536
 
 extern int LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t len);
 
 static void
 run (unsigned number, const char *path)
 {
-  uint8_t *bytes = malloc (MOST_BYTES);
+  uint8_t *bytes = malloc (MAX_BYTES);
   FILE *f = fopen (path, "rb");
   size_t len;
 
@@ -34,7 +34,7 @@ run (unsigned number, const char *path)
     fprintf (stderr, "%s: %s\n", path, strerror (errno));
     exit (1);
   }
-  len = fread (bytes, 1, MOST_BYTES, f);
+  len = fread (bytes, 1, MAX_BYTES, f);
   fclose (f);
   printf ("# %s\n", path);
   fflush (stdout);

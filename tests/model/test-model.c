@@ -37,10 +37,10 @@
 #include "arguments.h"
 #include "client.h"
 
-#define MOST_CONNECTIONS 4
-#define FIXED_SEEDS      24
-#define FRESH_SEEDS      8
-#define READ_BACK        (UINT64_C (1) << 20)
+#define MAX_CLIENTS 4
+#define FIXED_SEEDS     24
+#define FRESH_SEEDS     8
+#define READ_BACK       (UINT64_C (1) << 20)
 
 #define KiB UINT64_C (1024)
 #define MiB (1024 * KiB)
@@ -51,7 +51,7 @@ static const char *const ending_names[NR_ENDINGS] = { "flush", "stop", "kill" };
 
 struct model {
   struct run run;
-  struct connection connections[MOST_CONNECTIONS];
+  struct connection connections[MAX_CLIENTS];
   uint64_t seed;
   struct rng rng; /* of the configuration and the faults */
 
@@ -214,7 +214,7 @@ choose (struct model *m)
 {
   struct rng *rng = &m->rng;
 
-  m->run.nr_connections = 1 + rng_below (rng, MOST_CONNECTIONS);
+  m->run.nr_connections = 1 + rng_below (rng, MAX_CLIENTS);
   m->run.faults = rng_chance (rng, 50);
   m->drops = rng_chance (rng, 25);
   m->ending = rng_below (rng, NR_ENDINGS);
@@ -371,7 +371,7 @@ check_image (struct model *m, const char *when)
   struct history *h = &m->run.history;
   const bool flushed = m->ending == FLUSHED && m->can_flush;
   uint8_t *image = malloc (m->size);
-  struct op *op = history_start (h, READ, MOST_CONNECTIONS, 0, m->size);
+  struct op *op = history_start (h, READ, MAX_CLIENTS, 0, m->size);
   bool good;
 
   if (image == NULL)

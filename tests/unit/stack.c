@@ -9,14 +9,14 @@
 
 #include "stack.h"
 
-#define MOST_THREADS 16
+#define MAX_THREADS 16
 
 static pthread_once_t threads_once = PTHREAD_ONCE_INIT;
 
 static void
 begin_threads (void)
 {
-  workers_start (MOST_THREADS);
+  workers_start (MAX_THREADS);
 }
 
 struct stack_options

@@ -10,7 +10,7 @@
 #include "request.h"
 #include "unit.h"
 
-#define MOST_CLIENTS 8
+#define MAX_CLIENTS 8
 
 struct stack_options {
   struct backend_traits traits;
@@ -24,9 +24,9 @@ struct stack {
   struct array *array;
   struct export *export;
   unsigned nr_clients;
-  struct backend backends[MOST_CLIENTS]; /* of the array */
-  struct connection connections[MOST_CLIENTS];
-  struct client clients[MOST_CLIENTS];
+  struct backend backends[MAX_CLIENTS]; /* of the array */
+  struct connection connections[MAX_CLIENTS];
+  struct client clients[MAX_CLIENTS];
   struct client *client; /* the first */
 };
 

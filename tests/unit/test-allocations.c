@@ -72,11 +72,11 @@ refuse (void)
 
 /* The blocks that the filter has allocated and not freed. */
 
-#define MOST_TAKEN 4096
+#define MAX_TAKEN 4096
 
 static struct {
   pthread_mutex_t lock;
-  const void *what[MOST_TAKEN]; /* guarded by lock */
+  const void *what[MAX_TAKEN]; /* guarded by lock */
   unsigned n;
 } taken = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -86,7 +86,7 @@ take (void *p, const void *failure)
   if (outside > 0 || plan == NULL || !plan->counts || p == failure)
     return p;
   pthread_mutex_lock (&taken.lock);
-  must (taken.n < MOST_TAKEN);
+  must (taken.n < MAX_TAKEN);
   taken.what[taken.n++] = p;
   pthread_mutex_unlock (&taken.lock);
   return p;

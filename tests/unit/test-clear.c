@@ -31,10 +31,10 @@ test_zero_goes_durable_when_too_many_are_remembered (void **state)
   struct backend *b = &s->array->backend;
   unsigned i;
 
-  for (i = 0; i < ZEROES_MOST + 3; ++i)
+  for (i = 0; i < ZEROES_MAX + 3; ++i)
     assert_int_equal (clear_zero (&s->submit, b, i * 8192, 512, 0), 0);
-  assert_int_equal (zeroes_bytes (&s->cache->pc.zeroes), 512 * ZEROES_MOST);
-  for (i = ZEROES_MOST; i < ZEROES_MOST + 3; ++i)
+  assert_int_equal (zeroes_bytes (&s->cache->pc.zeroes), 512 * ZEROES_MAX);
+  for (i = ZEROES_MAX; i < ZEROES_MAX + 3; ++i)
     assert_true (setup_has (s, true, i * 8192, 512, 0));
   setup_free (s);
 }

@@ -33,7 +33,7 @@ struct simulation {
     uint64_t began, ends, bytes;
     unsigned in_flight; /* when it began */
     bool served;
-  } batches[DEPTH_MOST];
+  } batches[DEPTH_MAX];
 
   double sum; /* of the limits outside of probes, as batches ended */
   uint64_t nr_sum;
@@ -66,13 +66,13 @@ serve_waiting (struct simulation *s)
   for (i = 0; i < s->in_flight; ++i)
     served += s->batches[i].served;
   for (; served < s->servers; ++served) {
-    oldest = DEPTH_MOST;
+    oldest = DEPTH_MAX;
     for (i = 0; i < s->in_flight; ++i)
       if (!s->batches[i].served &&
-          (oldest == DEPTH_MOST ||
+          (oldest == DEPTH_MAX ||
            s->batches[i].began < s->batches[oldest].began))
         oldest = i;
-    if (oldest == DEPTH_MOST)
+    if (oldest == DEPTH_MAX)
       return;
     serve (s, oldest);
   }
@@ -127,20 +127,20 @@ begin_batches (struct simulation *s)
 static void
 end_next (struct simulation *s)
 {
-  unsigned i, next = DEPTH_MOST;
+  unsigned i, next = DEPTH_MAX;
   bool waits = false;
 
   for (i = 0; i < s->in_flight; ++i)
     if (!s->batches[i].served)
       waits = true;
-    else if (next == DEPTH_MOST || s->batches[i].ends < s->batches[next].ends)
+    else if (next == DEPTH_MAX || s->batches[i].ends < s->batches[next].ends)
       next = i;
   if (s->commits && waits &&
-      (next == DEPTH_MOST || s->commit_ends < s->batches[next].ends)) {
+      (next == DEPTH_MAX || s->commit_ends < s->batches[next].ends)) {
     s->now = max_u64 (s->now, s->commit_ends); /* the next can begin */
     return;
   }
-  must (next < DEPTH_MOST);
+  must (next < DEPTH_MAX);
   s->now = s->batches[next].ends;
   depth_sample (&s->depth, s->batches[next].bytes, false,
                 s->now - s->batches[next].began, s->batches[next].in_flight,
@@ -163,7 +163,7 @@ run_for (struct simulation *s, uint64_t ns)
     begin_batches (s);
     end_next (s);
     must (depth_limit (&s->depth) >= 1);
-    must (depth_limit (&s->depth) <= DEPTH_MOST);
+    must (depth_limit (&s->depth) <= DEPTH_MAX);
   }
 }
 
@@ -289,7 +289,7 @@ test_most_in_flight (void **state)
 
   begin (&s, 1000, MS, 1);
   run_for (&s, 10000 * MS);
-  assert_true (mean (&s) > DEPTH_MOST / 2);
+  assert_true (mean (&s) > DEPTH_MAX / 2);
 }
 
 /* Batches that come one by one do not make the limit grow. */
@@ -311,7 +311,7 @@ static void
 begin_commits (struct simulation *s, uint64_t service, uint64_t each,
                unsigned writers)
 {
-  begin (s, DEPTH_MOST, service, writers);
+  begin (s, DEPTH_MAX, service, writers);
   s->commits = true;
   s->each = each;
   s->writers = writers;
@@ -326,7 +326,7 @@ assert_moves (const struct simulation *like, uint64_t soon, unsigned percent)
   struct simulation s = *like;
   uint64_t best;
 
-  depth_init (&s.depth, DEPTH_MOST);
+  depth_init (&s.depth, DEPTH_MAX);
   run_for (&s, soon);
   run_for (&s, 20000 * MS);
   best = s.ended;
@@ -362,7 +362,7 @@ assert_all_move (double share, unsigned stalls, unsigned most, unsigned percent)
 static void
 test_group_commit (void **state)
 {
-  assert_all_move (0, 0, DEPTH_MOST, 95);
+  assert_all_move (0, 0, DEPTH_MAX, 95);
 }
 
 /* 1, 5 and 16 at once take 1.2, 3.2 and 5.4 times as long as a commit of none,

@@ -27,7 +27,7 @@ release (struct doubts *d)
 static bool
 is_in_doubt (struct doubts *d, uint64_t offset)
 {
-  struct doubt all[DOUBTS_MOST];
+  struct doubt all[DOUBTS_MAX];
   const unsigned count = doubts_fail (d, 0, all);
   unsigned i;
 
@@ -40,7 +40,7 @@ is_in_doubt (struct doubts *d, uint64_t offset)
 static void
 test_what_overlaps_is_one (void **state)
 {
-  struct doubt all[DOUBTS_MOST];
+  struct doubt all[DOUBTS_MAX];
   struct doubts *d = doubts_new ();
 
   assert_int_equal (doubts_fail (d, 0, all), 0);
@@ -81,7 +81,7 @@ test_flush_begun_later_settles (void **state)
 static void
 test_failure_begun_later_ends (void **state)
 {
-  struct doubt all[DOUBTS_MOST];
+  struct doubt all[DOUBTS_MAX];
   struct doubts *d = doubts_new ();
 
   doubts_add (d, 0, 512, 0, 4);
@@ -103,9 +103,9 @@ test_too_many_are_merged (void **state)
   struct doubts *d = doubts_new ();
   uint64_t offset;
 
-  for (offset = 0; offset < 3 * DOUBTS_MOST; ++offset)
+  for (offset = 0; offset < 3 * DOUBTS_MAX; ++offset)
     doubts_add (d, offset * 1000003 % 1009 * 8192, 512, 0, 0);
-  for (offset = 0; offset < 3 * DOUBTS_MOST; ++offset)
+  for (offset = 0; offset < 3 * DOUBTS_MAX; ++offset)
     assert_true (is_in_doubt (d, offset * 1000003 % 1009 * 8192));
   release (d);
 }

@@ -13,11 +13,11 @@
 #include "request/readahead.h"
 #include "stack.h"
 
-#define SIZE       (64 * MiB)
-#define CHUNK      (256 * KiB)
-#define MOST_TASKS 32
+#define SIZE      (64 * MiB)
+#define CHUNK     (256 * KiB)
+#define MAX_TASKS 32
 
-static struct task *tasks[MOST_TASKS];
+static struct task *tasks[MAX_TASKS];
 static unsigned nr_tasks;
 static bool no_threads;
 
@@ -32,7 +32,7 @@ workers_try (struct task *t)
 {
   if (no_threads)
     return false;
-  must (nr_tasks < MOST_TASKS);
+  must (nr_tasks < MAX_TASKS);
   tasks[nr_tasks++] = t;
   return true;
 }

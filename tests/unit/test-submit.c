@@ -57,14 +57,14 @@ test_failed_read_stops (void **state)
 
 /* ---- batches ---- */
 
-#define MOST_WRITERS 32
+#define MAX_WRITERS 32
 
 /* One write is in flight, and others wait: N neighbours of LEN bytes from
  * OFFSET on, a gap of GAP bytes between them.
  */
 struct crowd {
   struct setup *s;
-  struct writer first, writers[MOST_WRITERS];
+  struct writer first, writers[MAX_WRITERS];
   unsigned n;
 };
 

@@ -141,11 +141,11 @@ test_zero_waits_for_writes_in_flight (void **state)
 static struct stack *
 full_of_lost_zeroes (void)
 {
-  struct stack_options o = stack_options (ZEROES_MOST * 8192);
+  struct stack_options o = stack_options (ZEROES_MAX * 8192);
   struct stack *s = stack_new (&o);
   unsigned i;
 
-  for (i = 0; i < ZEROES_MOST; ++i)
+  for (i = 0; i < ZEROES_MAX; ++i)
     assert_int_equal (request_zero (s->client, 4096, i * 8192, 0), 0);
   array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
   assert_int_equal (request_flush (s->client), EIO);
@@ -166,7 +166,7 @@ test_trim_in_too_many_lost_zeroes (void **state)
   wait_until (trim.ended);
   assert_int_equal (request_join (&trim), 0);
   assert_int_equal (stack_calls (s, ARRAY_FLUSH), 1);
-  assert_int_equal (stack_calls (s, ARRAY_ZERO), ZEROES_MOST);
+  assert_int_equal (stack_calls (s, ARRAY_ZERO), ZEROES_MAX);
   assert_int_equal (stack_read (s, 512, 512), 0xff);
   assert_int_equal (stack_read (s, 1024, 512), 0);
   request_start (&flush);
@@ -357,12 +357,12 @@ test_discard_of_zeroes (void **state)
 static void
 test_discard_of_too_many_zeroes (void **state)
 {
-  struct stack_options o = stack_options (ZEROES_MOST * 8192);
+  struct stack_options o = stack_options (ZEROES_MAX * 8192);
   struct stack *s = stack_new (&o);
   struct discard d = { .s = s, .offset = 512, .len = 512 };
   unsigned i;
 
-  for (i = 0; i < ZEROES_MOST; ++i)
+  for (i = 0; i < ZEROES_MAX; ++i)
     assert_int_equal (request_zero (s->client, 4096, i * 8192, 0), 0);
   stack_write (s, 512, 512, 6, false);
   run_discard (&d);

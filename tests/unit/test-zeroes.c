@@ -226,9 +226,9 @@ test_neighbours_become_one (void **state)
   bool zeroed;
   unsigned i;
 
-  for (i = 0; i < 10 * ZEROES_MOST; ++i)
+  for (i = 0; i < 10 * ZEROES_MAX; ++i)
     assert_true (zeroes_remember (z, i * 10, 10, 1, 0));
-  assert_int_equal (zeroes_prefix (z, 0, 1 << 20, &zeroed), 100 * ZEROES_MOST);
+  assert_int_equal (zeroes_prefix (z, 0, 1 << 20, &zeroed), 100 * ZEROES_MAX);
   assert_true (zeroed);
   zeroes_free (z);
 }
@@ -240,10 +240,10 @@ test_too_many_are_refused (void **state)
   struct zeroes *z = zeroes_new ();
   unsigned i;
 
-  for (i = 0; i < ZEROES_MOST; ++i)
+  for (i = 0; i < ZEROES_MAX; ++i)
     assert_true (zeroes_remember (z, i * 20, 10, 1, 0));
   assert_false (zeroes_remember (z, 1 << 20, 10, 1, 0));
-  assert_int_equal (zeroes_bytes (z), 10 * ZEROES_MOST);
+  assert_int_equal (zeroes_bytes (z), 10 * ZEROES_MAX);
   assert_true (zeroes_remember (z, 5, 20, 1, 0)); /* joins two that are there */
   assert_true (zeroes_remember (z, 1 << 20, 10, 1, 0));
   zeroes_free (z);
@@ -321,7 +321,7 @@ test_slots_are_reserved (void **state)
   struct exclusive inside, other, all;
   unsigned i;
 
-  for (i = 0; i < ZEROES_MOST - 1; ++i)
+  for (i = 0; i < ZEROES_MAX - 1; ++i)
     zeroes_remember (z, i * 20, 10, 1, 0);
   exclusive_begin (z, &all, 20, 10);
   assert_true (exclusive_reserve (z, &all));

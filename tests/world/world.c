@@ -46,7 +46,7 @@
 #include "world.h"
 
 #define IMAGES_MAX  80         /* of a place, in its history */
-#define LEAST_RATE  0.04       /* of what it was before */
+#define MIN_RATE    0.04       /* of what it was before */
 #define CHECKED_MAX (16 * MiB) /* larger images are looked at once */
 #define READ_BACK   (1 * MiB)
 
@@ -302,7 +302,7 @@ compare (struct world *w, unsigned i)
   probes = (hang.probes / hang.seconds) / (calm.probes / calm.seconds);
   if (probes > 1)
     probes = 1;
-  if (after >= before * probes * LEAST_RATE)
+  if (after >= before * probes * MIN_RATE)
     return true;
   return world_broken (w, 21,
                        "durable writes where nothing hangs at \"%s\": %.0f a "

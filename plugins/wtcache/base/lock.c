@@ -25,11 +25,11 @@
 #ifdef WTCACHE_ASSERTIONS
 
 /* The locks this thread holds, in the order taken. */
-#define MOST_HELD 16
+#define MAX_HELD 16
 static __thread struct {
   const void *which;
   enum lock_rank rank;
-} held[MOST_HELD];
+} held[MAX_HELD];
 static __thread unsigned nr_held;
 
 void
@@ -48,7 +48,7 @@ lock_check_order (const void *which, enum lock_rank rank)
 void
 lock_note_taken (const void *which, enum lock_rank rank)
 {
-  assert (nr_held < MOST_HELD);
+  assert (nr_held < MAX_HELD);
   held[nr_held].which = which;
   held[nr_held++].rank = rank;
 }

@@ -25,7 +25,7 @@ THREAD_OWN struct stats_mine stats_mine;
 /* A line may have as many users one after another as there are threads; two
  * at once could lose a count, never more.  So they are handed out in turn.
  */
-#define MOST_LINES 64
+#define MAX_LINES 64
 
 void
 stats_init (struct stats *s)
@@ -59,7 +59,7 @@ new_line (struct stats *s)
     link = &line->next;
     n++;
   }
-  if (n + 1 < MOST_LINES) {
+  if (n + 1 < MAX_LINES) {
     line = aligned_alloc (64, sizeof *line);
     if (line == NULL)
       return &s->overflow;

@@ -22,7 +22,7 @@
 #include "base/util.h"
 #include "base/workers.h"
 
-#define MOST_WORKERS 128
+#define MAX_WORKERS 128
 
 static struct {
   struct lock lock; /* RANK_WORKERS */
@@ -34,7 +34,7 @@ static struct {
   bool stopping;
   struct task *first, **last;
   unsigned waiting; /* tasks in the list */
-  pthread_t threads[MOST_WORKERS];
+  pthread_t threads[MAX_WORKERS];
 } w = {
   .lock = { .mutex = PTHREAD_MUTEX_INITIALIZER, .rank = RANK_WORKERS },
 };
@@ -93,7 +93,7 @@ workers_start (unsigned most)
   condition_init (&w.changed);
   LOCK_FOR_SCOPE (&w.lock);
 
-  w.most = thread_limit (min_u64 (most, MOST_WORKERS));
+  w.most = thread_limit (min_u64 (most, MAX_WORKERS));
   w.last = &w.first;
   w.stopping = false;
   add_worker ();

@@ -103,7 +103,7 @@ const struct parameter parameters[NR_PARAMETERS] = {
   [PARAMETER_DEPTH] = {
     .name = "depth", .kind = VALUE_NUMBER,
     .at = offsetof (struct settings, depth), .initially = "auto",
-    .min = 1, .max = DEPTH_MOST, .zero = "auto", .change = CHANGE_TELL,
+    .min = 1, .max = DEPTH_MAX, .zero = "auto", .change = CHANGE_TELL,
     .parallel = true,
     .help = "Batches in flight at the backend",
   },

@@ -89,8 +89,8 @@ struct registry {
   /* Guarded by lock. */
   struct export *first;
   uint64_t closes;
-  unsigned labelled;                         /* exports that are */
-  uint64_t numbers[(MOST_CACHES + 64) / 64]; /* a bit for each in use */
+  unsigned labelled;                        /* exports that are */
+  uint64_t numbers[(MAX_CACHES + 64) / 64]; /* a bit for each in use */
   /* Takes over what an export has counted, before it is freed; or NULL. */
   void (*note_freed) (struct export *e);
 

@@ -30,7 +30,7 @@
 #include "export/shares.h"
 #include "export/writeback.h"
 
-#define MOST_HELPERS  16
+#define MAX_HELPERS   16
 #define RETRY_NS      UINT64_C (1000000000) /* when the backend refuses */
 #define DRAIN_WAIT_NS UINT64_C (200000000)
 
@@ -57,7 +57,7 @@ struct pass {
   struct helper {
     struct task task;
     struct pass *pass;
-  } helpers[MOST_HELPERS];
+  } helpers[MAX_HELPERS];
   bool busy; /* blocks were passed over because they were in flight … */
   uint64_t busy_index; /* … first in this page */
 };
@@ -190,7 +190,7 @@ begin_helper (struct pass *p)
 
   lock_take (&p->lock);
   /* One beyond those in flight is ready when one of them ends. */
-  if (p->nr_helpers < MOST_HELPERS && p->nr_helpers < limit) {
+  if (p->nr_helpers < MAX_HELPERS && p->nr_helpers < limit) {
     h = &p->helpers[p->nr_helpers++];
     *h = (struct helper){ .task.run = run_pass_helper, .pass = p };
     completion_begin (&p->completion);

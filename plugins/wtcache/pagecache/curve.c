@@ -17,9 +17,9 @@
  * A page of the sample is known by a bit that its policy entry has (evict.h),
  * so that a hit on any other page costs nothing.  A use of one that was used
  * just before would change nothing in any of the simulated caches, and is
- * counted only.  Any other goes into a ring (rings.c), without a lock.  A thread
- * that has filled half of its ring hands the simulation (miniature.c) to a
- * worker, or runs it itself if there is none.
+ * counted only.  Any other goes into a ring (rings.c), without a lock.  A
+ * thread that has filled half of its ring hands the simulation (miniature.c) to
+ * a worker, or runs it itself if there is none.
  *
  * The work is bounded.  The simulation may take about one hundredth of what
  * the requests themselves do.  Where nearly all reads hit, but would not in the
@@ -71,9 +71,9 @@
  * if the cache is smaller yet, and at most so many of those that it holds.
  */
 #define SAMPLED_ONE_IN 64
-#define SAMPLED_LEAST  256
+#define SAMPLED_MIN    256
 #define SAMPLED_DENSE  8
-#define SAMPLED_MOST   2048
+#define SAMPLED_MAX    2048
 
 /* The simulated cache that stands for the size itself, *now*, and two more of
  * that size.
@@ -93,7 +93,7 @@
 #define WORK_FROM (RING_SLOTS / 2) /* uses of a thread that a task is worth */
 
 /* The sample never becomes smaller than this; pages. */
-#define HALVED_LEAST 64
+#define HALVED_MIN 64
 
 /* About how many instructions things take, and what a hit and a miss of the
  * real cache allow: a hundredth of what they take at least.
@@ -103,7 +103,7 @@
 #define WORK_MISS  350
 #define ALLOW_HIT  2.5
 #define ALLOW_MISS 200.0
-#define ALLOW_MOST 1e8 /* what may be saved for later */
+#define ALLOW_MAX  1e8 /* what may be saved for later */
 
 #define PERIOD UINT64_C (3600000000000) /* ns: half of what is looked back */
 
@@ -147,8 +147,8 @@ static size_t
 sampled_pages (size_t most)
 {
   const size_t least =
-      clamp_u64 (most / SAMPLED_DENSE, HALVED_LEAST, SAMPLED_LEAST);
-  const size_t n = clamp_u64 (most / SAMPLED_ONE_IN, least, SAMPLED_MOST);
+      clamp_u64 (most / SAMPLED_DENSE, HALVED_MIN, SAMPLED_MIN);
+  const size_t n = clamp_u64 (most / SAMPLED_ONE_IN, least, SAMPLED_MAX);
 
   return min_u64 (n, max_u64 (most, 1));
 }
@@ -345,9 +345,9 @@ bound_work (struct curve *c)
                   share;
   c->known_reads = counts.reads;
   c->known_misses = counts.misses;
-  if (c->allowance > ALLOW_MOST)
-    c->allowance = ALLOW_MOST;
-  if (c->allowance >= 0 || c->pages * share / 2 < HALVED_LEAST)
+  if (c->allowance > ALLOW_MAX)
+    c->allowance = ALLOW_MAX;
+  if (c->allowance >= 0 || c->pages * share / 2 < HALVED_MIN)
     return;
   c->allowance = 0;
   halve_sample (c);
@@ -504,7 +504,7 @@ curve_new (size_t most)
     return NULL;
   c->task.run = curve_run_task;
   c->pages = most;
-  c->allowance = ALLOW_MOST;
+  c->allowance = ALLOW_MAX;
   atomic_init (&c->threshold, threshold_for (pages, most));
   c->told = 1;
   err = rings_init (&c->rings, most);

@@ -73,7 +73,7 @@ doubts_add (struct doubts *d, uint64_t offset, uint64_t len,
   LOCK_FOR_SCOPE (&d->lock);
   struct doubt *old = nearest (d, &new);
 
-  if (d->count == 0 || (doubts_gap (old, &new) > 0 && d->count < DOUBTS_MOST)) {
+  if (d->count == 0 || (doubts_gap (old, &new) > 0 && d->count < DOUBTS_MAX)) {
     d->doubt[d->count++] = new;
     return;
   }
@@ -99,7 +99,7 @@ doubts_settle (struct doubts *d, uint16_t flush)
 }
 
 unsigned
-doubts_fail (struct doubts *d, uint32_t epoch, struct doubt to[DOUBTS_MOST])
+doubts_fail (struct doubts *d, uint32_t epoch, struct doubt to[DOUBTS_MAX])
 {
   LOCK_FOR_SCOPE (&d->lock);
   const unsigned count = d->count;

@@ -10,7 +10,7 @@
 #include "base/lock.h"
 
 /* The most ranges that are kept; beyond that the two nearest become one. */
-#define DOUBTS_MOST 64
+#define DOUBTS_MAX 64
 
 struct doubt {
   uint64_t offset, end; /* bytes */
@@ -22,7 +22,7 @@ struct doubts {
   struct lock lock; /* RANK_DOUBTS */
   /* Guarded by lock. */
   unsigned count;
-  struct doubt doubt[DOUBTS_MOST]; /* in no order; they may overlap */
+  struct doubt doubt[DOUBTS_MAX]; /* in no order; they may overlap */
 };
 
 extern void doubts_init (struct doubts *d);
@@ -40,6 +40,6 @@ extern void doubts_settle (struct doubts *d, uint16_t flush);
  * end.
  */
 extern unsigned doubts_fail (struct doubts *d, uint32_t epoch,
-                             struct doubt to[DOUBTS_MOST]);
+                             struct doubt to[DOUBTS_MAX]);
 
 #endif /* WTCACHE_DOUBTS_H */

@@ -59,17 +59,17 @@
 
 /* Shares of the capacity, in thousandths. */
 #define SMALL_START  100  /* the small queue at the start */
-#define SMALL_MOST   500  /* it never grows above, */
-#define WIDEN_MOST   900  /* or above this in the mode widen, and */
-#define SMALL_LEAST  128  /* (pages) seldom shrinks below */
+#define SMALL_MAX    500  /* it never grows above, */
+#define WIDEN_MAX    900  /* or above this in the mode widen, and */
+#define SMALL_MIN    128  /* (pages) seldom shrinks below */
 #define WINDOW       50   /* uses this close together are one */
 #define RECENT       20   /* has only just left */
 #define GHOST_SMALL  1000 /* remembered after the small queue */
 #define GHOST_MAIN   50   /* remembered after the main queue */
 #define ADAPT_STEP   5    /* the small queue changes by this, each time */
-#define AHEAD_MOST   250  /* readahead that waits for its first use */
+#define AHEAD_MAX    250  /* readahead that waits for its first use */
 #define ADAPT_MISSES 100  /* after this many misses on recent pages, */
-#define ADAPT_LEAST  25   /* (of a sample, at least so many) */
+#define ADAPT_MIN    25   /* (of a sample, at least so many) */
 #define ADAPT_FACTOR 2    /* if one side has so many times the other's */
 
 /* Ghost hits are classed by how long ago the page left the small queue, and
@@ -82,20 +82,20 @@
 #define TRUST_DEN   5         /* 1/5 as often as others */
 #define TRUST_TRIAL 16        /* of pages not to be trusted, one in 16 is */
 #define TRUST_GAIN  256       /* a page changes an estimate by 1/256 */
-#define TRUST_LEAST 64        /* (in a sample, by at most 1/64) */
+#define TRUST_MIN   64        /* (in a sample, by at most 1/64) */
 
 /* How it is noticed that the pages of main are not used, and how fast main then
  * shrinks.
  */
 #define FOUND_GAIN  512 /* a look changes the estimate by 1/512 */
-#define FOUND_LEAST 16  /* (in a sample, by at most 1/16) */
+#define FOUND_MIN   16  /* (in a sample, by at most 1/16) */
 #define FOUND_NONE  (CERTAIN / 16)
 #define WIDEN_STEPS 8 /* in a page */
 #define WIDEN_MAIN  4 /* for a victim of main */
 #define WIDEN_SMALL 1 /* for one of the small queue */
 
 /* The work of a call of evict_victim, see evict.h. */
-#define LOOKS_MOST 1024
+#define LOOKS_MAX  1024
 #define LOOKS_USES 512
 #define LOOKS_HELD 4
 
@@ -257,8 +257,8 @@ move (struct policy *p, struct evict_entry *entry, enum evict_queue queue)
 static size_t
 small_least (const struct policy *p)
 {
-  const size_t half = share (p, SMALL_MOST);
-  const size_t least = SMALL_LEAST / p->times;
+  const size_t half = share (p, SMALL_MAX);
+  const size_t least = SMALL_MIN / p->times;
 
   return least < half ? least : half;
 }
@@ -267,8 +267,7 @@ static void
 set_small_target (struct policy *p, size_t target)
 {
   const size_t least = small_least (p);
-  const size_t most =
-      share (p, p->mode == EVICT_USUAL ? SMALL_MOST : WIDEN_MOST);
+  const size_t most = share (p, p->mode == EVICT_USUAL ? SMALL_MAX : WIDEN_MAX);
 
   p->small_target = target < least ? least : target > most ? most : target;
   atomic_store_explicit (
@@ -339,7 +338,7 @@ evict_adapt_target (struct policy *p, bool from_main)
     p->recent_main++;
   else
     p->recent_small++;
-  if (p->recent_small + p->recent_main < fewer (p, ADAPT_MISSES, ADAPT_LEAST))
+  if (p->recent_small + p->recent_main < fewer (p, ADAPT_MISSES, ADAPT_MIN))
     return;
 
   if (p->recent_small > ADAPT_FACTOR * p->recent_main)
@@ -375,12 +374,12 @@ learn (struct policy *p, struct evict_entry *entry, bool used)
 {
   int *estimate = entry->trust > 0 ? &p->used_of_class[entry->trust - 1]
                                    : &p->used_of_others;
-  const int gain = (int) fewer (p, TRUST_GAIN, TRUST_LEAST);
+  const int gain = (int) fewer (p, TRUST_GAIN, TRUST_MIN);
 
   *estimate += ((used ? CERTAIN : 0) - *estimate) / gain;
   entry->trust = 0;
   p->found += ((used ? CERTAIN : 0) - p->found) /
-              (int) fewer (p, FOUND_GAIN, FOUND_LEAST);
+              (int) fewer (p, FOUND_GAIN, FOUND_MIN);
 }
 
 /* ---- admission ---- */
@@ -472,7 +471,7 @@ search_may_take (struct search *s, struct evict_entry *entry)
 static bool
 honour_uses (const struct search *s)
 {
-  return !s->last_resort && s->looks > LOOKS_MOST - LOOKS_USES;
+  return !s->last_resort && s->looks > LOOKS_MAX - LOOKS_USES;
 }
 
 /* The oldest of ahead: it leaves and is not remembered, unless it was asked
@@ -550,14 +549,14 @@ static bool
 main_may_have_some (const struct policy *p, const struct search *s)
 {
   return s->refused_by_main < length (p, EVICT_MAIN) &&
-         s->refused_by_main < LOOKS_MOST / 4;
+         s->refused_by_main < LOOKS_MAX / 4;
 }
 
 /* Readahead that waits too long, or is too much, was in vain. */
 static bool
 ahead_is_due (const struct policy *p)
 {
-  const size_t most = share (p, AHEAD_MOST);
+  const size_t most = share (p, AHEAD_MAX);
   uint32_t age;
 
   if (length (p, EVICT_AHEAD) == 0)
@@ -574,7 +573,7 @@ evict_victim (struct evict *ev, bool (*go) (struct evict_entry *, void *),
               void *opaque)
 {
   struct policy *p = policy_of (ev);
-  struct search s = { .may_go = go, .opaque = opaque, .looks = LOOKS_MOST };
+  struct search s = { .may_go = go, .opaque = opaque, .looks = LOOKS_MAX };
   struct evict_entry *victim = NULL;
   size_t n, small;
 

@@ -36,18 +36,18 @@
  * largest block that a backend may have.
  */
 #define BUFFERS_SHARE 16
-#define BUFFERS_MOST  (32 * MiB)
-#define BLOCK_MOST    (64 * KiB)
-#define BATCH_MOST    (1 * MiB)
-#define SCRATCH_MOST  (64 * KiB)
-#define SCRATCH_LEAST (4 * KiB)
+#define BUFFERS_MAX   (32 * MiB)
+#define BLOCK_MAX     (64 * KiB)
+#define BATCH_MAX     (1 * MiB)
+#define SCRATCH_MAX   (64 * KiB)
+#define SCRATCH_MIN   (4 * KiB)
 
 /* A buffer for one export alone is this share of the budget, between these
  * limits, and not smaller than a block.  All of them are at most an eighth.
  */
 #define OWN_SHARE     4096
-#define OWN_LEAST     (16 * KiB)
-#define OWN_MOST      (64 * KiB)
+#define OWN_MIN       (16 * KiB)
+#define OWN_MAX       (64 * KiB)
 #define OWN_ALL_SHARE 8
 
 /* Whether nbdkit has forked to go into the background, which must take along
@@ -121,8 +121,8 @@ shared_bytes (const struct memory *m)
 int
 memory_init (struct memory *m, uint64_t limit)
 {
-  const uint64_t half = max_u64 (
-      min_u64 (limit / BUFFERS_SHARE, BUFFERS_MOST) / 2, 2 * BLOCK_MOST);
+  const uint64_t half =
+      max_u64 (min_u64 (limit / BUFFERS_SHARE, BUFFERS_MAX) / 2, 2 * BLOCK_MAX);
   int err;
 
   memset (m, 0, sizeof *m);
@@ -133,12 +133,12 @@ memory_init (struct memory *m, uint64_t limit)
 
   /* Powers of two, so that batches stay aligned to any block. */
   m->batch_most = UINT64_C (1)
-                  << log2_u64 (clamp_u64 (half / 8, BLOCK_MOST, BATCH_MOST));
-  err = buffers_init (&m->batches, half, BLOCK_MOST);
+                  << log2_u64 (clamp_u64 (half / 8, BLOCK_MAX, BATCH_MAX));
+  err = buffers_init (&m->batches, half, BLOCK_MAX);
   if (err == 0)
     err = buffers_init (&m->scratch, half,
-                        UINT64_C (1) << log2_u64 (clamp_u64 (
-                            half / 256, SCRATCH_LEAST, SCRATCH_MOST)));
+                        UINT64_C (1) << log2_u64 (
+                            clamp_u64 (half / 256, SCRATCH_MIN, SCRATCH_MAX)));
   if (err != 0) {
     memory_destroy (m);
     return err;
@@ -269,7 +269,7 @@ static size_t
 own_size (const struct memory *m, uint32_t block)
 {
   const uint64_t size =
-      clamp_u64 (memory_limit (m) / OWN_SHARE, OWN_LEAST, OWN_MOST);
+      clamp_u64 (memory_limit (m) / OWN_SHARE, OWN_MIN, OWN_MAX);
 
   return max_u64 (UINT64_C (1) << log2_u64 (size), block);
 }

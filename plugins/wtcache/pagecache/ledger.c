@@ -129,7 +129,7 @@ ledger_connect (struct pagecache *pc)
 void
 ledger_fail (struct pagecache *pc, uint32_t epoch)
 {
-  struct doubt doubts[DOUBTS_MOST];
+  struct doubt doubts[DOUBTS_MAX];
   struct page *p;
   unsigned i, count;
 

@@ -33,7 +33,7 @@
 /* A walk without lock ends after so many pages: it may have been led from chain
  * to chain.
  */
-#define MOST_STEPS 64
+#define MAX_STEPS 64
 
 /* Mappings at least this large ask for huge pages. */
 #define HUGE_FROM (64 * MiB)
@@ -131,7 +131,7 @@ pool_find (struct pool *pool, uint64_t key)
   struct page *p;
   unsigned steps;
 
-  for (steps = 0; n != 0 && steps < MOST_STEPS; ++steps) {
+  for (steps = 0; n != 0 && steps < MAX_STEPS; ++steps) {
     p = pool_page (pool, n);
     if (page_key (p) == key)
       return p;
@@ -302,7 +302,7 @@ pool_push_frame (struct pool *pool, page_number *list, page_number n)
 /* One call of the policy looks at some candidates only.  After so many calls
  * without a victim the eviction fails: hardly any page can be evicted.
  */
-#define MOST_ASKED 8
+#define MAX_ASKED 8
 
 /* Evicts one page; its number, or 0 if none may go. */
 static page_number
@@ -315,7 +315,7 @@ evict_one (struct pool *pool)
   unsigned i;
 
   assert_held (&pool->evict_lock);
-  for (i = 0; entry == NULL && i < MOST_ASKED; ++i)
+  for (i = 0; entry == NULL && i < MAX_ASKED; ++i)
     entry = evict_victim (pool->evict, lock_if_idle, &wasted);
   if (entry == NULL)
     return 0;

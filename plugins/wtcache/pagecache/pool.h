@@ -15,7 +15,7 @@
  * of at most 2^63 bytes, so 51 bits are enough.
  */
 #define KEY_INDEX_BITS 51
-#define MOST_CACHES    ((1 << (64 - KEY_INDEX_BITS)) - 1)
+#define MAX_CACHES     ((1 << (64 - KEY_INDEX_BITS)) - 1)
 
 #define BUCKET_LOCKS 256
 

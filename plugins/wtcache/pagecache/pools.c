@@ -28,7 +28,7 @@
 static size_t
 counts_bytes (const struct pools *ps)
 {
-  return (MOST_CACHES + 1) * sizeof ps->counts[0];
+  return (MAX_CACHES + 1) * sizeof ps->counts[0];
 }
 
 int
@@ -138,7 +138,7 @@ pools_make_room (struct pools *ps, uint64_t bytes)
 }
 
 /* How often it is tried again to shed a page where none could leave. */
-#define MOST_TRIES 100
+#define MAX_TRIES 100
 
 /* Sheds a frame of the pool that has most memory, or of any. */
 static bool
@@ -171,7 +171,7 @@ shrink (struct pools *ps, uint64_t limit)
   while (memory_used (ps->memory) > limit)
     if (shed_from_richest (ps))
       tries = 0;
-    else if (++tries == MOST_TRIES)
+    else if (++tries == MAX_TRIES)
       return false;
     else
       nanosleep (&pause, NULL);

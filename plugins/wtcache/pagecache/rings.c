@@ -25,9 +25,9 @@
 #include "pagecache/rings.h"
 
 /* One ring for so many pages, but at least and at most so many; powers of 2. */
-#define RING_PAGES  256
-#define RINGS_LEAST 4
-#define RINGS_MOST  64
+#define RING_PAGES 256
+#define RINGS_MIN  4
+#define RINGS_MAX  64
 
 /* A bounded queue of many writers (Vyukov): TURN says whose turn a slot is.
  * Release by the thread that had the slot pairs with acquire by the next.
@@ -65,8 +65,7 @@ static THREAD_OWN uint32_t my_turn;
 static size_t
 ring_count (size_t most)
 {
-  return power_of_2_from (
-      clamp_u64 (most / RING_PAGES, RINGS_LEAST, RINGS_MOST));
+  return power_of_2_from (clamp_u64 (most / RING_PAGES, RINGS_MIN, RINGS_MAX));
 }
 
 /* The calling thread's. */
@@ -193,7 +192,7 @@ find_uses (const struct rings *rings, struct waiting *waiting, unsigned *count)
 unsigned
 rings_take (struct rings *rings, rings_use *use, void *opaque)
 {
-  struct waiting waiting[RINGS_MOST], *w;
+  struct waiting waiting[RINGS_MAX], *w;
   unsigned count;
   const uint32_t most = find_uses (rings, waiting, &count);
   uint32_t step;

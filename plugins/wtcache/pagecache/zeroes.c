@@ -198,7 +198,7 @@ exclusive_reserve (struct zeroes *z, struct exclusive *x)
 
   if (!crosses (z, x->offset))
     return true;
-  if (nr_zeroed (z) + z->reserved >= ZEROES_MOST)
+  if (nr_zeroed (z) + z->reserved >= ZEROES_MAX)
     return false;
   z->reserved++;
   x->has_slot = true;
@@ -261,7 +261,7 @@ zeroes_remember (struct zeroes *z, uint64_t offset, uint64_t len,
     by.end = max_u64 (by.end, z->zeroed[j].end);
     by.lost |= z->zeroed[j].lost;
   }
-  if (i == j && (n + z->reserved >= ZEROES_MOST || z->wanted > 0))
+  if (i == j && (n + z->reserved >= ZEROES_MAX || z->wanted > 0))
     return false;
   replace (z, i, j, by);
   return true;
@@ -319,7 +319,7 @@ zeroes_forget (struct zeroes *z, uint64_t offset, uint64_t len)
     ends[kept] = z->zeroed[j - 1];
     ends[kept++].offset = end;
   }
-  assert (n - (j - i) + kept <= ZEROES_MOST);
+  assert (n - (j - i) + kept <= ZEROES_MAX);
   memmove (&z->zeroed[i + kept], &z->zeroed[j], (n - j) * sizeof z->zeroed[0]);
   memcpy (&z->zeroed[i], ends, kept * sizeof ends[0]);
   atomic_store_explicit (&z->nr_zeroed, n - (j - i) + kept,

@@ -14,7 +14,7 @@
 /* How many zeroed ranges may wait for a flush at once; beyond that a zero is
  * made durable at once.
  */
-#define ZEROES_MOST 128
+#define ZEROES_MAX 128
 
 /* One operation that has its range for itself; on its thread's stack. */
 struct exclusive {
@@ -44,7 +44,7 @@ struct zeroes {
   uint32_t epoch;    /* the last failure that zeroes_lose noted */
   unsigned reserved; /* slots kept free for operations in flight */
   unsigned wanted;   /* operations that wait for a slot: no new range */
-  struct zeroed zeroed[ZEROES_MOST]; /* disjoint, by offset */
+  struct zeroed zeroed[ZEROES_MAX]; /* disjoint, by offset */
 };
 
 extern void zeroes_init (struct zeroes *z);

@@ -27,7 +27,7 @@
 #include "submit.h"
 
 /* The most runs of held blocks in one answer; it ends before the next. */
-#define MOST_RUNS 256
+#define MAX_RUNS 256
 
 struct run {
   uint64_t offset, end;
@@ -57,7 +57,7 @@ find_held (struct pagecache *pc, uint64_t offset, uint64_t *end,
         runs[n - 1].end += part.len;
         continue;
       }
-      if (n == MOST_RUNS) {
+      if (n == MAX_RUNS) {
         *end = at;
         return n;
       }
@@ -67,7 +67,7 @@ find_held (struct pagecache *pc, uint64_t offset, uint64_t *end,
   return n;
 }
 
-/* Ranges that operations have exclusively now; how many.  MOST_RUNS: there may
+/* Ranges that operations have exclusively now; how many.  MAX_RUNS: there may
  * be more.
  */
 static unsigned
@@ -77,7 +77,7 @@ find_exclusive (struct zeroes *z, uint64_t offset, uint64_t end,
   uint64_t len;
   unsigned n;
 
-  for (n = 0; n < MOST_RUNS && (len = exclusive_next (z, &offset, end)) > 0;
+  for (n = 0; n < MAX_RUNS && (len = exclusive_next (z, &offset, end)) > 0;
        ++n) {
     runs[n] = (struct run){ offset, offset + len };
     offset += len;
@@ -107,7 +107,7 @@ is_in_runs (const struct run *runs, unsigned n, uint64_t at, uint64_t *upto)
 
 /* Runs that are data whatever the backend says. */
 struct data {
-  struct run held[MOST_RUNS], exclusive[MOST_RUNS];
+  struct run held[MAX_RUNS], exclusive[MAX_RUNS];
   unsigned nr_held, nr_exclusive;
 };
 
@@ -205,8 +205,8 @@ extents_get (struct client *c, uint32_t len, uint64_t offset, uint32_t flags,
     err = ask_from (c->own, block, pc->size, offset, end,
                     flags & ~NBDKIT_FLAG_REQ_ONE, &below);
   data.nr_exclusive = find_exclusive (&pc->zeroes, offset, end, data.exclusive);
-  if (data.nr_exclusive == MOST_RUNS)
-    end = data.exclusive[MOST_RUNS - 1].end;
+  if (data.nr_exclusive == MAX_RUNS)
+    end = data.exclusive[MAX_RUNS - 1].end;
   if (err == 0 && !reaches (below, offset))
     return add (extents,
                 (struct nbdkit_extent){ round_down (offset, block), block, 0 },

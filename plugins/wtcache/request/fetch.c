@@ -271,13 +271,13 @@ fetch_run_helper (struct task *t)
 }
 
 /* The runs of one piece that helpers may read at once. */
-#define MOST_HELPERS 8
+#define MAX_HELPERS 8
 
 /* Reads all runs of misses that are ours, several at once. */
 static int
 read_runs (struct fetch *f)
 {
-  struct run helped[MOST_HELPERS], *r;
+  struct run helped[MAX_HELPERS], *r;
   unsigned i, n, nr_helped = 0;
 
   completion_init (&f->completion);
@@ -286,7 +286,7 @@ read_runs (struct fetch *f)
     if (f->misses[i].fill != FILL_OURS)
       continue;
     n = run_length (f, &f->misses[i], f->nr - i);
-    if (i + n < f->nr && nr_helped < MOST_HELPERS &&
+    if (i + n < f->nr && nr_helped < MAX_HELPERS &&
         shares_allow_helpers (f->e)) {
       r = &helped[nr_helped];
       *r = (struct run){

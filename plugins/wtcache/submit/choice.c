@@ -28,17 +28,17 @@
 #include "base/util.h"
 #include "submit/choice.h"
 
-#define WINDOW        16 /* the least of writes of a way in a trial, */
-#define WINDOW_MOST   256
-#define WINDOWS       (2 * WAYS)
-#define WATCHED       64 /* and outside, to see whether something has changed */
-#define PATIENCE      3  /* latencies until a trial may be given up */
-#define HANG          16 /* and without any, */
-#define HANG_NS       UINT64_C (100000000) /* at least so long */
-#define PLAIN         4 /* times worse, and another window is not needed */
-#define INTERVAL_NS   UINT64_C (1000000000)
-#define SOON_NS       (INTERVAL_NS / 10)
-#define INTERVAL_MOST (8 * INTERVAL_NS)
+#define WINDOW       16 /* the least of writes of a way in a trial, */
+#define WINDOW_MAX   256
+#define WINDOWS      (2 * WAYS)
+#define WATCHED      64 /* and outside, to see whether something has changed */
+#define PATIENCE     3  /* latencies until a trial may be given up */
+#define HANG         16 /* and without any, */
+#define HANG_NS      UINT64_C (100000000) /* at least so long */
+#define PLAIN        4 /* times worse, and another window is not needed */
+#define INTERVAL_NS  UINT64_C (1000000000)
+#define SOON_NS      (INTERVAL_NS / 10)
+#define INTERVAL_MAX (8 * INTERVAL_NS)
 
 static void
 begin_window (struct choice *c, enum way way, uint64_t now)
@@ -102,7 +102,7 @@ end_trial (struct choice *c, uint64_t now)
   c->again = changed ? SOON_NS : INTERVAL_NS;
   c->interval = c->surprised || changed
                     ? INTERVAL_NS
-                    : clamp_u64 (2 * c->interval, INTERVAL_NS, INTERVAL_MOST);
+                    : clamp_u64 (2 * c->interval, INTERVAL_NS, INTERVAL_MAX);
   c->surprised = false;
   begin_window (c, c->chosen, now);
 }
@@ -181,7 +181,7 @@ choice_sample (struct choice *c, enum way way, uint64_t came, uint64_t now)
 static void
 note_crowd (struct choice *c, unsigned in_flight)
 {
-  c->crowd = c->crowd * (WINDOW_MOST - 1) / WINDOW_MOST;
+  c->crowd = c->crowd * (WINDOW_MAX - 1) / WINDOW_MAX;
   if (c->crowd < in_flight)
     c->crowd = in_flight;
 }
@@ -201,7 +201,7 @@ choice_way (struct choice *c, unsigned in_flight, uint64_t now)
     c->alone = 0;
     if (c->trials == 0 && is_due (c, now)) {
       /* The first of them still wait for what went the other way. */
-      c->window = clamp_u64 (2 * c->crowd, WINDOW, WINDOW_MOST);
+      c->window = clamp_u64 (2 * c->crowd, WINDOW, WINDOW_MAX);
       begin_trial (c, now);
     }
   }

@@ -49,17 +49,17 @@
 #define PROBE_NS       UINT64_C (50000000) /* a probe lasts at most so long, */
 #define PROBE_SAMPLES  6                   /* or so many batches */
 #define FIRST_LIMIT    16
-#define LEAST_WINDOW   8
+#define MIN_WINDOW     8
 #define MARGIN         1.5  /* of the limit over what is served at once */
 #define QUEUED         1.1  /* ratio of latencies from which some have waited */
-#define LEAST_RATIO    0.75 /* below, one alone takes less too */
+#define MIN_RATIO      0.75 /* below, one alone takes less too */
 #define FAR            1.5  /* how much the limit may change without a probe */
 #define STEADY         1.1  /* it has changed in a window by no more */
 #define PHASES         4    /* of a trial: low, high, low, high, */
 #define PHASE_ROUNDS   4    /* each of so many times its depth of batches, */
-#define LEAST_PHASE    16   /* or so few, of a trial of the floor, */
+#define MIN_PHASE      16   /* or so few, of a trial of the floor, */
 #define PHASE_NS       UINT64_C (50000000)  /* or so long, */
-#define MOST_PHASE_NS  UINT64_C (200000000) /* beyond which it tries no more */
+#define MAX_PHASE_NS   UINT64_C (200000000) /* beyond which it tries no more */
 #define STEP           2                    /* what a trial tries, of now */
 #define GAIN           1.1  /* that a higher limit has to bring, and */
 #define FLOOR_GAIN     1.15 /* the floor for each doubling up to it */
@@ -125,9 +125,9 @@ adapt_limit (struct depth *d)
   if (wanted < d->limit ? queued && in_flight > wanted / 2
                         : d->in_flight_most > d->limit / 2)
     d->limit = (d->limit + wanted) / 2;
-  if (d->limit > DEPTH_MOST)
-    d->limit = DEPTH_MOST;
-  if (ratio < LEAST_RATIO || d->limit > FAR * d->limit_probed ||
+  if (d->limit > DEPTH_MAX)
+    d->limit = DEPTH_MAX;
+  if (ratio < MIN_RATIO || d->limit > FAR * d->limit_probed ||
       d->limit < d->limit_probed / FAR)
     d->surprised = true;
 }
@@ -161,7 +161,7 @@ try_depths (struct depth *d, unsigned most, bool steady, uint64_t now)
 {
   const unsigned limit = depth_limit (d);
   const unsigned used = min_u64 (most, d->floor);
-  const bool may_climb = steady && most >= limit && limit < DEPTH_MOST &&
+  const bool may_climb = steady && most >= limit && limit < DEPTH_MAX &&
                          (d->untried || !depth_serves_one (d));
   const unsigned higher = max_u64 (STEP * limit, d->untried ? FIRST_LIMIT : 0);
 
@@ -174,7 +174,7 @@ try_depths (struct depth *d, unsigned most, bool steady, uint64_t now)
     return;
   }
   d->low = d->tries_floor ? min_u64 (d->limit, used / STEP) : limit;
-  d->high = d->tries_floor ? d->floor : min_u64 (higher, DEPTH_MOST);
+  d->high = d->tries_floor ? d->floor : min_u64 (higher, DEPTH_MAX);
   d->trial_began = now;
   begin_phase (d, 1, most, now);
 }
@@ -267,12 +267,12 @@ static void
 note_trial (struct depth *d, uint64_t bytes, unsigned in_flight, uint64_t now)
 {
   const unsigned depth = depth_limit (d);
-  const unsigned least = max_u64 (depth, d->tries_floor ? LEAST_PHASE : 0);
+  const unsigned least = max_u64 (depth, d->tries_floor ? MIN_PHASE : 0);
   double rate;
   bool gained;
 
   /* It became so slow that the estimate tells more, and sooner. */
-  if (!may_take_long (d) && now >= d->phase_began + MOST_PHASE_NS) {
+  if (!may_take_long (d) && now >= d->phase_began + MAX_PHASE_NS) {
     note_loss (d, now);
     return;
   }
@@ -372,13 +372,13 @@ depth_sample (struct depth *d, uint64_t bytes, bool fua, uint64_t latency,
     return;
   }
   if (*alone == 0) { /* nor does a class that was never seen alone */
-    if (++d->unknown >= LEAST_WINDOW)
+    if (++d->unknown >= MIN_WINDOW)
       d->surprised = true;
     return;
   }
   d->ratio_sum += latency / *alone;
   d->in_flight_sum += in_flight;
   d->in_flight_most = max_u64 (d->in_flight_most, in_flight);
-  if (++d->samples >= max_u64 (LEAST_WINDOW, depth_limit (d)))
+  if (++d->samples >= max_u64 (MIN_WINDOW, depth_limit (d)))
     end_samples (d, now);
 }

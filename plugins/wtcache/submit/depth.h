@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define DEPTH_MOST    64
+#define DEPTH_MAX     64
 #define DEPTH_CLASSES 16
 
 struct depth {

@@ -310,7 +310,7 @@ may_keep (struct submit *s)
   return !pagecache_is_beyond_bound (s->pc) &&
          !zeroes_is_room_wanted (&s->pc->zeroes) &&
          atomic_load_explicit (&s->pc->zeroes.nr_zeroed, memory_order_relaxed) <
-             ZEROES_MOST / 2;
+             ZEROES_MAX / 2;
 }
 
 /* A flush has succeeded: the blocks that it covered become stable.  False: they

@@ -41,10 +41,10 @@
 #include "watch/commands.h"
 #include "watch/trace.h"
 
-#define MOST_ARGUMENTS 4
-#define PREFETCH_STEP  (1 * MiB) /* by one loan */
-#define RANGES_BYTES   2048      /* of status, an export */
-#define MOST_SECONDS   86400
+#define MAX_ARGUMENTS 4
+#define PREFETCH_STEP (1 * MiB) /* by one loan */
+#define RANGES_BYTES  2048      /* of status, an export */
+#define MAX_SECONDS   86400
 
 struct command {
   struct conversation *c;
@@ -52,7 +52,7 @@ struct command {
   struct argument {
     const char *key;
     char *value;
-  } arguments[MOST_ARGUMENTS];
+  } arguments[MAX_ARGUMENTS];
   unsigned nr;
 };
 
@@ -633,10 +633,10 @@ run_trace (struct command *cmd)
   int err;
 
   if (file == NULL || file[0] != '/' ||
-      !number (cmd, "seconds", MOST_SECONDS, &seconds) || seconds == 0) {
+      !number (cmd, "seconds", MAX_SECONDS, &seconds) || seconds == 0) {
     control_say (cmd->c,
                  "usage trace needs an absolute path and 1 to %d seconds",
-                 MOST_SECONDS);
+                 MAX_SECONDS);
     return;
   }
   if (name == NULL && (name = only = only_export (&o)) == NULL) {
@@ -707,7 +707,7 @@ parse_arguments (struct command *cmd, const char *keys, char *rest)
 
   while ((word = strsep (&rest, " ")) != NULL) {
     equals = strchr (word, '=');
-    if (equals == NULL || equals == word || cmd->nr == MOST_ARGUMENTS)
+    if (equals == NULL || equals == word || cmd->nr == MAX_ARGUMENTS)
       return false;
     *equals = '\0';
     if (!is_key (keys, word) || argument (cmd, word) || !decode (equals + 1))

@@ -43,7 +43,7 @@
 #include "base/filewriter.h"
 #include "watch/control.h"
 
-#define MOST_CLIENTS 8
+#define MAX_CLIENTS  8
 #define KEPT_CLIENTS 2          /* more, for commands that take no time */
 #define LINE_BYTES   (16 * KiB) /* the longest command */
 #define CLIENT_MS    10000      /* for each thing that a client has to do */
@@ -77,7 +77,7 @@ static struct {
 
   struct lock lock; /* RANK_CONTROL */
   /* The last KEPT_CLIENTS are for what is quick. */
-  struct conversation slots[MOST_CLIENTS + KEPT_CLIENTS];
+  struct conversation slots[MAX_CLIENTS + KEPT_CLIENTS];
 } control = {
   .fd = -1,
   .lock = { .mutex = PTHREAD_MUTEX_INITIALIZER, .rank = RANK_CONTROL },
@@ -156,7 +156,7 @@ bind_here (const struct sockaddr_un *addr, char *why, size_t size)
     return -1;
   }
   if (lstat (addr->sun_path, &st) != 0 || (st.st_mode & 077) != 0 ||
-      listen (fd, 2 * MOST_CLIENTS) != 0) {
+      listen (fd, 2 * MAX_CLIENTS) != 0) {
     control_fail (why, size, "cannot be for its owner alone", errno);
     unlink (addr->sun_path);
     close (fd);
@@ -315,7 +315,7 @@ hear (struct conversation *c)
 static bool
 may_run (const struct conversation *c, const char *line)
 {
-  return c < control.slots + MOST_CLIENTS || control.is_quick (line);
+  return c < control.slots + MAX_CLIENTS || control.is_quick (line);
 }
 
 static void *

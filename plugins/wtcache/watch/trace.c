@@ -27,11 +27,11 @@
 #include "pagecache.h"
 #include "watch/trace.h"
 
-#define TRACE_PAGE   4096
-#define RECORDS_MOST 32768 /* in each of two buffers */
-#define LINE_BYTES   64    /* the longest line, and more */
-#define TEXT_BYTES   8192
-#define STEP_NS      UINT64_C (100000000)
+#define TRACE_PAGE  4096
+#define RECORDS_MAX 32768 /* in each of two buffers */
+#define LINE_BYTES  64    /* the longest line, and more */
+#define TEXT_BYTES  8192
+#define STEP_NS     UINT64_C (100000000)
 
 struct record {
   uint64_t time; /* ns */
@@ -219,7 +219,7 @@ trace_record (struct pools *ps, const char *export, const char *name,
 {
   const size_t room =
       clamp_u64 (memory_limit (ps->memory) / 256 / sizeof (struct record), 256,
-                 RECORDS_MOST);
+                 RECORDS_MAX);
   const size_t bytes = 2 * room * sizeof (struct record);
   struct file file = { .fd = -1 };
   struct record *both, *left;
