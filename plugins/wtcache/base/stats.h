@@ -99,7 +99,7 @@ stats_count (struct stats_line *line, enum counter which, uint64_t n)
   return count;
 }
 
-/* What the calling thread's line has counted. */
+/* The count on the calling thread's line. */
 static inline uint64_t
 stats_mine_count (struct stats *s, enum counter which)
 {

@@ -28,7 +28,7 @@ struct buffers {
   uint64_t taken[8]; /* a bit for each unit that is lent */
 };
 
-/* What one export has of the buffers of one purpose.  Guarded by the memory
+/* The part that one export has of the buffers of one purpose.  Guarded by the memory
  * lock.
  */
 struct loans {

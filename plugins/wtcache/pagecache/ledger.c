@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What is acknowledged and not yet durable: held.c lists its pages, zeroes.c
- * has its ranges without pages, doubts.c the ranges that may change at the
- * backend although they are not of it.
+/* The acknowledged bytes that are not yet durable: held.c lists their pages,
+ * zeroes.c the ranges without pages; doubts.c has ranges that may change at the
+ * backend although they are no part of it.
  *
  * One rule.  An entry is acknowledged at some moment; a flush that began later
  * and succeeded, with no failure that overlapped, settles it; a failure unmakes

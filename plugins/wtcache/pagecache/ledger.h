@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What is acknowledged and not yet durable.  See ledger.c. */
+/* The acknowledged bytes that are not yet durable.  See ledger.c. */
 
 #ifndef WTCACHE_LEDGER_H
 #define WTCACHE_LEDGER_H

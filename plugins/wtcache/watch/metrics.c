@@ -792,7 +792,7 @@ put_settings (FILE *f)
       "version=\"" PACKAGE_VERSION "\",nbdkit=\"" NBDKIT_VERSION "\"", 1);
 }
 
-/* What exports without a label have, and what those that were freed have
+/* The counts of exports without a label, and what those that were freed have
  * counted; nothing if there was none.
  */
 static void
