@@ -28,8 +28,8 @@ struct buffers {
   uint64_t taken[8]; /* a bit for each unit that is lent */
 };
 
-/* The part that one export has of the buffers of one purpose.  Guarded by the memory
- * lock.
+/* The part that one export has of the buffers of one purpose.  Guarded by the
+ * memory lock.
  */
 struct loans {
   size_t units; /* of the shared ones */
