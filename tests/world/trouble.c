@@ -33,6 +33,10 @@
  */
 #define LATE_SECONDS 3.0
 #define LATE_PROBES  200
+/* …, and so many calls of the slowest kind: each of 128 zeroes may have been
+ * lost, several times while flushes failed, and is zeroed again one by one.
+ */
+#define LATE_CALLS 1000
 
 #define BEYOND (128 * KiB) /* what a read may take with it */
 
@@ -283,7 +287,8 @@ trouble_look_for_hangs (struct world *w)
     else if (w->probes - x->probes >=
                  LATE_PROBES + more_probes (w, x->guest->place) &&
              world_is_late (w, x->since, x->probes,
-                            x->op->length / (8.0 * MiB) + 200 * w->latency))
+                            x->op->length / (8.0 * MiB) +
+                                LATE_CALLS * w->latency))
       return tell_late (w, x);
   }
   for (unsigned i = 0; i < w->nr_guests; ++i) {

@@ -13,13 +13,8 @@
 
 #include <config.h>
 
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
-#include <unistd.h>
 
 #include <nbdkit-filter.h>
 
@@ -35,8 +30,7 @@ static pthread_t clock_thread;
 static bool clock_runs; /* main thread only */
 /* The server ends, with or without a signal.  Relaxed: polled. */
 static _Atomic bool server_ends;
-static sem_t drain_begun;
-static int clock_end[2]; /* a pipe: its end of file ends the thread */
+static struct event drain_begun, clock_end;
 
 static void
 tick (unsigned *ticks)
@@ -49,9 +43,8 @@ tick (unsigned *ticks)
 static bool
 sleep_in_ending (void)
 {
-  struct pollfd p = { .fd = clock_end[0], .events = POLLIN };
-
-  return poll (&p, 1, TICK_MS) <= 0;
+  return !event_wait_until (&clock_end,
+                            now_ns () + TICK_MS * UINT64_C (1000000));
 }
 
 /* Over a serial stack it begins nothing: no thread of ours calls the backend
@@ -71,7 +64,7 @@ run_clock (void *arg)
     told_to_stop = nbdkit_nanosleep (0, TICK_MS * 1000000) != 0;
   }
   ending_begin (told_to_stop);
-  sem_post (&drain_begun);
+  event_set (&drain_begun);
   while (sleep_in_ending ()) {
     ending_tick ();
     tick (&ticks);
@@ -86,8 +79,8 @@ clock_start (void)
   int err;
 
   atomic_store_explicit (&server_ends, false, memory_order_relaxed);
-  if (sem_init (&drain_begun, 0, 0) != 0 || pipe2 (clock_end, O_CLOEXEC) != 0)
-    return errno;
+  atomic_init (&drain_begun.set, 0);
+  atomic_init (&clock_end.set, 0);
   sigfillset (&all);
   pthread_sigmask (SIG_SETMASK, &all, &old);
   err = pthread_create (&clock_thread, NULL, run_clock, NULL);
@@ -102,8 +95,7 @@ clock_begin_ending (void)
   if (!clock_runs)
     return;
   atomic_store_explicit (&server_ends, true, memory_order_relaxed);
-  while (sem_wait (&drain_begun) != 0)
-    ;
+  event_wait_until (&drain_begun, UINT64_MAX);
 }
 
 void
@@ -112,8 +104,6 @@ clock_stop (void)
   if (!clock_runs)
     return;
   clock_runs = false;
-  close (clock_end[1]);
+  event_set (&clock_end);
   pthread_join (clock_thread, NULL);
-  close (clock_end[0]);
-  sem_destroy (&drain_begun);
 }
