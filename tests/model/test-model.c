@@ -38,9 +38,9 @@
 #include "client.h"
 
 #define MAX_CLIENTS 4
-#define FIXED_SEEDS     24
-#define FRESH_SEEDS     8
-#define READ_BACK       (UINT64_C (1) << 20)
+#define FIXED_SEEDS 24
+#define FRESH_SEEDS 8
+#define READ_BACK   (UINT64_C (1) << 20)
 
 #define KiB UINT64_C (1024)
 #define MiB (1024 * KiB)
