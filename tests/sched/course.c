@@ -26,7 +26,8 @@ const struct episode *the_episode;
 struct world *the_world;
 
 extern int __wrap_nbdkit_nanosleep (unsigned sec, unsigned nsec);
-extern void __wrap_nbdkit_error (const char *format, ...);
+extern void __wrap_nbdkit_error (const char *format, ...)
+    __attribute__ ((format (printf, 1, 2)));
 
 /* ---- what is told ---- */
 

@@ -13,8 +13,8 @@
 #include "watch/commands.h"
 #include "say.h"
 
-extern void __wrap_control_say (struct conversation *c, const char *format,
-                                ...);
+extern void __wrap_control_say (struct conversation *c, const char *format, ...)
+    __attribute__ ((format (printf, 2, 3)));
 extern bool __wrap_control_is_over (struct conversation *c);
 
 /* The answers to commands. */
