@@ -7,6 +7,8 @@
 #ifndef SCHED_ATOMICS_H
 #define SCHED_ATOMICS_H
 
+#include <config.h> /* before any header of the system */
+
 #include <stdatomic.h>
 
 extern void sched_atomic (void);
