@@ -425,7 +425,7 @@ test_share_is_released (void **state)
   export_close (p->export);
   assert_true (memory_buffers (&registry.memory) < used);
   must (export_open (p->name, false, true, &o.traits, true, &result) == 0);
-  assert_ptr_equal (result.export, p->export);
+  p->export = result.export; /* the idle one may have been freed */
   come (p);
   assert_true (p->has_share);
   assert_int_equal (memory_buffers (&registry.memory), used);
