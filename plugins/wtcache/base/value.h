@@ -31,8 +31,8 @@ extern struct value_text value_size (uint64_t bytes);
 /* A time exactly: "30s", "1500ms". */
 extern struct value_text value_time (uint64_t ns);
 
-/* The size that a user means who wrote it as other programs do: "1G" for
- * "1GiB", "512K" for "512kb".
+/* The size that a text of another program's form means: "1G" for "1GiB", "512K"
+ * for "512kb".
  */
 extern bool value_meant_size (const char *text, struct value_text *size);
 
