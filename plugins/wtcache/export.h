@@ -17,6 +17,7 @@
 #include "export/loans.h"
 #include "export/options.h"
 #include "export/parameters.h"
+#include "export/refusal.h"
 #include "export/shares.h"
 #include "export/types.h"
 #include "export/writeback.h"

@@ -23,6 +23,7 @@
 #include "wtcache/clock.h"
 #include "wtcache/connection.h"
 #include "wtcache/ending.h"
+#include "wtcache/failures.h"
 #include "wtcache/nbdkit-compat.h"
 #include "wtcache/statsfile.h"
 
@@ -194,6 +195,7 @@ wtcache_cleanup (nbdkit_backend *nxdata)
   watch_stop (); /* its commands need the workers */
   workers_stop ();
   clock_stop ();
+  failures_finish ();
   watch_end (ending_finish ());
   statsfile_renew_last ();
 }
@@ -343,17 +345,6 @@ wtcache_can_cache (nbdkit_next *next, void *handle)
   return NBDKIT_CACHE_NATIVE;
 }
 
-static const char *const kind_names[] = {
-  [KIND_READ] = "read",
-  [KIND_WRITE] = "write",
-  [KIND_FUA_WRITE] = "FUA write",
-  [KIND_FLUSH] = "flush",
-  [KIND_ZERO] = "zero",
-  [KIND_TRIM] = "trim",
-  [KIND_BLOCK_STATUS] = "block status",
-  [KIND_CACHE] = "cache",
-};
-
 /* Reports a request to the trace and to the debug log. */
 static void
 trace_or_log (struct handle *h, enum request_kind kind, uint32_t count,
@@ -366,7 +357,7 @@ trace_or_log (struct handle *h, enum request_kind kind, uint32_t count,
   if (wtcache_debug_requests)
     nbdkit_debug (
         "wtcache: export %s: %s %" PRIu64 "+%" PRIu32 " flags 0x%" PRIx32,
-        name_quoted (h->name).text, kind_names[kind], offset, count, flags);
+        name_quoted (h->name).text, failures_kind (kind), offset, count, flags);
 }
 
 /* The request that was to be timed has been, or none is to be yet. */
@@ -414,17 +405,14 @@ begin_request (struct handle *h, enum request_kind kind, uint32_t count,
   return &h->client;
 }
 
-/* Logs the error of a request, and returns it to the client. */
+/* Has the error of a request logged, and returns it to the client. */
 static __attribute__ ((noinline)) int
 fail_request (struct handle *h, enum request_kind kind, uint32_t count,
               uint64_t offset, int error, int *err)
 {
   PROBE5 (error, kind, h->name, offset, count, error);
   stats_add (&h->client.export->stats, COUNT_ERRORS, 1);
-  errno = error;
-  nbdkit_error ("wtcache: export %s: %s of %" PRIu32 " bytes at %" PRIu64
-                " failed: %m",
-                name_quoted (h->name).text, kind_names[kind], count, offset);
+  failures_note (h, kind, count, offset, error);
   *err = error;
   return -1;
 }

@@ -45,6 +45,7 @@ enum request_kind {
   KIND_TRIM,
   KIND_BLOCK_STATUS,
   KIND_CACHE,
+  REQUEST_KINDS
 };
 
 /* The reason of a wait; part of the interface, too. */

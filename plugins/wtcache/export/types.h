@@ -7,6 +7,8 @@
 #ifndef WTCACHE_EXPORT_TYPES_H
 #define WTCACHE_EXPORT_TYPES_H
 
+#include "base/probes.h"
+#include "base/repeat.h"
 #include "base/stats.h"
 #include "base/workers.h"
 #include "export/settings.h"
@@ -31,7 +33,13 @@ struct writeback {
   /* Only for display: relaxed. */
   _Atomic int error;             /* when refusing: the last errno */
   _Atomic int64_t failing_since; /* when refusing: since, in s since 1970 */
-  _Atomic uint64_t errors;       /* passes that failed */
+  _Atomic uint64_t errors;       /* passes that failed; see refusal.c */
+
+  /* Only for the clock: the refusal as logged, ERRORS when it looked last, and
+   * before the refusal.
+   */
+  struct repeat refusal;
+  uint64_t looked, looked_before;
 };
 
 /* Whether an export has a share of its own.  See shares.c. */
@@ -52,6 +60,7 @@ struct export
   struct submit submit;
   struct writeback writeback;
   struct stats stats;
+  struct burst failures[REQUEST_KINDS]; /* of requests, as logged */
 
   /* Written under the registry lock; relaxed, see shares.c. */
   _Atomic enum share_state share;

@@ -27,6 +27,7 @@
 #include "base/probes.h"
 #include "export/dirty.h"
 #include "export/loans.h"
+#include "export/refusal.h"
 #include "export/shares.h"
 #include "export/writeback.h"
 
@@ -290,21 +291,13 @@ sweep (struct pass *p, struct backend *own)
 static void
 note_result (struct export *e, int err)
 {
-  struct writeback *wb = &e->writeback;
-
   /* Without a connection the backend was not called. */
   if (err == ENOTCONN)
     return;
-  if (err != 0) {
-    atomic_store_explicit (&wb->retry, now_ns () + RETRY_NS,
+  if (err != 0)
+    atomic_store_explicit (&e->writeback.retry, now_ns () + RETRY_NS,
                            memory_order_relaxed);
-    if (atomic_load_explicit (&wb->error, memory_order_relaxed) == 0)
-      atomic_store_explicit (&wb->failing_since, time (NULL),
-                             memory_order_relaxed);
-    atomic_fetch_add_explicit (&wb->errors, 1, memory_order_relaxed);
-  }
-  atomic_store_explicit (&wb->error, err, memory_order_relaxed);
-  atomic_store_explicit (&wb->refusing, err != 0, memory_order_relaxed);
+  refusal_note (e, err);
 }
 
 /* A pass over everything that became dirty before it.  Blocks that another

@@ -2,13 +2,13 @@
 
 /* The clock: a thread of ours that begins what is due by time.
  *
- * Ten times a second it starts write-back of old data; every two seconds it has
- * the statistics written.  It also learns that the server was told to stop:
- * nbdkit reports that to filters only by ending a sleep in nbdkit_nanosleep.  A
- * server that ends without a signal ("nbdkit -s", after its one connection)
- * tells it in .cleanup.  Then it begins the drain and watches its end
- * (ending.c), until the server has ended: no call to the backend and no file
- * can hold it up.
+ * Ten times a second it starts write-back of old data, and logs what fails
+ * again and again; every two seconds it has the statistics written.  It also
+ * learns that the server was told to stop: nbdkit reports that to filters only
+ * by ending a sleep in nbdkit_nanosleep.  A server that ends without a signal
+ * ("nbdkit -s", after its one connection) tells it in .cleanup.  Then it begins
+ * the drain and watches its end (ending.c), until the server has ended: no call
+ * to the backend and no file can hold it up.
  */
 
 #include <config.h>
@@ -21,6 +21,7 @@
 #include "export.h"
 #include "wtcache/clock.h"
 #include "wtcache/ending.h"
+#include "wtcache/failures.h"
 #include "wtcache/statsfile.h"
 
 #define TICK_MS     100
@@ -35,6 +36,7 @@ static struct event drain_begun, clock_end;
 static void
 tick (unsigned *ticks)
 {
+  failures_tick ();
   if (++*ticks % STATS_TICKS == 0)
     statsfile_renew ();
 }
