@@ -212,6 +212,13 @@ take_room (uint64_t bytes)
   return true;
 }
 
+/* For submit.may_help. */
+static bool
+allows_helpers (void *opaque)
+{
+  return shares_allow_helpers (opaque);
+}
+
 static int
 new_export (const char *name, bool tls, bool share,
             const struct backend_traits *traits, struct export **ret)
@@ -248,6 +255,7 @@ new_export (const char *name, bool tls, bool share,
                SETTING (depth));
   stats_init (&e->stats);
   e->submit.flush = connections_flush;
+  e->submit.may_help = allows_helpers;
   e->submit.opaque = e;
   connections_init (e, traits->can_multi_conn);
   e->labelled = registry.labelled < MAX_LABELS;

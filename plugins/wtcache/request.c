@@ -126,24 +126,30 @@ request_flush (struct client *c)
 
 /* ---- zero and trim ---- */
 
-/* Whole blocks of a zero or trim, with the range exclusively. */
+/* The whole blocks of a range, FIRST … LAST - 1; false: it has none. */
+static bool
+whole_blocks (const struct export *e, uint64_t offset, uint64_t end,
+              uint64_t *first, uint64_t *last)
+{
+  *first = piece_block_end (e, offset);
+  *last = end == e->pc.size ? end : round_down (end, block_size (&e->pc));
+  return *first < *last;
+}
+
+/* Zeroes or trims whole blocks, with the range exclusively. */
 static int
 clear_exclusively (struct client *c, uint64_t offset, uint64_t end,
-                   unsigned flags, bool zero)
+                   enum clear how, unsigned flags)
 {
-  struct export *e = c->export;
+  struct submit *s = &c->export->submit;
   struct exclusive x;
   int err;
 
-  err = clear_begin (&e->submit, c->own, &x, offset, end - offset, !zero);
+  err = clear_begin (s, c->own, &x, offset, end - offset, how == CLEAR_UNKNOWN);
   if (err != 0)
     return err;
-  if (zero)
-    err = clear_zero (&e->submit, c->own, offset, end - offset, flags);
-  else
-    err =
-        clear_trim (&e->submit, c->own, offset, end - offset, flags & ZERO_FUA);
-  clear_end (&e->submit, &x);
+  err = clear_range (s, c->own, offset, end - offset, how, flags);
+  clear_end (s, &x);
   return err;
 }
 
@@ -165,19 +171,17 @@ request_zero (struct client *c, uint32_t len, uint64_t offset, unsigned flags)
 {
   struct export *e = c->export;
   const uint64_t end = offset + len;
-  const uint64_t first = piece_block_end (e, offset);
-  const uint64_t last =
-      end == e->pc.size ? end : round_down (end, block_size (&e->pc));
   const enum mode mode = shares_mode (e);
   const bool durable = flags & ZERO_FUA || write_all_are_durable (mode);
-  int err = 0;
+  uint64_t first, last;
+  int err;
 
   if (durable)
     flags |= ZERO_FUA;
-  if (first >= last) /* less than a block, or parts of two */
+  if (!whole_blocks (e, offset, end, &first, &last))
     return zero_edge (c, offset, end, mode, durable);
 
-  err = clear_exclusively (c, first, last, flags, true);
+  err = clear_exclusively (c, first, last, CLEAR_ZEROED, flags);
   if (err == 0 && offset < first)
     err = zero_edge (c, offset, first, mode, durable);
   if (err == 0 && last < end)
@@ -189,13 +193,10 @@ request_zero (struct client *c, uint32_t len, uint64_t offset, unsigned flags)
 int
 request_trim (struct client *c, uint32_t len, uint64_t offset, bool durable)
 {
-  struct export *e = c->export;
-  const uint64_t end = offset + len;
-  const uint64_t first = piece_block_end (e, offset);
-  const uint64_t last =
-      end == e->pc.size ? end : round_down (end, block_size (&e->pc));
+  uint64_t first, last;
 
-  if (first >= last)
+  if (!whole_blocks (c->export, offset, offset + len, &first, &last))
     return 0;
-  return clear_exclusively (c, first, last, durable ? ZERO_FUA : 0, false);
+  return clear_exclusively (c, first, last, CLEAR_UNKNOWN,
+                            durable ? ZERO_FUA : 0);
 }

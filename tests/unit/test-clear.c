@@ -16,7 +16,8 @@ test_zero_is_remembered_until_flushed (void **state)
   struct setup *s = setup_new (4);
   struct backend *b = &s->array->backend;
 
-  assert_int_equal (clear_zero (&s->submit, b, 0, 64 * KiB, 0), 0);
+  assert_int_equal (clear_range (&s->submit, b, 0, 64 * KiB, CLEAR_ZEROED, 0),
+                    0);
   assert_int_equal (zeroes_bytes (&s->cache->pc.zeroes), 64 * KiB);
   assert_int_equal (durable_flush (&s->submit, b), 0);
   assert_int_equal (zeroes_bytes (&s->cache->pc.zeroes), 0);
@@ -32,7 +33,8 @@ test_zero_goes_durable_when_too_many_are_remembered (void **state)
   unsigned i;
 
   for (i = 0; i < ZEROES_MAX + 3; ++i)
-    assert_int_equal (clear_zero (&s->submit, b, i * 8192, 512, 0), 0);
+    assert_int_equal (
+        clear_range (&s->submit, b, i * 8192, 512, CLEAR_ZEROED, 0), 0);
   assert_int_equal (zeroes_bytes (&s->cache->pc.zeroes), 512 * ZEROES_MAX);
   for (i = ZEROES_MAX; i < ZEROES_MAX + 3; ++i)
     assert_true (setup_has (s, true, i * 8192, 512, 0));
@@ -47,8 +49,9 @@ test_fast_zero_refused_changes_nothing (void **state)
 
   setup_write (s, 0, 512, 1, false);
   array_fail (s->array, ARRAY_ZERO, 0, 1, ENOTSUP);
-  assert_int_equal (clear_zero (&s->submit, b, 0, 4096, ZERO_FAST | ZERO_FUA),
-                    ENOTSUP);
+  assert_int_equal (
+      clear_range (&s->submit, b, 0, 4096, CLEAR_ZEROED, ZERO_FAST | ZERO_FUA),
+      ENOTSUP);
   assert_true (block_is (s->cache, 0, UPTODATE));
   assert_int_equal (setup_amounts (s).unstable, 512);
   assert_int_equal (setup_amounts (s).dirty, 0);
@@ -63,7 +66,7 @@ test_lost_zeroes_are_done_again (void **state)
   struct backend *b = &s->array->backend;
 
   s->array->forgets = true;
-  clear_zero (&s->submit, b, 0, 64 * KiB, 0);
+  clear_range (&s->submit, b, 0, 64 * KiB, CLEAR_ZEROED, 0);
   setup_write (s, 4096 + 512, 1024, 7, true);
   setup_write (s, 64 * KiB - 512, 512, 8, true);
   array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
@@ -86,7 +89,7 @@ test_failed_redo_is_told_and_tried_again (void **state)
   struct backend *b = &s->array->backend;
   uint64_t offset = 0, len;
 
-  clear_zero (&s->submit, b, 0, 4096, 0);
+  clear_range (&s->submit, b, 0, 4096, CLEAR_ZEROED, 0);
   zeroes_lose (&s->cache->pc.zeroes, 0);
   array_fail (s->array, ARRAY_ZERO, 0, 1, ENOSPC);
   assert_int_equal (clear_redo_zeroes (&s->submit, b), ENOSPC);
@@ -120,7 +123,7 @@ test_redo_zeroes_each_range_once (void **state)
   unsigned i;
 
   for (i = 0; i < 5; ++i)
-    clear_zero (&s->submit, &b, i * 8192, 4096, 0);
+    clear_range (&s->submit, &b, i * 8192, 4096, CLEAR_ZEROED, 0);
   zeroes_lose (&s->cache->pc.zeroes, 0);
   array_forget_calls (s->array);
   failing_beside = &s->cache->pc;

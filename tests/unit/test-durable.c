@@ -87,8 +87,10 @@ test_durable_zero_and_trim (void **state)
     struct setup *s = setup_row (i);
 
     b = &s->array->backend;
-    assert_int_equal (clear_zero (&s->submit, b, 0, 4096, ZERO_FUA), 0);
-    assert_int_equal (clear_trim (&s->submit, b, 8192, 4096, true), 0);
+    assert_int_equal (
+        clear_range (&s->submit, b, 0, 4096, CLEAR_ZEROED, ZERO_FUA), 0);
+    assert_int_equal (
+        clear_range (&s->submit, b, 8192, 4096, CLEAR_UNKNOWN, ZERO_FUA), 0);
     assert_int_equal (array_call (s->array, ARRAY_ZERO, 0).flags,
                       matrix[i].flag ? ZERO_FUA : 0);
     assert_int_equal (array_call (s->array, ARRAY_TRIM, 0).flags,

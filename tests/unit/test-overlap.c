@@ -42,12 +42,14 @@ test_failed_fua_makes_dirty (void **state)
 
   setup_write (s, 8192, 512, 1, false);
   array_fail (s->array, ARRAY_ZERO, 0, 1, EIO);
-  assert_int_equal (clear_zero (&s->submit, b, 65536, 512, ZERO_FUA), EIO);
+  assert_int_equal (
+      clear_range (&s->submit, b, 65536, 512, CLEAR_ZEROED, ZERO_FUA), EIO);
   assert_int_equal (setup_amounts (s).dirty, 1024);
 
   setup_write (s, 16384, 512, 1, false);
   array_fail (s->array, ARRAY_TRIM, 0, 1, EIO);
-  assert_int_equal (clear_trim (&s->submit, b, 65536, 512, true), EIO);
+  assert_int_equal (
+      clear_range (&s->submit, b, 65536, 512, CLEAR_UNKNOWN, ZERO_FUA), EIO);
   assert_int_equal (setup_amounts (s).dirty, 1536);
   assert_int_equal (setup_amounts (s).unstable, 0);
   setup_free (s);
@@ -176,8 +178,8 @@ run_durable_zero (void *arg)
 {
   struct writer *w = arg;
 
-  w->error = clear_zero (&w->s->submit, &w->s->array->backend, w->offset,
-                         w->len, ZERO_FUA);
+  w->error = clear_range (&w->s->submit, &w->s->array->backend, w->offset,
+                          w->len, CLEAR_ZEROED, ZERO_FUA);
 }
 
 static bool

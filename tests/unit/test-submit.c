@@ -30,9 +30,9 @@ test_no_call_beyond_the_maximum (void **state)
       0);
   assert_int_equal (array_calls (s->array, ARRAY_READ), 16);
   assert_int_equal (bytes[1 * MiB - 513], 1);
-  clear_zero (&s->submit, &s->array->backend, 0, 1 * MiB, 0);
+  clear_range (&s->submit, &s->array->backend, 0, 1 * MiB, CLEAR_ZEROED, 0);
   assert_int_equal (array_calls (s->array, ARRAY_ZERO), 16);
-  clear_trim (&s->submit, &s->array->backend, 0, 1 * MiB, false);
+  clear_range (&s->submit, &s->array->backend, 0, 1 * MiB, CLEAR_UNKNOWN, 0);
   assert_int_equal (array_calls (s->array, ARRAY_TRIM), 16);
   free (bytes);
   setup_free (s);

@@ -9,6 +9,10 @@
  * that is not durable is remembered, see zeroes.c, and repeated after a
  * failure.
  *
+ * To the backend a zero or trim goes in parts, side by side, see spread.c; to
+ * durable.c and to the pages it is one operation.  For example, a zero of 1 GiB
+ * with FUA is 16 calls at once and then one flush, where FUA is emulated.
+ *
  * May not know nbdkit.
  */
 
@@ -18,16 +22,73 @@
 
 #include "submit/clear.h"
 #include "submit/durable.h"
+#include "submit/spread.h"
 
 /* Zero and trim go in parts of at most this, as nbdkit 1.32 demands. */
 #define CLEAR_PART (64 * MiB)
+
+/* A zero or trim that is on its way to the backend. */
+struct clearing {
+  struct spread spread;
+  struct submit *s;
+  struct backend *b;
+  bool zero; /* or trim */
+  bool fua;
+  unsigned flags; /* of a zero, beside ZERO_FUA */
+  _Atomic bool
+      taken; /* the backend did a part; relaxed: read after all ended */
+};
+
+static int
+clear_part (struct spread *spread, uint64_t offset, uint64_t len)
+{
+  struct clearing *c = container_of (spread, struct clearing, spread);
+  int err;
+
+  spread_invite (spread);
+  if (c->zero)
+    err = meter_zero (&c->s->meter, c->b, len, offset,
+                      c->flags | (c->fua ? ZERO_FUA : 0));
+  else
+    err = meter_trim (&c->s->meter, c->b, len, offset, c->fua);
+  if (err == 0)
+    atomic_store_explicit (&c->taken, true, memory_order_relaxed);
+  return err;
+}
+
+static int
+clear_in_parts (struct submit *s, struct backend *b, const struct operation *op,
+                bool zero, bool fua)
+{
+  struct clearing c;
+  int err;
+
+  c.spread.run = clear_part;
+  c.spread.part = min_u64 (CLEAR_PART, b->traits.maximum);
+  c.spread.origin = op->offset;
+  c.spread.max_helpers =
+      s->may_help && s->may_help (s->opaque) ? SPREAD_HELPERS : 0;
+  c.s = s;
+  c.b = b;
+  c.zero = zero;
+  c.fua = fua;
+  c.flags = op->flags & ~ZERO_FUA;
+  atomic_init (&c.taken, false);
+  err = spread_run (&c.spread, op->offset, op->len);
+  if (err == ENOTSUP && (c.flags & ZERO_FAST) &&
+      atomic_load_explicit (&c.taken, memory_order_relaxed)) {
+    /* It says that nothing has changed, and some of it has. */
+    c.flags &= ~ZERO_FAST;
+    err = spread_run (&c.spread, op->offset, op->len);
+  }
+  return err;
+}
 
 static int
 zero_once (struct submit *s, struct backend *b, const struct operation *op,
            bool fua)
 {
-  return meter_zero (&s->meter, b, op->len, op->offset,
-                     (op->flags & ~ZERO_FUA) | (fua ? ZERO_FUA : 0));
+  return clear_in_parts (s, b, op, true, fua);
 }
 
 /* Instead of zeroing, by a connection that cannot. */
@@ -55,7 +116,7 @@ static int
 trim_once (struct submit *s, struct backend *b, const struct operation *op,
            bool fua)
 {
-  return meter_trim (&s->meter, b, op->len, op->offset, fua);
+  return clear_in_parts (s, b, op, false, fua);
 }
 
 /* Makes remembered zeroes durable.  The caller has no range exclusively. */
@@ -131,62 +192,31 @@ clear_write_past (struct submit *s, struct backend *b, const void *bytes,
   return err;
 }
 
-static int
-clear_part (struct submit *s, struct backend *b, struct operation *op,
-            enum clear how)
+int
+clear_range (struct submit *s, struct backend *b, uint64_t offset, uint64_t len,
+             enum clear how, unsigned flags)
 {
+  const bool zero = how == CLEAR_ZEROED;
+  struct operation op = { .call = zero ? zero_once : trim_once,
+                          .offset = offset,
+                          .len = len,
+                          .flags = flags & ~ZERO_FUA,
+                          .durable = flags & ZERO_FUA };
   uint32_t epoch;
   bool stable;
   int err;
 
-  err = durable_perform (s, b, op, &epoch, &stable);
-  if (err == 0 && !stable && how == CLEAR_ZEROED &&
-      !zeroes_remember (&s->pc->zeroes, op->offset, op->len,
+  err = durable_perform (s, b, &op, &epoch, &stable);
+  if (err == 0 && !stable && zero &&
+      !zeroes_remember (&s->pc->zeroes, offset, len,
                         held_flushes (&s->pc->held), epoch)) {
-    op->durable = true;
-    op->flags &= ~ZERO_FAST; /* it was fast */
-    err = durable_perform (s, b, op, &epoch, &stable);
+    op.durable = true;
+    op.flags &= ~ZERO_FAST; /* it was fast */
+    err = durable_perform (s, b, &op, &epoch, &stable);
   }
-  if (err == ENOTSUP && (op->flags & ZERO_FAST))
+  if (err == ENOTSUP && (op.flags & ZERO_FAST))
     return err; /* nothing was tried */
-  pagecache_clear (s->pc, op->offset, op->len, err ? CLEAR_FAILED : how);
-  return err;
-}
-
-int
-clear_zero (struct submit *s, struct backend *b, uint64_t offset, uint64_t len,
-            unsigned flags)
-{
-  struct operation op = { .call = zero_once };
-  uint64_t n;
-  int err = 0;
-
-  for (; len > 0 && err == 0; offset += n, len -= n) {
-    n = min_u64 (len, min_u64 (CLEAR_PART, b->traits.maximum));
-    op.offset = offset;
-    op.len = n;
-    op.flags = flags & ~ZERO_FUA;
-    op.durable = flags & ZERO_FUA;
-    err = clear_part (s, b, &op, CLEAR_ZEROED);
-    flags &= ~ZERO_FAST; /* it is fast, or the first part had said so */
-  }
-  return err;
-}
-
-int
-clear_trim (struct submit *s, struct backend *b, uint64_t offset, uint64_t len,
-            bool fua)
-{
-  struct operation op = { .call = trim_once, .durable = fua };
-  uint64_t n;
-  int err = 0;
-
-  for (; len > 0 && err == 0; offset += n, len -= n) {
-    n = min_u64 (len, min_u64 (CLEAR_PART, b->traits.maximum));
-    op.offset = offset;
-    op.len = n;
-    err = clear_part (s, b, &op, CLEAR_UNKNOWN);
-  }
+  pagecache_clear (s->pc, offset, len, err ? CLEAR_FAILED : how);
   return err;
 }
 
@@ -277,18 +307,15 @@ static int
 zero_gaps (struct submit *s, struct backend *b, uint64_t offset, uint64_t end,
            bool *stable)
 {
-  const uint64_t most = min_u64 (CLEAR_PART, b->traits.maximum);
   struct operation op = { .call = b->traits.can_zero ? zero_once : write_zeroes,
                           .flags = ZERO_MAY_TRIM };
-  uint64_t len;
   uint32_t epoch;
   bool this_is;
   int err = 0;
 
   *stable = true;
-  while (err == 0 && (len = next_gap (s->pc, &offset, end)) > 0) {
+  while (err == 0 && (op.len = next_gap (s->pc, &offset, end)) > 0) {
     op.offset = offset;
-    op.len = min_u64 (len, most);
     err = durable_perform (s, b, &op, &epoch, &this_is);
     *stable = *stable && this_is;
     offset += op.len;

@@ -26,13 +26,13 @@ extern void clear_end (struct submit *s, struct exclusive *x);
 extern int clear_write_past (struct submit *s, struct backend *b,
                              const void *bytes, uint64_t offset, uint64_t len);
 
-/* Zeroes or trims whole blocks; the caller has the range by clear_begin, for a
- * trim as one that forgets.  Ends the blocks in the pages.
+/* Zeroes (CLEAR_ZEROED) or trims (CLEAR_UNKNOWN) whole blocks; the caller has
+ * the range by clear_begin, for a trim as one that forgets.  FLAGS: enum
+ * zero_flag, for a trim ZERO_FUA alone.  Ends the blocks in the pages.  ENOTSUP
+ * with ZERO_FAST: nothing has changed.
  */
-extern int clear_zero (struct submit *s, struct backend *b, uint64_t offset,
-                       uint64_t len, unsigned flags);
-extern int clear_trim (struct submit *s, struct backend *b, uint64_t offset,
-                       uint64_t len, bool fua);
+extern int clear_range (struct submit *s, struct backend *b, uint64_t offset,
+                        uint64_t len, enum clear how, unsigned flags);
 /* Discards what of a range of whole blocks the backend does not have, or may
  * yet forget: from then on reads return what the backend has.  Waits for writes
  * of it that are in flight.  *HELD and *ZEROED: how many bytes of pages and of

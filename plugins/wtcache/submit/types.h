@@ -61,6 +61,9 @@ struct submit {
   struct memory *memory;
   /* Flushes what all connections wrote; OWN may be one that cannot flush. */
   int (*flush) (void *opaque, struct backend *own);
+  /* Whether helpers may call the backend beside a request; or NULL: none may.
+   */
+  bool (*may_help) (void *opaque);
   void *opaque;
 
   struct lock lock; /* RANK_SUBMIT */
