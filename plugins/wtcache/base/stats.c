@@ -7,7 +7,7 @@
  * finds its line without a lock while that stays so.  Lines belong to the
  * export; a thread that comes later takes over a line that was left.
  *
- * Other parts count their own events (amounts, batches, calls), which metrics.c
+ * Other parts count their own events (amounts, batches, calls), which rows.c
  * reads there.
  */
 
