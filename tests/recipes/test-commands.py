@@ -147,8 +147,10 @@ def test_rows():
     """The rows of the benchmark that the README names are there."""
     with open(os.path.join(TOP, "README.md"), encoding="utf-8") as f:
         table = f.read().split("| row |\n")[1].split("\n\n")[0]
-    with open(os.path.join(TOP, "bench", "rows.py"), encoding="utf-8") as f:
-        rows = f.read()
+    rows = ""
+    for name in "instructions.py", "rows.py":
+        with open(os.path.join(TOP, "bench", name), encoding="utf-8") as f:
+            rows += f.read()
     names = re.findall(r"(?m)`([a-z0-9-]+)` \|$", table)
     assert len(names) == table.count("\n"), names
     for name in names:
