@@ -38,326 +38,7 @@
 
 #include "durable.h"
 #include "image.h"
-
-#define BLOCK_SIZE   512
-#define CHUNK_BLOCKS 128
-#define CHUNK_SIZE   ((uint64_t) BLOCK_SIZE * CHUNK_BLOCKS)
-
-/* Values of chunk.ended[] that are not a time. */
-#define DURABLE   UINT64_C (0)
-#define NOT_ENDED UINT64_MAX
-
-struct chunk {
-  uint64_t number;
-  unsigned count;                /* blocks that are not DURABLE */
-  uint64_t ended[CHUNK_BLOCKS];  /* DURABLE, NOT_ENDED or a time */
-  unsigned writer[CHUNK_BLOCKS]; /* the last one */
-  uint8_t *data;                 /* null: the blocks here are zeroes */
-};
-
-struct image {
-  int fd;
-  pthread_mutex_t lock; /* innermost; held across I/O on fd */
-
-  /* Guarded by lock, as is the content of the file. */
-  uint64_t size;
-  uint64_t clock;
-  struct chunk **chunks; /* sorted by number; none is empty */
-  size_t nr_chunks, allocated;
-};
-
-static inline uint64_t
-min_u64 (uint64_t a, uint64_t b)
-{
-  return a < b ? a : b;
-}
-
-/* The overlay.  All of these are called with the lock held. */
-
-/* The index of the first chunk with this or a higher number. */
-static size_t
-lower_bound (const struct image *image, uint64_t number)
-{
-  size_t lo = 0, hi = image->nr_chunks;
-
-  while (lo < hi) {
-    size_t mid = lo + (hi - lo) / 2;
-
-    if (image->chunks[mid]->number < number)
-      lo = mid + 1;
-    else
-      hi = mid;
-  }
-  return lo;
-}
-
-static struct chunk *
-find_chunk (const struct image *image, uint64_t number)
-{
-  size_t i = lower_bound (image, number);
-
-  if (i < image->nr_chunks && image->chunks[i]->number == number)
-    return image->chunks[i];
-  return NULL;
-}
-
-/* Finds the chunk or adds an empty one.  Null if there is no memory. */
-static struct chunk *
-get_chunk (struct image *image, uint64_t number)
-{
-  size_t i = lower_bound (image, number);
-  struct chunk *chunk;
-
-  if (i < image->nr_chunks && image->chunks[i]->number == number)
-    return image->chunks[i];
-
-  if (image->nr_chunks == image->allocated) {
-    size_t n = image->allocated ? 2 * image->allocated : 64;
-    struct chunk **p = reallocarray (image->chunks, n, sizeof *p);
-
-    if (p == NULL)
-      return NULL;
-    image->chunks = p;
-    image->allocated = n;
-  }
-  chunk = calloc (1, sizeof *chunk);
-  if (chunk == NULL)
-    return NULL;
-  chunk->number = number;
-  memmove (&image->chunks[i + 1], &image->chunks[i],
-           (image->nr_chunks - i) * sizeof image->chunks[0]);
-  image->chunks[i] = chunk;
-  image->nr_chunks++;
-  return chunk;
-}
-
-static void
-free_chunk (struct chunk *chunk)
-{
-  free (chunk->data);
-  free (chunk);
-}
-
-/* Takes the chunk out of the overlay if nothing is left in it. */
-static void
-drop_if_empty (struct image *image, struct chunk *chunk)
-{
-  size_t i;
-
-  if (chunk->count > 0)
-    return;
-  i = lower_bound (image, chunk->number);
-  image->nr_chunks--;
-  memmove (&image->chunks[i], &image->chunks[i + 1],
-           (image->nr_chunks - i) * sizeof image->chunks[0]);
-  free_chunk (chunk);
-}
-
-static void
-mark_written (struct chunk *chunk, unsigned block, unsigned writer)
-{
-  chunk->writer[block] = writer;
-  if (chunk->ended[block] == DURABLE) {
-    chunk->ended[block] = NOT_ENDED;
-    chunk->count++;
-  }
-}
-
-static void
-mark_durable (struct chunk *chunk, unsigned block)
-{
-  if (chunk->ended[block] != DURABLE) {
-    chunk->ended[block] = DURABLE;
-    chunk->count--;
-  }
-}
-
-/* The first block after BLOCK, at most LIMIT, of which "is durable" is not
- * what it is of BLOCK.
- */
-static unsigned
-end_of_run (const struct chunk *chunk, unsigned block, unsigned limit)
-{
-  bool durable = chunk->ended[block] == DURABLE;
-
-  do
-    block++;
-  while (block < limit && (chunk->ended[block] == DURABLE) == durable);
-  return block;
-}
-
-/* How much of a range lies in the chunk where it begins. */
-static uint64_t
-piece_of (uint64_t length, uint64_t offset)
-{
-  return min_u64 (length, CHUNK_SIZE - offset % CHUNK_SIZE);
-}
-
-static int
-read_piece (const struct image *image, uint8_t *buf, uint64_t length,
-            uint64_t offset)
-{
-  const struct chunk *chunk = find_chunk (image, offset / CHUNK_SIZE);
-  const uint64_t end = offset + length;
-
-  if (chunk == NULL)
-    return durable_read (image->fd, buf, length, offset);
-
-  while (offset < end) {
-    unsigned block = offset % CHUNK_SIZE / BLOCK_SIZE;
-    unsigned next = end_of_run (chunk, block, CHUNK_BLOCKS);
-    uint64_t n = (uint64_t) next * BLOCK_SIZE - offset % CHUNK_SIZE;
-    int err;
-
-    n = min_u64 (n, end - offset);
-    if (chunk->ended[block] == DURABLE) {
-      err = durable_read (image->fd, buf, n, offset);
-      if (err)
-        return err;
-    }
-    else if (chunk->data)
-      memcpy (buf, chunk->data + offset % CHUNK_SIZE, n);
-    else
-      memset (buf, 0, n);
-    buf += n;
-    offset += n;
-  }
-  return 0;
-}
-
-/* Before a part of a block is written, the rest of it must be in the overlay.
- * The chunk has data.
- */
-static int
-fill_block (const struct image *image, struct chunk *chunk, unsigned block)
-{
-  const uint64_t at = (uint64_t) block * BLOCK_SIZE;
-  const uint64_t offset = chunk->number * CHUNK_SIZE + at;
-
-  if (chunk->ended[block] != DURABLE)
-    return 0;
-  return durable_read (image->fd, chunk->data + at,
-                       min_u64 (BLOCK_SIZE, image->size - offset), offset);
-}
-
-static int
-write_piece (struct image *image, const uint8_t *buf, uint64_t length,
-             uint64_t offset, unsigned writer)
-{
-  const uint64_t at = offset % CHUNK_SIZE;
-  const unsigned first = at / BLOCK_SIZE;
-  const unsigned last = (at + length - 1) / BLOCK_SIZE;
-  struct chunk *chunk = get_chunk (image, offset / CHUNK_SIZE);
-  int err = 0;
-
-  if (chunk == NULL)
-    return ENOMEM;
-  if (chunk->data == NULL) {
-    chunk->data = calloc (1, CHUNK_SIZE);
-    if (chunk->data == NULL)
-      err = ENOMEM;
-  }
-  if (!err && at % BLOCK_SIZE)
-    err = fill_block (image, chunk, first);
-  if (!err && (at + length) % BLOCK_SIZE)
-    err = fill_block (image, chunk, last);
-  if (!err) {
-    memcpy (chunk->data + at, buf, length);
-    for (unsigned b = first; b <= last; b++)
-      mark_written (chunk, b, writer);
-  }
-  drop_if_empty (image, chunk);
-  return err;
-}
-
-/* Whole blocks, or up to the end of the image. */
-static int
-zero_piece (struct image *image, uint64_t length, uint64_t offset,
-            unsigned writer)
-{
-  const uint64_t at = offset % CHUNK_SIZE;
-  const unsigned first = at / BLOCK_SIZE;
-  const unsigned last = (at + length - 1) / BLOCK_SIZE;
-  struct chunk *chunk = get_chunk (image, offset / CHUNK_SIZE);
-
-  if (chunk == NULL)
-    return ENOMEM;
-  for (unsigned b = first; b <= last; b++)
-    mark_written (chunk, b, writer);
-  if (length == CHUNK_SIZE) {
-    free (chunk->data);
-    chunk->data = NULL;
-  }
-  else if (chunk->data)
-    memset (chunk->data + at, 0, length);
-  return 0;
-}
-
-/* Writes blocks FIRST to LAST - 1, none of them durable, to the file. */
-static int
-persist_run (const struct image *image, struct chunk *chunk, unsigned first,
-             unsigned last)
-{
-  const uint64_t at = (uint64_t) first * BLOCK_SIZE;
-  const uint64_t offset = chunk->number * CHUNK_SIZE + at;
-  const uint64_t length =
-      min_u64 ((uint64_t) (last - first) * BLOCK_SIZE, image->size - offset);
-  int err;
-
-  if (chunk->data)
-    err = durable_write (image->fd, chunk->data + at, length, offset);
-  else
-    err = durable_zero (image->fd, length, offset);
-  if (err)
-    return err;
-  for (unsigned b = first; b < last; b++)
-    mark_durable (chunk, b);
-  return 0;
-}
-
-/* Makes durable the blocks from FIRST to LAST - 1 of which a write had ended
- * before the time BEGAN, and, unless that is 0, that WRITER wrote last.  The
- * chunk may be empty afterwards.
- */
-static int
-persist_chunk (const struct image *image, struct chunk *chunk, unsigned first,
-               unsigned last, uint64_t began, unsigned writer)
-{
-  for (unsigned b = first; b < last; b++) {
-    unsigned end = b;
-    int err;
-
-    while (end < last && chunk->ended[end] != DURABLE &&
-           chunk->ended[end] <= began &&
-           (writer == 0 || chunk->writer[end] == writer))
-      end++;
-    if (end > b) {
-      err = persist_run (image, chunk, b, end);
-      if (err)
-        return err;
-      b = end - 1;
-    }
-  }
-  return 0;
-}
-
-/* Makes the blocks of a range within one chunk durable. */
-static int
-persist_piece (struct image *image, uint64_t length, uint64_t offset)
-{
-  const uint64_t at = offset % CHUNK_SIZE;
-  struct chunk *chunk = find_chunk (image, offset / CHUNK_SIZE);
-  int err;
-
-  if (chunk == NULL)
-    return 0;
-  err = persist_chunk (image, chunk, at / BLOCK_SIZE,
-                       (at + length - 1) / BLOCK_SIZE + 1, NOT_ENDED, 0);
-  drop_if_empty (image, chunk);
-  return err;
-}
-
-/* The interface. */
+#include "overlay.h"
 
 struct image *
 image_open (const char *path, int64_t size, bool readonly)
@@ -380,7 +61,7 @@ static void
 forget (struct image *image)
 {
   for (size_t i = 0; i < image->nr_chunks; i++)
-    free_chunk (image->chunks[i]);
+    overlay_free_chunk (image->chunks[i]);
   image->nr_chunks = 0;
 }
 
@@ -423,8 +104,8 @@ cut_overlay (struct image *image, uint64_t size)
       memset (chunk->data + keep, 0, CHUNK_SIZE - keep);
     for (unsigned b = (keep + BLOCK_SIZE - 1) / BLOCK_SIZE; b < CHUNK_BLOCKS;
          b++)
-      mark_durable (chunk, b);
-    drop_if_empty (image, chunk);
+      overlay_mark_durable (chunk, b);
+    overlay_drop_if_empty (image, chunk);
   }
 }
 
@@ -456,10 +137,10 @@ image_read (struct image *image, void *buf, uint64_t length, uint64_t offset)
   int err = 0;
 
   while (length > 0 && !err) {
-    uint64_t n = piece_of (length, offset);
+    uint64_t n = overlay_piece_of (length, offset);
 
     pthread_mutex_lock (&image->lock);
-    err = read_piece (image, p, n, offset);
+    err = overlay_read_piece (image, p, n, offset);
     pthread_mutex_unlock (&image->lock);
     p += n;
     offset += n;
@@ -480,13 +161,14 @@ image_write (struct image *image, const void *buf, uint64_t length,
   int err = 0;
 
   while (length > 0 && !err) {
-    uint64_t n = piece_of (length, offset);
+    uint64_t n = overlay_piece_of (length, offset);
 
     pthread_mutex_lock (&image->lock);
-    err = offset + n > image->size ? EIO
-                                   : write_piece (image, p, n, offset, writer);
+    err = offset + n > image->size
+              ? EIO
+              : overlay_write_piece (image, p, n, offset, writer);
     if (!err && durable)
-      err = persist_piece (image, n, offset);
+      err = overlay_persist_piece (image, n, offset);
     pthread_mutex_unlock (&image->lock);
     p += n;
     offset += n;
@@ -499,7 +181,7 @@ image_write (struct image *image, const void *buf, uint64_t length,
 static uint64_t
 untouched (const struct image *image, uint64_t length, uint64_t offset)
 {
-  size_t i = lower_bound (image, offset / CHUNK_SIZE);
+  size_t i = overlay_find (image, offset / CHUNK_SIZE);
   uint64_t end = offset + length;
 
   if (i < image->nr_chunks)
@@ -523,17 +205,17 @@ zero_some (struct image *image, uint64_t length, uint64_t offset,
   if (*done > 0)
     return 0;
 
-  n = piece_of (length, offset);
+  n = overlay_piece_of (length, offset);
   if (offset % BLOCK_SIZE)
     n = min_u64 (n, BLOCK_SIZE - offset % BLOCK_SIZE);
   else if (n >= BLOCK_SIZE && offset + n != image->size)
     n -= n % BLOCK_SIZE;
   if (offset % BLOCK_SIZE || (n < BLOCK_SIZE && offset + n != image->size))
-    err = write_piece (image, zeroes, n, offset, writer);
+    err = overlay_write_piece (image, zeroes, n, offset, writer);
   else
-    err = zero_piece (image, n, offset, writer);
+    err = overlay_zero_piece (image, n, offset, writer);
   if (!err && durable)
-    err = persist_piece (image, n, offset);
+    err = overlay_persist_piece (image, n, offset);
   *done = n;
   return err;
 }
@@ -569,7 +251,7 @@ image_ended (struct image *image, uint64_t length, uint64_t offset)
     return;
   pthread_mutex_lock (&image->lock);
   now = ++image->clock;
-  for (size_t i = lower_bound (image, offset / CHUNK_SIZE);
+  for (size_t i = overlay_find (image, offset / CHUNK_SIZE);
        i < image->nr_chunks; i++) {
     struct chunk *chunk = image->chunks[i];
     uint64_t start = chunk->number * CHUNK_SIZE;
@@ -608,11 +290,12 @@ persist (struct image *image, uint64_t began, unsigned writer)
     struct chunk *chunk = image->chunks[i];
 
     if (!err)
-      err = persist_chunk (image, chunk, 0, CHUNK_BLOCKS, began, writer);
+      err =
+          overlay_persist_chunk (image, chunk, 0, CHUNK_BLOCKS, began, writer);
     if (chunk->count > 0)
       image->chunks[kept++] = chunk;
     else
-      free_chunk (chunk);
+      overlay_free_chunk (chunk);
   }
   image->nr_chunks = kept;
   return err;
@@ -645,8 +328,8 @@ copy_to (struct image *image, int fd, bool volatiles)
   int err = buf ? 0 : ENOMEM;
 
   for (offset = 0; offset < image->size && !err; offset += n) {
-    n = piece_of (image->size - offset, offset);
-    err = volatiles ? read_piece (image, buf, n, offset)
+    n = overlay_piece_of (image->size - offset, offset);
+    err = volatiles ? overlay_read_piece (image, buf, n, offset)
                     : durable_read (image->fd, buf, n, offset);
     if (!err)
       err = durable_write (fd, buf, n, offset);
@@ -682,7 +365,7 @@ image_forget (struct image *image)
 static uint64_t
 extent_at (const struct image *image, uint64_t offset, uint64_t end, bool *hole)
 {
-  size_t i = lower_bound (image, offset / CHUNK_SIZE);
+  size_t i = overlay_find (image, offset / CHUNK_SIZE);
   uint64_t start, data;
 
   if (i < image->nr_chunks) {
@@ -691,7 +374,7 @@ extent_at (const struct image *image, uint64_t offset, uint64_t end, bool *hole)
     start = chunk->number * CHUNK_SIZE;
     if (start <= offset) {
       unsigned block = offset % CHUNK_SIZE / BLOCK_SIZE;
-      unsigned next = end_of_run (chunk, block, CHUNK_BLOCKS);
+      unsigned next = overlay_end_of_run (chunk, block, CHUNK_BLOCKS);
 
       end = min_u64 (end, start + (uint64_t) next * BLOCK_SIZE);
       if (chunk->ended[block] != DURABLE) {

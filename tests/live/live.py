@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Shared by the live tests: short words over wt.py, and questions to the
+"""Shared by the live tests: servers with the filter, and questions to the
 disk's log."""
 
 import os
@@ -9,17 +9,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 
 import wt  # noqa: E402
-
-K = 1024
-M = K * K
-G = K * M
+from words import (  # noqa: E402, F401 (for the tests)
+    G, K, M, begin_put, durable, expect, put, put_error, seen, with_dashes)
 
 
-def with_dashes(options):
-    return {key.replace("_", "-"): value for key, value in options.items()}
-
-
-def cached(disk=None, args=(), **options):
+def cached(disk=None, args=(), start=True, **options):
     """A server with the filter over the disk; neither reads more than it is
     asked for unless the options say so.
 
@@ -30,7 +24,7 @@ def cached(disk=None, args=(), **options):
     given.update(options)
     given = {"wtcache-" + key: value
              for key, value in with_dashes(given).items()}
-    return wt.Server(given, with_dashes(disk or {}), args=args)
+    return wt.Server(given, with_dashes(disk or {}), args=args, start=start)
 
 
 def over(plugin, args=(), parameters=(), **options):
@@ -39,34 +33,6 @@ def over(plugin, args=(), parameters=(), **options):
     given = {"wtcache-" + key: value
              for key, value in with_dashes(options).items()}
     return wt.Server(given, plugin=plugin, args=args, parameters=parameters)
-
-
-def expect(found, wanted, what=""):
-    assert found == wanted, "%s%.2000r instead of %.2000r" % (
-        what and what + ": ", found, wanted)
-
-
-def put(h, offset, length, version, flags=0):
-    h.pwrite(wt.pattern(offset, length, version), offset, flags)
-
-
-def put_error(h, offset, length, version, flags=0):
-    """The errno of a write."""
-    return wt.errno_of(put, h, offset, length, version, flags)
-
-
-def begin_put(h, offset, length, version, flags=0):
-    return wt.start(h, "pwrite", wt.pattern(offset, length, version), offset,
-                    flags)
-
-
-def seen(h, offset, length):
-    """The versions of the blocks that a client reads."""
-    return wt.versions(h.pread(length, offset), offset)
-
-
-def durable(server, offset, length, export=None):
-    return wt.versions(server.durable(offset, length, export), offset)
 
 
 def ranges(server, *ops):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Durability: what a reply to FUA and flush promises, what is kept when the
-backend fails, and the bound on what is not durable (laws 1 to 6)."""
+"""Durability: what a reply to FUA and flush promises, and what is kept when the
+backend fails (laws 1, 2, 4 and 5)."""
 
 import errno
 import sys
@@ -9,9 +9,9 @@ import sys
 sys.dont_write_bytecode = True
 
 from live import (  # noqa: E402
-    K, M, begin_put, cached, count, durable, ended, expect,
-    fault, gate, gated, open_gate, overlapping_in_time, ping, put, put_error,
-    ranges, seen, wait_closed, wait_ended, wt)
+    K, M, begin_put, cached, count, durable, ended, expect, fault, gate,
+    gated, open_gate, overlapping_in_time, ping, put, put_error, seen,
+    wait_ended, wt)
 
 
 # Law 1.
@@ -241,139 +241,6 @@ def test_flush_does_not_wait_for_later_writes():
         expect(durable(server, 0, 4096), [2] * 8)
         expect(durable(server, M, 4096), [1] * 8)
         open_gate(server, "w")
-
-
-# Law 3.
-
-def test_eviction_drops_nothing_dirty():
-    """Law 3: far more is written than the cache holds."""
-    with cached(size="1M", fill="auto", dirty_max="512K") as server:
-        h = server.connect()
-        for i in range(64):
-            put(h, i * 300 * K % (16 * M), 128 * K, i + 1)
-        h.flush()
-        shadow = bytearray(17 * M)
-        for i in range(64):
-            at = i * 300 * K % (16 * M)
-            shadow[at:at + 128 * K] = wt.pattern(at, 128 * K, i + 1)
-        assert server.durable(0, 17 * M) == shadow
-        assert h.pread(17 * M, 0) == shadow
-
-
-def test_refused_blocks_stay():
-    """Law 3: a failed write-back and the pressure of reads drop nothing."""
-    with cached(size="1M") as server:
-        h = server.connect()
-        put(h, 0, 64 * K, 1)
-        fault(server, "write")
-        expect(wt.errno_of(h.flush), errno.EIO)
-        h.pread(16 * M, M)
-        reads = count(server, "read", 0, 64 * K)
-        expect(seen(h, 0, 64 * K), [1] * 128)
-        expect(count(server, "read", 0, 64 * K), reads)
-        server.control("unfault all")
-        h.flush()
-        expect(durable(server, 0, 64 * K), [1] * 128)
-
-
-def test_drain_at_the_last_close():
-    """Law 3: what is dirty is written and flushed when the last one goes."""
-    for leave in "disconnect", "drop":
-        with cached() as server:
-            a, b = server.connect(), server.connect()
-            put(a, 0, 4096, 1)
-            put(a, 1 * M, 4096, 1)
-            server.disconnect(b)
-            getattr(server, leave)(a)
-            wait_closed(server)
-            expect(durable(server, 0, 4096), [1] * 8, leave)
-            expect(durable(server, M, 4096), [1] * 8, leave)
-
-
-def test_sigterm_with_a_client():
-    """Law 3: all is written from the moment the server is told to stop,
-    without waiting for clients."""
-    with cached() as server:
-        h = server.connect()
-        put(h, 0, 4096, 1)
-        put(h, M, 4096, 1)
-        server.terminate()
-        wt.wait_until(lambda: durable(server, 0, 4096) == [1] * 8
-                      and durable(server, M, 4096) == [1] * 8,
-                      "the server has drained")
-        # nbdkit itself refuses requests from now on.
-        assert put_error(h, 0, 4096, 2) != 0
-        server.disconnect(h)
-        expect(server.wait(), 0)
-        expect(durable(server, 0, 4096), [1] * 8)
-
-
-def test_drain_waits_for_a_slow_backend():
-    """Law 3: at the end of the server a write under way is not given up."""
-    with cached() as server:
-        h = server.connect()
-        put(h, 0, 4096, 1)
-        gate(server, "write")
-        server.drop(h)
-        gated(server)
-        server.terminate()
-        open_gate(server, ends=True)
-        expect(server.wait(), 0)
-        expect(durable(server, 0, 4096), [1] * 8)
-        assert "LOST" not in server.stderr()
-
-
-def test_what_remains_waits_for_the_next_connection():
-    """Law 3: refused at the last close, still there for the next client."""
-    with cached(drain="200ms") as server:
-        h = server.connect()
-        put(h, 4096, 4096, 1)
-        fault(server, "write")
-        server.disconnect(h)
-        wait_closed(server)
-        server.control("unfault all")
-        h = server.connect()
-        expect(seen(h, 4096, 4096), [1] * 8)
-        h.flush()
-        expect(durable(server, 4096, 4096), [1] * 8)
-        server.stop()
-        assert "LOST" not in server.stderr()
-
-
-def test_what_remains_at_the_end_is_logged():
-    """Law 3: the ranges that could not be saved are told as LOST."""
-    with cached(drain="200ms") as server:
-        h = server.connect()
-        put(h, 4096, 4096, 1)
-        put(h, M, 512, 1)
-        fault(server, "write", "ENOSPC")
-        server.stop()
-        lost = [line for line in server.stderr().splitlines()
-                if "LOST" in line]
-        expect(len(lost), 1, server.stderr())
-        assert " 4096+4096" in lost[0] and " %d+512" % M in lost[0], lost
-
-
-def test_unflushed_at_the_end_is_logged():
-    """Law 3: so is what the backend took but could not flush."""
-    with cached(drain="200ms") as server:
-        put(server.connect(), 8192, 4096, 1)
-        fault(server, "flush")
-        server.stop()
-        assert " 8192+4096" in server.stderr().split("LOST")[1]
-
-
-def test_unflushed_zeroes_at_the_end_are_logged():
-    """Law 3: so is what was zeroed."""
-    with cached(drain="200ms") as server:
-        h = server.connect()
-        h.zero(64 * K, 16 * K)
-        h.zero(4 * K, M)
-        fault(server, "flush")
-        server.stop()
-        lost = server.stderr().split("LOST")[1]
-        assert "%d zeroed bytes" % (68 * K) in lost, lost
-        assert " 16384+65536 %d+4096" % M in lost, lost
 
 
 # Law 4.
@@ -652,129 +519,6 @@ def test_failed_writeback_marks_stay():
         server.control("unfault all")
         h.flush()
         expect(durable(server, 0, 4096), [1] * 8)
-
-
-# Law 6.
-
-def test_no_more_is_dirty_than_the_bound():
-    """Law 6: ordinary writes are answered at once up to the bound; more wait
-    for their own blocks."""
-    with cached(dirty_max="256K") as server:
-        h = server.connect()
-        gate(server, "write")
-        writes = [begin_put(h, i * 8192, 4096, 1) for i in range(56)]
-        wt.wait_all(writes)
-        # Of those that come at once one may be refused the last of the room.
-        for i in range(56, 64):
-            put(h, i * 8192, 4096, 1)
-        writes = [begin_put(h, i * 8192, 4096, 1) for i in range(64, 72)]
-        ping(h, 0)
-        assert not any(w.done() for w in writes)
-        open_gate(server)
-        wt.wait_all(writes)
-        expect([w.errno for w in writes], [0] * 8)
-
-
-def test_at_the_bound_a_write_is_durable():
-    """Law 6: it waits for its own blocks only, and is durable when it is
-    answered; nothing else is held up."""
-    with cached(dirty_max="256K") as server:
-        a, b = server.connect(), server.connect()
-        gate(server, "write", first=0, last=M - 1)
-        for i in range(64):
-            put(a, i * 8192, 4096, 1)
-        gated(server)
-        put(b, 2 * M, 4096, 2)
-        expect(durable(server, 2 * M, 4096), [2] * 8)
-        put(b, 3 * M, 4096, 2, wt.FUA)
-        expect(seen(b, 0, 4096), [1] * 8)
-        expect(seen(b, 4 * M, 4096), [0] * 8)
-        open_gate(server)
-        a.flush()
-
-
-def test_refusing_backend_degrades():
-    """Law 6: while the backend refuses, each ordinary write is durable or
-    gets its own error; no other request gets that."""
-    with cached() as server:
-        h = server.connect()
-        put(h, 0, 4096, 1)
-        fault(server, "write", "ENOSPC", first=0, last=8191)
-        expect(wt.errno_of(h.flush), errno.ENOSPC)
-        put(h, M, 4096, 2)
-        expect(durable(server, M, 4096), [2] * 8)
-        expect(put_error(h, 4096, 4096, 2), errno.ENOSPC)
-        expect(seen(h, 4096, 4096), [0] * 8)
-        expect(seen(h, 0, 4096), [1] * 8)
-        server.control("unfault all")
-        h.flush()
-        expect(durable(server, 0, 8192), [1] * 8 + [0] * 8)
-        # It is held back again once the backend takes it.
-        writes = count(server, "write")
-        put(h, 2 * M, 4096, 3)
-        expect(count(server, "write"), writes)
-
-
-def test_refusing_export_beside_a_healthy_one():
-    """Law 6: the bound is divided, so one that refuses hurts no other."""
-    with cached({"exports": "a,b"}, dirty_max="512K", size="4M",
-                drain="200ms") as server:
-        a, b = server.connect("a"), server.connect("b")
-        fault(server, "write", export="a")
-        refused = [put_error(a, i * 4096, 4096, 1) for i in range(200)]
-        assert errno.EIO in refused
-        assert refused[0] == 0
-        assert refused.count(0) * 4096 <= 512 * K
-        for i in range(16):
-            put(b, i * 4096, 4096, 1)
-        expect([r for r in server.log().of("write") if r.export == "b"], [])
-        b.flush()
-        expect(durable(server, 0, 64 * K, "b"), [1] * 128)
-        expect(seen(a, 0, 4096), [1] * 8)
-        server.control("unfault all")
-        a.flush()
-        kept = [i for i, error in enumerate(refused) if error == 0]
-        for i in kept:
-            expect(durable(server, i * 4096, 4096, "a"), [1] * 8)
-
-
-def test_bound_is_divided():
-    """Law 6: two exports that hold data have half of the bound each."""
-    with cached({"exports": "a,b"}, dirty_max="512K") as server:
-        a, b = server.connect("a"), server.connect("b")
-        gate(server, "write")
-        for h in a, b:
-            for i in range(64):
-                put(h, i * 8192, 4096, 1)
-            more = [begin_put(h, (64 + i) * 8192, 4096, 1) for i in range(4)]
-            ping(h, 0)
-            assert not any(w.done() for w in more)
-        open_gate(server)
-
-
-def test_background_work_begins_before_the_bound():
-    """Law 6: no request asks for it, and none waits for it."""
-    with cached(dirty_max="1M") as server:
-        h = server.connect()
-        for i in range(48):
-            put(h, i * 16 * K, 16 * K, 1)
-        wt.wait_until(
-            lambda: sum(r.length for r in ended(server, "write")) >= 256 * K,
-            "as much is written back as it takes")
-        expect([r for r in server.log().of("write") if r.fua], [])
-
-
-def test_writes_beyond_the_bound_are_written_back():
-    """Law 6: the backend gets dirty data long before a flush."""
-    with cached(dirty_max="1M") as server:
-        h = server.connect()
-        for i in range(256):
-            put(h, i * 16 * K, 16 * K, 1)
-        assert sum(r.length for r in server.log().of("write")) >= 3 * M
-        expect(seen(h, 0, 4 * M), [1] * 8192)
-        h.flush()
-        expect(durable(server, 0, 4 * M), [1] * 8192)
-        assert ("write", 0, 0) not in ranges(server, "write")
 
 
 wt.main()

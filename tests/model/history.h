@@ -16,16 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "rng.h"
+
 #define BLOCK_SIZE 512
-
-/* A stream of numbers that depend on nothing but the seed. */
-struct rng {
-  uint64_t state;
-};
-
-extern uint64_t rng_next (struct rng *rng);
-extern uint64_t rng_below (struct rng *rng, uint64_t n); /* 0 .. n-1 */
-extern bool rng_chance (struct rng *rng, unsigned percent);
 
 enum kind {
   READ,

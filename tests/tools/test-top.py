@@ -1,90 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Tests of wtcache-top: what it makes of files as servers write them, in
-every state, on paper, as JSON, as a picture and in a terminal; and of one
-that a server does write."""
+every state, on paper and as JSON; and its command line."""
 
 import ctypes
-import errno
 import json
 import os
 import re
 import select
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-import xml.etree.ElementTree
 
 sys.dont_write_bytecode = True
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, "..", "lib"), HERE]
 
-import exposition  # noqa: E402
-import tap  # noqa: E402
-import wt  # noqa: E402
-from exposition import Export  # noqa: E402
-
-TOP = os.path.join(os.environ.get("top_builddir",
-                                  os.path.join(HERE, "..", "..")),
-                   "tools", "wtcache-top")
-MIB = 1 << 20
-
-folder = None
-
-
-def fresh(*exports, **options):
-    """The name of a new file with these exports."""
-    global folder
-    if folder is None:
-        folder = tempfile.mkdtemp(prefix="wtcache-top-")
-    handle, path = tempfile.mkstemp(suffix=".prom", dir=folder)
-    os.close(handle)
-    exposition.write(path, *exports, **options)
-    return path
-
-
-def run(*arguments, locale="C.UTF-8", **options):
-    tap.require(os.path.exists(TOP), "wtcache-top is not built")
-    return subprocess.run(
-        [TOP, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, timeout=60 * tap.SCALE,
-        env={**os.environ, "LC_ALL": locale}, **options)
-
-
-def once(*arguments, **options):
-    result = run("--once", *arguments, **options)
-    assert result.returncode == 0, result
-    assert result.stderr == "", result.stderr
-    return result.stdout
-
-
-def as_json(*arguments):
-    result = run("--json", *arguments)
-    assert result.returncode == 0, result
-    return json.loads(result.stdout)["files"]
-
-
-def one_export(*arguments):
-    return as_json(*arguments)[0]["exports"][0]
-
-
-def fails(status, *arguments, **options):
-    """It ends with this status and one line, which is returned."""
-    result = run(*arguments, **options)
-    assert result.returncode == status, result
-    assert result.stdout == "", result.stdout
-    assert re.fullmatch("wtcache-top: [^\n]+\n", result.stderr), result.stderr
-    return result.stderr
-
-
-def expect(found, wanted):
-    assert found == wanted, "%r instead of %r" % (found, wanted)
-
-
-def expect_near(found, wanted):
-    assert abs(found - wanted) <= 1e-6 * abs(wanted), "%r instead of %r" % (
-        found, wanted)
+import top  # noqa: E402
+from top import (  # noqa: E402
+    Export, HERE, MIB, TOP, as_json, expect, expect_near, exposition,
+    fails, fresh, once, one_export, run, tap)
 
 
 # The state in words.
@@ -516,107 +448,6 @@ def test_formats_that_may_be():
     expect(export["condition"], "held")
 
 
-# The picture.
-
-def texts(svg):
-    root = xml.etree.ElementTree.parse(svg).getroot()
-    return [element.text for element in root.iter() if element.text]
-
-
-def draw(*paths):
-    picture = os.path.join(folder, "curve.svg")
-    result = run("--curve", picture, *paths)
-    assert (result.returncode, result.stderr) == (0, ""), result
-    return picture
-
-
-CURVE = {0.25: 0.8, 0.5: 0.6, 1: 0.4, 2: 0.3, 4: 0.25, 8: 0.2}
-
-
-def test_curve():
-    found = texts(draw(fresh(Export(), curve=CURVE)))
-    for text in ("80 %", "20 %", "64 MiB", "256 MiB", "2 GiB", "now",
-                 "Doubling the cache would save 25 % of backend reads."):
-        assert text in found, (text, found)
-
-
-def test_curve_is_a_line_down():
-    picture = draw(fresh(Export(), curve=CURVE))
-    root = xml.etree.ElementTree.parse(picture).getroot()
-    points = [(float(c.get("cx")), float(c.get("cy")))
-              for c in root.iter("{http://www.w3.org/2000/svg}circle")]
-    expect(len(points), 6)
-    steps = [b[0] - a[0] for a, b in zip(points, points[1:])]
-    assert max(steps) - min(steps) < 0.2, points
-    heights = [y for _, y in points]
-    expect(heights, sorted(heights))
-    # 0.8 is as far above the axis as four times 0.2.
-    axis = heights[-1] + (heights[-1] - heights[0]) / 3
-    assert abs((axis - heights[2]) * 2 - (axis - heights[0])) < 0.5, points
-
-
-def test_curves():
-    """Each is named by its file; one has none."""
-    one, other = fresh(curve=CURVE), fresh(curve={1: 0.01, 2: 0.001})
-    odd = os.path.join(folder, "a & <b>.prom")
-    os.rename(other, odd)
-    found = texts(draw(one, fresh(), odd))
-    assert "a & <b>.prom" in found, found
-    assert os.path.basename(one) in found, found
-    assert "now" in found and "\u00d7 2" in found, found
-    expect(sum(text.endswith(".prom") for text in found), 2)
-
-
-def test_curves_of_sizes():
-    """There are no factors where they would be of different sizes."""
-    found = texts(draw(fresh(curve=CURVE), fresh(curve=CURVE, size=1 << 30)))
-    assert "now" not in found and "8 GiB" in found, found
-
-
-def test_curve_can_be_rendered():
-    tap.require(shutil.which("rsvg-convert"), "rsvg-convert is missing")
-    for curve in CURVE, {1: 0.5}, {1: 0, 2: 0}, {1: 1, 2: 1e-9}:
-        picture = draw(fresh(curve=curve))
-        subprocess.run(["rsvg-convert", "-o", picture + ".png", picture],
-                       check=True)
-
-
-def test_curve_without_estimate():
-    message = fails(1, "--curve", "/nonexistent/x.svg", fresh(Export()))
-    assert "there is no estimate of miss ratios yet" in message, message
-
-
-def test_curve_that_cannot_be_drawn():
-    path = fresh(curve=CURVE)
-    message = fails(1, "--curve", "/nonexistent/x.svg", path)
-    assert "/nonexistent/x.svg: cannot be drawn: " in message, message
-    assert "No such file" in message, message
-    target = os.path.join(folder, "a-folder")
-    os.mkdir(target)
-    fails(1, "--curve", target, path)
-    expect([n for n in os.listdir(folder) if n.startswith("a-folder")],
-           ["a-folder"])
-
-
-def test_curve_replaces_pictures_only():
-    """A disk that is named by mistake keeps its bytes."""
-    path = fresh(curve=CURVE)
-    picture = draw(path)
-    first = os.stat(picture).st_ino
-    assert os.stat(draw(path)).st_ino != first
-    other = os.path.join(folder, "disk.img")
-    with open(other, "wb") as f:
-        f.write(bytes(4096))
-    message = fails(1, "--curve", other, path)
-    assert "disk.img: cannot be drawn: " in message, message
-    with open(other, "rb") as f:
-        expect(f.read(), bytes(4096))
-    link = os.path.join(folder, "link.svg")
-    os.symlink(other, link)
-    fails(1, "--curve", link, path)
-    assert os.path.islink(link)
-
-
 # Errors.
 
 def test_misuse():
@@ -645,11 +476,11 @@ def test_files_that_cannot_be_read():
     path = fresh(Export())
     fails(1, path)
     for name, words in (("/nonexistent", "No such file"),
-                        (folder, "not a file of wtcache-stats"),
+                        (top.folder, "not a file of wtcache-stats"),
                         ("/dev/null", "not a file of wtcache-stats")):
         message = fails(1, "--once", path, name)
         assert name in message and words in message, message
-    fifo = os.path.join(folder, "fifo")
+    fifo = os.path.join(top.folder, "fifo")
     os.mkfifo(fifo)
     assert "not a file" in fails(1, "--once", fifo)
 
@@ -722,7 +553,8 @@ def offered(*words):
     """
     result = subprocess.run(
         ["bash", "--norc", "-c", script, "bash", framework, own, TOP, *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=top.folder)
     # bash says so without a terminal.
     errors = result.stderr.replace("compopt: not currently executing", "")
     assert "error" not in errors and "not found" not in errors, errors
@@ -732,7 +564,7 @@ def offered(*words):
 def test_completion():
     path = fresh()
     for name in "x.svg", "x.png":
-        with open(os.path.join(folder, name), "w"):
+        with open(os.path.join(top.folder, name), "w"):
             pass
     expect(offered("--"), ["--curve=", "--help", "--interval=", "--json",
                            "--once", "--rates", "--version"])
@@ -741,256 +573,4 @@ def test_completion():
     expect(offered("--curve", "x"), ["x.svg"])
 
 
-# In a terminal.
-
-def in_terminal(*paths, **options):
-    tap.require(os.path.exists(TOP), "wtcache-top is not built")
-    try:
-        from terminal import Terminal
-    except ImportError:
-        raise tap.Skip("python3-pyte is missing")
-    options = {"LC_ALL": "C.UTF-8", "NO_COLOR": "", **options}
-    return Terminal([TOP, *paths], **options)
-
-
-def test_view():
-    path = fresh(Export("disk", dirty_bytes=MIB, oldest_dirty_seconds=3))
-    with in_terminal(path) as t:
-        # The last row comes last.
-        lines = t.wait_for_text(" q quit")
-        assert lines[0].startswith(path[:60]), lines
-        assert "1 MiB dirty, oldest 3 s" in "\n".join(lines), lines
-        t.press("q")
-        expect(t.wait_for_end(), 0)
-
-
-def test_view_ends():
-    path = fresh(Export("disk"))
-    for key in "q", "Q", "\x1b", "\x1b[21~":
-        with in_terminal(path) as t:
-            t.wait_for_text("all on the backend")
-            t.press(key)
-            expect(t.wait_for_end(), 0)
-
-
-def test_view_follows():
-    """It shows rates as files are replaced, and a line for each."""
-    now = time.time()
-    path = fresh(Export("disk"), written=now - 6)
-    with in_terminal(path) as t:
-        t.wait_for_text("all on the backend")
-        exposition.write(path, Export("disk", read_requests=400,
-                                      read_bytes=4 * MIB, dirty_bytes=MIB),
-                         written=now - 4)
-        t.wait_for_line("  read +200/s +2 MiB/s .* █")
-        exposition.write(path, Export("disk", read_requests=500,
-                                      read_bytes=5 * MIB), written=now - 2)
-        t.wait_for_line("  read +50/s +512 KiB/s .* █▃")
-        t.wait_for_line("disk .* all on the backend")
-
-
-def test_view_without_unicode():
-    now = time.time()
-    path = fresh(Export("Größe"), written=now - 4)
-    with in_terminal(path, LC_ALL="C") as t:
-        t.wait_for_text("Gr\\xc3\\xb6\\xc3\\x9fe")
-        exposition.write(path, Export("Größe", read_bytes=MIB), written=now)
-        t.wait_for_line("  read .*KiB/s .*#")
-        assert max(t.raw) < 128, t.raw
-
-
-def test_view_says_what_is_wrong():
-    path = fresh(Export("disk"))
-    with in_terminal(path) as t:
-        t.wait_for_text("all on the backend")
-        os.rename(path, path + ".gone")
-        t.wait_for_text("cannot be opened: No such file or directory")
-        os.rename(path + ".gone", path)
-        t.wait_for(lambda lines: "cannot be" not in "\n".join(lines),
-                   "the file is back")
-        exposition.write(path, Export("disk"), written=time.time() - 300)
-        t.wait_for_text("not written for 5 min")
-        with open(path, "a") as f:
-            f.write("nonsense\n")
-        t.wait_for_text("a number is expected")
-
-
-def test_view_is_resized():
-    path = fresh(Export("disk", refusing=1, error="ENOSPC",
-                        dirty_bytes=12 * MIB))
-    with in_terminal(path) as t:
-        t.wait_for_text("q quit")
-        t.resize(50, 132)
-        t.wait_for(lambda lines: lines[49].startswith(" q quit"),
-                   "keys in the last row")
-        t.resize(8, 30)
-        lines = t.wait_for(lambda lines: lines[7].startswith(" q quit"),
-                           "keys in the last row of fewer")
-        assert all(len(line) <= 30 for line in lines), lines
-        for size in (1, 20), (2, 1), (3, 5):
-            t.resize(*size)
-        t.resize(24, 80)
-        t.wait_for_text("backend refuses writes: ENOSPC")
-        t.press("q")
-        expect(t.wait_for_end(), 0)
-
-
-def test_view_scrolls():
-    # Of a time to come: on a slow machine it would grow stale in between, and
-    # have one line more.
-    path = fresh(*[Export("disk%02d" % i, number=i) for i in range(40)],
-                 written=time.time() + 3600)
-    with in_terminal(path) as t:
-        # The last row is drawn last: when it is there, so are the others.
-        first = t.wait_for_text("1-23 of 4")
-        t.press("\x1b[4~")              # End
-        lines = t.wait_for(lambda lines: "1-23 of 4" not in lines[23], "the end")
-        assert "disk39" in "\n".join(lines), lines
-        assert "disk00" not in "\n".join(lines), lines
-        t.press("\x1b[1~")              # Home
-        t.wait_for(lambda lines: "1-23 of 4" in lines[23], "the beginning")
-        t.press("\x1b[B")               # Down
-        t.wait_for(lambda lines: lines[0] == first[1], "one line down")
-        t.press("k")
-        t.wait_for(lambda lines: lines[0] == first[0], "one line up")
-        t.press("\x1b[6~")              # PgDn
-        t.wait_for(lambda lines: lines[0] == first[22], "a page down")
-        t.press("\x1b[5~\x1b[5~")       # PgUp, and beyond the first
-        t.wait_for(lambda lines: lines[0] == first[0], "a page up")
-
-
-def test_view_in_brief():
-    path = fresh(*[Export("disk%02d" % i, number=i, dirty_bytes=i * MIB)
-                   for i in range(15)])
-    with in_terminal(path) as t:
-        t.wait_for_text("disk00")
-        t.press("b")
-        t.wait_for_line("disk14 .* 14 MiB dirty, oldest .*")
-        t.wait_for_line("disk00 .* all on the backend")
-        t.press("b")
-        t.wait_for(lambda lines: "disk14" not in "\n".join(lines), "all")
-
-
-def test_view_helps():
-    path = fresh(Export("disk"))
-    with in_terminal(path) as t:
-        t.wait_for_text("all on the backend")
-        for key in "h", "?":
-            t.press(key)
-            t.wait_for_text("a line for each export, or a block")
-            t.press(key)
-            t.wait_for(lambda lines: "a line for each" not in "\n".join(lines)
-                       and "disk  0 clients" in "\n".join(lines), "the view")
-
-
-def test_view_in_colour():
-    path = fresh(Export("clean"), Export("held", dirty_bytes=MIB),
-                 Export("full", refusing=1, error="ENOSPC"))
-    with in_terminal(path) as t:
-        t.press("b")
-        t.wait_for_text("backend refuses")
-        expect(t.colour_of("all on the backend"), "green")
-        expect(t.colour_of("1 MiB dirty"), "brown")
-        expect(t.colour_of("backend refuses"), "red")
-    for environment in {"NO_COLOR": "1"}, {"TERM": "vt100"}:
-        with in_terminal(path, **environment) as t:
-            t.press("b")
-            t.wait_for_text("backend refuses")
-            for text in "all on the", "1 MiB dirty", "backend refuses":
-                expect(t.colour_of(text), "default")
-
-
-def test_view_obeys_nothing_in_a_name():
-    path = fresh(Export("\x1b[2J\x1b]0;title\x07"))
-    with in_terminal(path) as t:
-        t.wait_for_text("\\x1b[2J\\x1b]0;title\\x07")
-        assert b"\x1b]0;title" not in t.raw, t.raw
-
-
-def test_view_needs_a_terminal():
-    path = fresh(Export())
-    assert "this is not a terminal" in fails(1, path)
-    with in_terminal(path, TERM="no-such-terminal") as t:
-        expect(t.wait_for_end(), 1)
-        assert b"TERM is no-such-terminal" in t.raw, t.raw
-
-
-# A server.
-
-def told(path, is_wanted):
-    """The export as wtcache-top tells it, if that is as wanted."""
-    exports = as_json(path)[0]["exports"]
-    return exports[0] if exports and is_wanted(exports[0]) else None
-
-
-def test_of_a_server():
-    """From clean over dirty and a backend that refuses, to clean again."""
-    tap.require(os.path.exists(TOP), "wtcache-top is not built")
-    path = os.path.join(os.path.dirname(fresh()), "server.prom")
-    with wt.Server({"wtcache-size": "16M", "wtcache-stats": path,
-                    "wtcache-dirty-age": "1000"}) as server:
-        h = server.connect("disk")
-        for _ in range(3):
-            h.pread(4096, 0)
-        found = wt.wait_until(lambda: told(
-            path, lambda e: e["values"]["read_requests_total"] == 3),
-            "the reads are told")
-        expect(found["export"], "disk")
-        expect(found["condition"], "clean")
-        expect_near(found["hit_ratio"], 2 / 3)
-        assert found["backend"]["read"]["calls"] >= 1, found
-        assert found["backend"]["read"]["p99_seconds"] > 0, found
-
-        h.pwrite(bytes(65536), 0)
-        found = wt.wait_until(lambda: told(
-            path, lambda e: e["state"].startswith("64 KiB dirty, oldest ")),
-            "the write is told")
-        expect(found["condition"], "held")
-
-        server.control("fault full op=write errno=ENOSPC")
-        expect(wt.errno_of(h.flush), errno.ENOSPC)
-        # Not of a moment in which it tries again: they are on their way then.
-        found = wt.wait_until(lambda: told(
-            path, lambda e: re.match(
-                "backend refuses writes: ENOSPC since .*; 64 KiB dirty, "
-                "oldest ", e["state"])), "the refusal is told")
-        expect(found["condition"], "refusing")
-        with in_terminal(path) as t:
-            t.wait_for_text("backend refuses writes: ENOSPC")
-            server.control("unfault all")
-            h.flush()
-            t.wait_for_text("all on the backend")
-            server.stop()
-            t.wait_for_text("the server ended at ")
-            t.wait_for_text(", with all on the backend")
-            t.press("q")
-            expect(t.wait_for_end(), 0)
-
-
-def test_of_a_server_that_loses_data():
-    tap.require(os.path.exists(TOP), "wtcache-top is not built")
-    path = os.path.join(os.path.dirname(fresh()), "server.prom")
-    with wt.Server({"wtcache-size": "16M", "wtcache-stats": path,
-                    "wtcache-drain": "100ms"}) as server:
-        h = server.connect("disk")
-        h.pwrite(bytes(65536), 0)
-        server.control("fault full op=write errno=ENOSPC")
-        server.stop()
-        found = as_json(path)[0]
-        expect((found["ended"], found["lost_bytes"]), (True, 65536))
-        assert "LOST 64 KiB" in once(path), once(path)
-
-
-def clean_up(_failed):
-    if folder:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.mkdir(folder)
-    return []
-
-
-tap.on_end.append(clean_up)
-try:
-    tap.main()
-finally:
-    if folder:
-        shutil.rmtree(folder, ignore_errors=True)
+top.main()

@@ -12,11 +12,11 @@
  * A place is an export.  Its disk has a half that is well, and a zone in which
  * requests may hang or fail:
  *
- *   0 ........ well ........ size/2 .. gap .. 5/8 ... ill ... 7/8 .. gap ..
- * size
+ *   0 ........ well ........ size/2 .. gap .. 5/8 ... ill ... 7/8 .. gap .. end
  *
  * draw.c draws the world, guest.c has the clients, trouble.c what hangs, fails
- * and dies, and what that excuses, and world.c the course of an episode.
+ * and dies, and what that excuses, world.c the course of an episode, judge.c
+ * the laws, and main.c the seeds.
  */
 
 #ifndef WORLD_WORLD_H
@@ -193,6 +193,25 @@ extern bool world_tell_disk (struct world *w, const char *command);
 /* A law is broken. */
 extern bool world_broken (struct world *w, unsigned law, const char *format,
                           ...) __attribute__ ((format (printf, 3, 4)));
+
+/* An episode, from the start of its servers to their end. */
+extern bool world_run (struct world *w);
+
+/* judge.c */
+/* For each request that ends. */
+extern void judge_request (struct connection *c, struct op *op, int error);
+/* The durable image of a place has what is durable; FLUSH: the last flush that
+ * succeeded, or NULL.
+ */
+extern bool judge_durable (struct world *w, struct place *p,
+                           const struct op *flush);
+/* After flushes, and now and then for FUA alone. */
+extern bool judge_images (struct world *w);
+extern bool judge_ages (struct world *w);
+/* Measures calm from 0.5 s on to the first trouble, and from 0.7 s after that.
+ */
+extern bool judge_rates (struct world *w);
+extern bool judge_compare_rates (struct world *w);
 
 /* guest.c */
 extern bool guest_dial (struct guest *g);
