@@ -72,7 +72,7 @@ def test_nothing_ends_it_early():
 def test_data_that_is_lost_makes_it_fail():
     """The file that a server leaves then is looked for where it leaves it:
     beside the statistics, by their name."""
-    post, = values("wtcache@.service", "ExecStopPost")
+    *_, post = values("wtcache@.service", "ExecStopPost")
     start, = values("wtcache@.service", "ExecStart")
     stats, = re.findall(r"wtcache-stats=(\S+)\.prom", start)
     assert post == "/usr/bin/test ! -e %s.lost" % stats, post

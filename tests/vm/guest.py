@@ -39,7 +39,6 @@ ifconfig lo 127.0.0.1
 ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
 : >/etc/mtab
 stty -F /dev/ttyS1 raw -echo
-exec dash /commands </dev/ttyS1 >/dev/ttyS1 2>&1
 """
 
 # A command begins with its number, and so does the last line of its answer.
@@ -174,30 +173,43 @@ def libraries(program):
     return [word for word in words if word.startswith("/")]
 
 
-def make_initramfs(folder, root, programs, modules):
+def add_libraries(tree, program):
+    for library in libraries(program):
+        copy = tree + library
+        os.makedirs(os.path.dirname(copy), exist_ok=True)
+        if not os.path.exists(copy):
+            shutil.copy(library, copy)
+
+
+def add_program(tree, program, folder="bin"):
+    """Copies a program, found by its name or its path, and its libraries."""
+    path = program if "/" in program else shutil.which(program)
+    wt.require(path, "%s is not installed" % program)
+    shutil.copy(path, os.path.join(tree, folder, os.path.basename(program)))
+    add_libraries(tree, path)
+
+
+def make_initramfs(folder, root, programs, modules, begin, fill):
     """Makes it in the folder; its path.
 
     It is not compressed: to uncompress takes longer under emulation.
     """
     tree = os.path.join(folder, "tree")
-    for name in "bin", "busybox", "modules.d":
+    for name in "usr/bin", "usr/lib", "usr/lib64", "busybox", "modules.d":
         os.makedirs(os.path.join(tree, name))
+    for name, target in (("bin", "usr/bin"), ("sbin", "usr/bin"),
+                         ("lib", "usr/lib"), ("lib64", "usr/lib64"),
+                         ("usr/sbin", "bin")):
+        os.symlink(target, os.path.join(tree, name))
     for program in ["busybox", "dash"] + programs:
-        path = program if "/" in program else shutil.which(program)
-        wt.require(path, "%s is not installed" % program)
-        name = os.path.basename(program)
-        shutil.copy(path, os.path.join(tree, "bin", name))
-        for library in libraries(path):
-            copy = tree + library
-            os.makedirs(os.path.dirname(copy), exist_ok=True)
-            if not os.path.exists(copy):
-                shutil.copy(library, copy)
+        add_program(tree, program)
+    fill(tree)
     with open(os.path.join(tree, "modules"), "w", encoding="ascii") as f:
         for path in module_files(root, NETWORK_MODULES + modules):
             name = os.path.join("modules.d", os.path.basename(path))
             shutil.copy(path, os.path.join(tree, name))
             f.write("/" + name + "\n")
-    for name, text in ("init", INIT), ("commands", COMMANDS):
+    for name, text in ("init", INIT + begin), ("commands", COMMANDS):
         with open(os.path.join(tree, name), "w", encoding="ascii") as f:
             f.write(text)
         os.chmod(os.path.join(tree, name), 0o755)
@@ -217,6 +229,9 @@ class Guest:
     modules     names of the kernel's modules, loaded in this order
     """
 
+    # The end of the first program's script.
+    begin = "exec dash /commands </dev/ttyS1 >/dev/ttyS1 2>&1\n"
+
     def __init__(self, programs, modules):
         root = kernel()
         self.folder = tempfile.mkdtemp(prefix="wt-")
@@ -226,8 +241,8 @@ class Guest:
         self.history = []
         machines.append(self)
         try:
-            self.boot(root, make_initramfs(self.folder, root, programs,
-                                           modules))
+            self.boot(root, make_initramfs(
+                self.folder, root, programs, modules, self.begin, self.fill))
         except BaseException:
             self.close()
             raise
@@ -244,6 +259,9 @@ class Guest:
 
     def path(self, name):
         return os.path.join(self.folder, name)
+
+    def fill(self, tree):
+        """Puts more files into the folder that becomes the guest's root."""
 
     def boot(self, root, initramfs):
         image = os.path.join(root, "boot", "vmlinuz-" + release_of(root))
