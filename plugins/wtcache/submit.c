@@ -204,11 +204,28 @@ note_before_flush (struct submit *s, const struct operation *op)
   wake_writers (s, NULL);
 }
 
-/* A batch has ended: ends each of its writes.  For one that meets no other this
- * is the second critical section of two.
+/* Whether a batch carries writes of several connections: if it fails, because
+ * the one that was used is dead, or because of one write's place, that is no
+ * error of all of them.
+ */
+static bool
+is_of_several (const struct batch *batch)
+{
+  const struct connection *first = batch->backend->connection;
+  const struct policy_write *w = batch->policy.writes;
+
+  while (w && write_of (w)->backend->connection == first)
+    w = w->in_batch;
+  return w != NULL;
+}
+
+/* A batch has ended, and with it each of its writes; AGAIN: each goes alone, by
+ * its own connection.  For a write that meets no other this is the second
+ * critical section of two.
  */
 static void
-end_batch (struct submit *s, struct batch *batch, int err, struct write *mine)
+end_batch (struct submit *s, struct batch *batch, int err, bool again,
+           struct write *mine)
 {
   const uint64_t now = now_ns ();
   struct policy_write *w, *next;
@@ -223,8 +240,10 @@ end_batch (struct submit *s, struct batch *batch, int err, struct write *mine)
   for (w = batch->policy.writes; w; w = next) {
     next = w->in_batch;
     ended = write_of (w);
-    completion_fail (ended->completion, err);
-    ended->ended = true;
+    if (!again)
+      completion_fail (ended->completion, err);
+    ended->ended = !again;
+    ended->again = again;
     if (ended != mine)
       event_set (&ended->wake);
   }
@@ -249,8 +268,8 @@ run_batch (struct submit *s, struct backend *b, struct batch *batch,
            struct write *mine)
 {
   const struct policy_batch *p = &batch->policy;
+  bool stable, again;
   uint32_t epoch;
-  bool stable;
   int err;
 
   if (p->nr > 1)
@@ -270,11 +289,13 @@ run_batch (struct submit *s, struct backend *b, struct batch *batch,
           batch->op.durable);
   err = durable_perform (s, b, &batch->op, &epoch, &stable);
   PROBE4 (batch__end, export_number (s->pc), p->offset, p->len, err);
-  pagecache_end_write (s->pc, p->offset, p->len, outcome_of (err, stable),
-                       epoch);
+  again = err != 0 && is_of_several (batch);
+  if (!again)
+    pagecache_end_write (s->pc, p->offset, p->len, outcome_of (err, stable),
+                         epoch);
   if (batch->buffer)
     batch_buffer_put (s->memory, &s->pc->borrower, batch->buffer, batch->room);
-  end_batch (s, batch, err, mine);
+  end_batch (s, batch, err, again, mine);
 }
 
 uint64_t
@@ -285,14 +306,16 @@ submit_turn (struct submit *s)
   return policy_turn (&s->policy);
 }
 
-/* The write waits until it has a place or has ended in a neighbour's batch. */
+/* The write waits until it has a place, or a neighbour's batch with it has
+ * ended.
+ */
 static void
 wait_for_place (struct submit *s, struct write *w)
 {
   uint64_t until;
 
   assert_held (&s->lock);
-  while (!w->policy.has_place && !w->ended) {
+  while (!w->policy.has_place && !w->ended && !w->again) {
     until = policy_looks_again (&s->policy, now_ns ());
     lock_drop (&s->lock);
     event_wait_until (&w->wake, until);
@@ -302,35 +325,45 @@ wait_for_place (struct submit *s, struct write *w)
   }
 }
 
-void
-submit_write (struct submit *s, struct backend *b, struct write *w)
+/* Goes as a batch, or in a neighbour's.  False: that failed, and it has to go
+ * again.
+ */
+static bool
+submit_once (struct submit *s, struct backend *b, struct write *w)
 {
+  uint64_t now = now_ns ();
   struct batch batch;
-  uint64_t now;
   bool goes;
 
-  lock_check_none_held ();
-  w->backend = b;
-  w->ended = false;
-  w->policy.offset = w->offset;
-  w->policy.len = w->len;
-  w->policy.turn = w->turn;
-  w->policy.durable = w->durable;
-  set_kind (&w->policy, &b->traits);
   atomic_init (&w->wake.set, 0);
-
-  now = now_ns ();
+  w->ended = w->again = false;
   lock_take (&s->lock);
   if (!policy_arrive (&s->policy, &w->policy, now)) {
     wake_writers (s, w);
     wait_for_place (s, w);
     now = now_ns ();
   }
-  goes = w->policy.has_place; /* else it ended in a neighbour's batch */
+  goes = w->policy.has_place; /* else a neighbour's batch had it */
   if (goes)
     take_batch (s, &batch, w, now);
   wake_writers (s, w);
   lock_drop (&s->lock);
   if (goes)
     run_batch (s, b, &batch, w);
+  return !w->again;
+}
+
+void
+submit_write (struct submit *s, struct backend *b, struct write *w)
+{
+  lock_check_none_held ();
+  w->backend = b;
+  w->policy.offset = w->offset;
+  w->policy.len = w->len;
+  w->policy.turn = w->turn;
+  w->policy.alone = false;
+  w->policy.durable = w->durable;
+  set_kind (&w->policy, &b->traits);
+  while (!submit_once (s, b, w))
+    w->policy.alone = true;
 }

@@ -161,29 +161,41 @@ def batch_of_two(server, a, b):
                     if r.op == "write" and r.offset >= M]
 
 
+def fail_second_of_two(server, a, b):
+    """Merges two writes, of which the place of the second fails; their errors,
+    and what is at both places then."""
+    seen(a, 2 * M, 512)
+    # Whether they meet in one batch depends on when they come.
+    for _ in range(50):
+        put(a, M, 8192, 1, wt.FUA)
+        fault(server, "write", "ENOSPC", first=M + 4096, last=M + 8191)
+        writes, batches = batch_of_two(server, a, b)
+        server.control("unfault all")
+        found = seen(b, M, 8192)
+        a.flush()
+        expect(durable(server, M, 8192), found)
+        if [r for r in batches if r.length == 8192]:
+            return [w.errno for w in writes], found
+    raise AssertionError("adjacent writes were never merged")
+
+
 def test_error_of_a_shared_batch():
     """Law 12: it goes to each request of which the batch carries blocks."""
     with cached(depth=1) as server:
-        a, b = server.connect(), server.connect()
-        seen(a, 2 * M, 512)
-        merged = 0
-        # Whether they meet in one batch depends on when they come.
-        for _ in range(50):
-            put(a, M, 8192, 1, wt.FUA)
-            fault(server, "write", "ENOSPC", first=M + 4096, last=M + 8191)
-            writes, batches = batch_of_two(server, a, b)
-            server.control("unfault all")
-            merged = [r for r in batches if r.length == 8192]
-            errors = [w.errno for w in writes]
-            expect(errors, [errno.ENOSPC if merged else 0, errno.ENOSPC])
-            expect(seen(b, M, 8192),
-                   [1 if merged else 2] * 8 + [1] * 8)
-            a.flush()
-            expect(durable(server, M, 8192),
-                   [1 if merged else 2] * 8 + [1] * 8)
-            if merged:
-                break
-        assert merged, "adjacent writes were never merged"
+        h = server.connect()
+        errors, found = fail_second_of_two(server, h, h)
+        expect(errors, [errno.ENOSPC, errno.ENOSPC])
+        expect(found, [1] * 16)
+
+
+def test_error_of_a_batch_of_two_connections():
+    """Law 22: if the requests are of several connections, each of them is
+    done again alone before it is told an error."""
+    with cached(depth=1) as server:
+        errors, found = fail_second_of_two(server, server.connect(),
+                                           server.connect())
+        expect(errors, [0, errno.ENOSPC])
+        expect(found, [2] * 8 + [1] * 8)
 
 
 def test_error_of_a_shared_flush():

@@ -214,6 +214,7 @@ struct flush_all {
   struct export *e;
   uint64_t number;
   struct connection *mine; /* the caller's, which it calls itself */
+  bool each;               /* only a connection's own flush covers its writes */
 };
 
 /* How well a connection suits to flush; 0: not at all.  Another's is called by
@@ -316,16 +317,16 @@ flush_by_helper (struct connection *c)
   return c->flush.runs ? EIO : c->flush.error;
 }
 
-/* Flushes by a connection that is the caller's own or borrowed. */
+/* Flushes by a connection that is the caller's own or borrowed.  If only that
+ * flush covers its writes, the caller calls it where no helper is free.
+ */
 static int
 flush_connection (const struct flush_all *f, struct connection *c)
 {
-  int err;
+  int err = c == f->mine ? EAGAIN : flush_by_helper (c);
 
-  if (c == f->mine)
+  if (err == EAGAIN && (c == f->mine || f->each))
     err = meter_flush (&f->e->submit.meter, &c->backend);
-  else
-    err = flush_by_helper (c);
   if (err != 0 && err != EAGAIN) {
     lock_take (&f->e->connections_lock);
     c->failed_flush = f->number;
@@ -334,9 +335,7 @@ flush_connection (const struct flush_all *f, struct connection *c)
   return err;
 }
 
-/* Flushes BY, and each other connection that owes a flush.  Only that flush
- * covers its writes: where no helper is free the caller calls.
- */
+/* Flushes BY, and each other connection that owes a flush. */
 static int
 flush_each (const struct flush_all *f, const struct connection *by)
 {
@@ -345,8 +344,6 @@ flush_each (const struct flush_all *f, const struct connection *by)
 
   while ((c = borrow_unflushed (f, by)) != NULL) {
     err = flush_connection (f, c);
-    if (err == EAGAIN)
-      err = meter_flush (&f->e->submit.meter, &c->backend);
     first = first ? first : err;
     loans_give_back (c);
   }
@@ -389,14 +386,14 @@ blame (const struct flush_all *f, int err)
  * error: none can, or EAGAIN: none that covers what is unstable.
  */
 static int
-begin_flush_all (struct flush_all *f, struct connection **by, bool *each)
+begin_flush_all (struct flush_all *f, struct connection **by)
 {
   LOCK_FOR_SCOPE (&f->e->connections_lock);
   const uint64_t covering = held_covering (&f->e->pc.held);
 
   f->number = ++f->e->flushes;
-  *each = f->e->flushes_each;
-  *by = find_flusher (f, *each ? UINT64_MAX : covering);
+  f->each = f->e->flushes_each;
+  *by = find_flusher (f, f->each ? UINT64_MAX : covering);
   if (*by) {
     (*by)->borrowers++;
     return 0;
@@ -409,13 +406,12 @@ connections_flush (void *opaque, struct backend *own)
 {
   struct flush_all f = { .e = opaque, .mine = own->connection };
   struct connection *by;
-  bool each;
   int err;
 
-  err = begin_flush_all (&f, &by, &each);
+  err = begin_flush_all (&f, &by);
   if (by == NULL)
     return err;
-  err = each ? flush_each (&f, by) : flush_connection (&f, by);
+  err = f.each ? flush_each (&f, by) : flush_connection (&f, by);
   loans_give_back (by);
   return err == 0 ? 0 : blame (&f, err);
 }

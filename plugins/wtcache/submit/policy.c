@@ -103,7 +103,8 @@ static bool
 is_neighbour (const struct policy_write *a, const struct policy_write *b)
 {
   return a && b && a->offset + a->len == b->offset &&
-         a->durable == b->durable && a->kind == b->kind;
+         a->durable == b->durable && a->kind == b->kind && !a->alone &&
+         !b->alone;
 }
 
 /* ---- the queue ---- */

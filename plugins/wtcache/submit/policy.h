@@ -18,6 +18,7 @@ struct policy_write {
   uint64_t offset, len; /* bytes */
   uint64_t turn;        /* of policy_turn; 0: after all that came before it */
   unsigned kind;        /* only writes of one kind go as one batch */
+  bool alone;           /* it goes as a batch of its own */
   bool durable;
   enum flagging flagging;
 

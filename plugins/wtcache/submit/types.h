@@ -44,6 +44,7 @@ struct write {
   /* Guarded by submit.lock. */
   struct policy_write policy;
   bool ended;
+  bool again; /* its batch has failed, perhaps because of another's write */
   struct event wake;
 };
 
