@@ -20,6 +20,7 @@
 #include "export.h"
 #include "request.h"
 #include "watch.h"
+#include "wtcache/advice.h"
 #include "wtcache/clock.h"
 #include "wtcache/connection.h"
 #include "wtcache/ending.h"
@@ -112,6 +113,7 @@ wtcache_get_ready (int thread_model)
 
   if (!parallel)
     options_without_threads ();
+  advice_log (parallel);
   err = export_registry_init (parallel);
   if (err != 0) {
     errno = err;
