@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* Unit tests of failures of one connection beside another client's: in a batch
- * that carries writes of both, and in a flush where no helper is free.
+ * that carries writes of both, in a flush where no helper is free or that is
+ * slow, and beside a trim.
  */
 
 #include <config.h>
@@ -170,6 +171,88 @@ test_batch_of_one_connection (void **state)
   stack_free (s);
 }
 
+/* ---- a backend that has become slow ---- */
+
+static int (*flush_of_array) (struct backend *b);
+
+/* Longer than any flush may take at first. */
+static int
+slow_flush (struct backend *b)
+{
+  const struct timespec time = { .tv_sec = 1, .tv_nsec = 300000000 };
+
+  nanosleep (&time, NULL);
+  return flush_of_array (b);
+}
+
+/* Law 22: a flush by another client's connection that takes as long as the last
+ * ones is not late: nothing is written again.
+ */
+static void
+test_slow_flush_by_another (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct stack *s;
+  struct guest g;
+  unsigned i;
+
+  o.settings.mode = MODE_PROMPT; /* at the backend, and not durable */
+  s = stack_new (&o);
+  flush_of_array = s->backends[0].flush;
+  s->backends[0].flush = slow_flush;
+  for (i = 0; i < 4; ++i) {
+    assert_int_equal (stack_write (s, 0, 4096, i, false), 0);
+    if (i < 3)
+      assert_int_equal (request_flush (s->client), 0);
+  }
+  guest_join (&g, s, &s->backends[0].traits);
+  array_forget_calls (s->array);
+  assert_int_equal (request_flush (&g.client), 0);
+  assert_true (stack_keeps (s, 0, 4096, 3));
+  assert_int_equal (array_calls (s->array, ARRAY_FLUSH), 1);
+  assert_int_equal (array_calls (s->array, ARRAY_WRITE), 0);
+  assert_false (loans_is_suspect (&s->connections[0]));
+  guest_leave (&g);
+  stack_free (s);
+}
+
+/* ---- a durable trim ---- */
+
+struct trim {
+  struct stack *s;
+  int error;
+};
+
+static void
+run_trim (void *arg)
+{
+  struct trim *t = arg;
+
+  t->error = request_trim (t->s->client, 64 * KiB, 0, true);
+}
+
+/* No client is promised what a trim leaves, so failures beside it undo nothing
+ * of it, however long it takes.
+ */
+static void
+test_durable_trim_is_not_undone (void **state)
+{
+  struct stack *s = stack_sized (SIZE);
+  struct trim trim = { .s = s };
+  struct thread t;
+
+  array_shut (s->array, ARRAY_TRIM, GATE_BEFORE);
+  thread_start (&t, run_trim, &trim);
+  array_wait_gate (s->array, ARRAY_TRIM, 1);
+  array_fail (s->array, ARRAY_WRITE, 0, 1, EIO);
+  assert_int_equal (stack_write (s, MiB, 4096, 1, true), EIO);
+  array_open (s->array, ARRAY_TRIM);
+  thread_join (&t);
+  assert_int_equal (trim.error, 0);
+  assert_int_equal (array_calls (s->array, ARRAY_TRIM), 1);
+  stack_free (s);
+}
+
 int
 main (void)
 {
@@ -179,6 +262,8 @@ main (void)
     cmocka_unit_test (test_batch_with_a_bad_place),
     cmocka_unit_test (test_batch_that_fails_again),
     cmocka_unit_test (test_batch_of_one_connection),
+    cmocka_unit_test (test_slow_flush_by_another),
+    cmocka_unit_test (test_durable_trim_is_not_undone),
   };
 
   return cmocka_run_group_tests_name ("apart", tests, NULL, NULL);

@@ -83,6 +83,9 @@ struct export
   struct connection *connections; /* that have sent a data request */
   struct condition connections_changed;
   uint64_t flushes; /* of all connections */
+  /* How long the last ones took that succeeded by one connection, ns. */
+  uint64_t flush_times[3];
+  unsigned timed_flushes;
   /* A flush of one connection does not cover what others wrote. */
   bool flushes_each;
 };

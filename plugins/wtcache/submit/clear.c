@@ -201,7 +201,8 @@ clear_range (struct submit *s, struct backend *b, uint64_t offset, uint64_t len,
                           .offset = offset,
                           .len = len,
                           .flags = flags & ~ZERO_FUA,
-                          .durable = flags & ZERO_FUA };
+                          .durable = flags & ZERO_FUA,
+                          .unpromised = !zero };
   uint32_t epoch;
   bool stable;
   int err;

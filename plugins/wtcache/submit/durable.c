@@ -543,7 +543,7 @@ attempt (struct submit *s, struct backend *b, const struct operation *op,
   *stable = !b->traits.can_flush || (flush && !kept) || (flag && !overlapped);
   if (err != 0 && err != EAGAIN)
     return err;
-  if (!op->durable || held_epoch (&s->pc->held) == *epoch)
+  if (!op->durable || op->unpromised || held_epoch (&s->pc->held) == *epoch)
     return 0;
   return EAGAIN;
 }

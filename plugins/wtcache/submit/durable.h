@@ -21,8 +21,9 @@ struct operation {
   const uint8_t *bytes;
   unsigned flags;
   bool durable;
-  bool uncached; /* durable, and nothing of it stays to be written again */
-  enum way way;  /* if it is durable and B can do both */
+  bool uncached;   /* durable, and nothing of it stays to be written again */
+  bool unpromised; /* no client is promised what it leaves: a trim */
+  enum way way;    /* if it is durable and B can do both */
 };
 
 /* Whether its durability asks for a flush after the call. */
