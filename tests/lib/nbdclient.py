@@ -12,6 +12,7 @@ import time
 
 import nbd
 
+import hangs
 import tap
 
 FUA = nbd.CMD_FLAG_FUA
@@ -123,11 +124,47 @@ def errno_of(call, *args, **kwargs):
     return 0
 
 
+class Handle(nbd.NBD):
+    """A client of a wt.Server; its requests are watched (hangs.py)."""
+
+    server = None
+    fd = None       # libnbd does not tell it while a request goes on
+
+    def watched(self, name, args, kwargs):
+        request = hangs.watch.begin(self, name, args)
+        try:
+            return getattr(nbd.NBD, name)(self, *args, **kwargs)
+        finally:
+            hangs.watch.end(request)
+
+    def pread(self, *args, **kwargs):
+        return self.watched("pread", args, kwargs)
+
+    def pwrite(self, *args, **kwargs):
+        return self.watched("pwrite", args, kwargs)
+
+    def flush(self, *args, **kwargs):
+        return self.watched("flush", args, kwargs)
+
+    def zero(self, *args, **kwargs):
+        return self.watched("zero", args, kwargs)
+
+    def trim(self, *args, **kwargs):
+        return self.watched("trim", args, kwargs)
+
+    def cache(self, *args, **kwargs):
+        return self.watched("cache", args, kwargs)
+
+    def block_status(self, *args, **kwargs):
+        return self.watched("block_status", args, kwargs)
+
+
 class Command:
     """An asynchronous command, on its way from start() to wait()."""
 
     def __init__(self, h, name, *args):
         self.h = h
+        self.watched = hangs.watch.begin(h, name, args)
         self.errno = None
         self.buffer = None
         self.extents = []
@@ -148,6 +185,7 @@ class Command:
 
     def complete(self, error):
         self.errno = error.value if hasattr(error, "value") else error
+        hangs.watch.end(self.watched)
         return 1
 
     def extent(self, context, _offset, entries, _error):
@@ -163,6 +201,7 @@ class Command:
             # has ended by now if it ever will.
             if self.errno is None:
                 self.errno = errno.ENOTCONN
+            hangs.watch.end(self.watched)
             return False
 
     def done(self):

@@ -34,10 +34,11 @@ import time
 
 import nbd
 
+import hangs
 import tap
 from disklog import Log
 from nbdclient import (  # noqa: F401 (for the tests)
-    BLOCK, FAST_ZERO, FUA, NO_HOLE, REQ_ONE, background, block_status,
+    BLOCK, FAST_ZERO, FUA, Handle, NO_HOLE, REQ_ONE, background, block_status,
     cut_off, errno_of, listens, pattern, start, version_of, versions,
     wait_all, wait_until)
 from tap import (Hang, Skip, comment, main,  # noqa: F401 (for the tests)
@@ -73,20 +74,6 @@ def filter_path():
 def disk_path():
     return module_path("WTDISK_PLUGIN", "tests", "disk", ".libs",
                        "nbdkit-wtdisk-plugin.so")
-
-
-def stacks_of(pid):
-    """Where the threads of a process stand, if gdb can tell."""
-    if shutil.which("gdb") is None:
-        return "(no gdb to look into process %d)" % pid
-    try:
-        gdb = subprocess.run(
-            ["gdb", "-nx", "-batch", "-p", str(pid),
-             "-ex", "thread apply all bt"], stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=60)
-    except subprocess.TimeoutExpired:
-        return "(gdb does not end)"
-    return gdb.stdout
 
 
 def parse_size(size):
@@ -266,7 +253,7 @@ class Server:
         try:
             status = self.process.wait(timeout * tap.SCALE)
         except subprocess.TimeoutExpired:
-            comment(stacks_of(self.process.pid))
+            comment(hangs.stacks_of(self.process.pid))
             self.process.kill()
             self.process.wait()
             raise AssertionError("the server does not end") from None
@@ -331,7 +318,8 @@ class Server:
         requests are off).  setup is called with the handle before it
         connects.
         """
-        h = nbd.NBD()
+        h = Handle()
+        h.server = self
         if strict is None:
             strict = h.get_strict_mode() & ~LENIENT
         h.set_strict_mode(strict)
@@ -349,6 +337,7 @@ class Server:
         if setup is not None:
             setup(h)
         h.connect_unix(self.socket)
+        h.fd = h.aio_get_fd()
         self.handles.append(h)
         return h
 
@@ -463,7 +452,7 @@ class Server:
 def end_hung_servers():
     for server in list(servers):
         if server.running():
-            comment(stacks_of(server.process.pid))
+            comment(hangs.stacks_of(server.process.pid))
             server.process.kill()
 
 
@@ -475,6 +464,8 @@ def clean_up(failed):
         server.close()
     lines = [line for report in reports for line in report]
     reports.clear()
+    hung = hangs.watch.take_found()
+    assert not hung, "\n".join(hung + lines)
     assert failed or not left, "the test left servers running"
     return lines if failed else []
 

@@ -134,7 +134,7 @@ __wrap_nbdkit_error (const char *format, ...)
   vsnprintf (text, sizeof text, format, args);
   va_end (args);
   tell ("log: %s", text);
-  if (strstr (text, "LOST") && the_world->over && all_shared (the_world))
+  if (strstr (text, "LOST:") && the_world->over && all_shared (the_world))
     world_broken (3, "though all was well: %s", text);
   errno = was;
 }
