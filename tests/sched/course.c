@@ -2,6 +2,24 @@
 
 /* The course of an episode: the server begins, guests come and go, all is well
  * again, the rest is looked at, the server ends.
+ *
+ * While it goes on, and at its end:
+ *   - after each flush and FUA request the durable image holds what was
+ *     promised; after the last flush, everything (laws 1, 2, 4);
+ *   - the disk has what is older than the age, and nothing is LOST where all
+ *     is well (law 3);
+ *   - no two writes of a block overlap, and bytes in flight do not change
+ *     (law 7);
+ *   - reads and block status fit an order of the requests that respects real
+ *     time (laws 5, 8, 9, 10, 19);
+ *   - an error reaches only a client whose bytes, flush or connection a failed
+ *     call concerns (laws 11, 12, 22);
+ *   - locks are taken in order, none is held across a call, and threads do not
+ *     wait for each other (law 14);
+ *   - memory stays within the budget (law 15), exports stay apart (law 18);
+ *   - a request is unanswered for 20 s of virtual time only if a call hangs for
+ *     which it has to wait (law 21);
+ *   - a connection is called only for what it can do (law 22).
  */
 
 #ifndef _GNU_SOURCE
@@ -217,7 +235,7 @@ ask (struct link *l, enum kind kind, uint64_t offset, uint64_t length)
                   kind_names[kind]);
 }
 
-/* What is older than the age is at the disk, while a writer is there. */
+/* While a writer is there, the disk has all data older than the age. */
 static void
 check_age (struct world *w, struct place *p)
 {
@@ -265,8 +283,8 @@ end_place (struct world *w, struct place *p)
   link_close (l, true);
 }
 
-/* What was not durable may have gone, and what a failed request left there
- * with it.
+/* Data that was not durable may be lost, and with it the bytes of failed
+ * requests.
  */
 static void
 overlook (struct place *p)
