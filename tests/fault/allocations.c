@@ -33,6 +33,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "next.h"
+
 /* As the test has it: fault/test-allocations.py. */
 struct page {
   uint64_t first, count;    /* number FIRST and COUNT - 1 more are to fail */
@@ -205,14 +207,6 @@ free (void *p)
 }
 
 /* The rest is called by what dlsym finds. */
-
-#define NEXT(name)                                                             \
-  ({                                                                           \
-    static __typeof__ (&name) next;                                            \
-    if (next == NULL)                                                          \
-      next = (__typeof__ (&name)) dlsym (RTLD_NEXT, #name);                    \
-    next;                                                                      \
-  })
 
 static __attribute__ ((format (printf, 3, 0))) int
 print (const void *caller, char **p, const char *format, va_list args)

@@ -27,6 +27,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "next.h"
+
 /* As the test has it: fault/test-stuck.py. */
 struct page {
   _Atomic int64_t stuck, waiting;
@@ -36,14 +38,6 @@ enum { WRITE = 1, RENAME = 2, FSYNC = 4, UNLINK = 8 };
 
 static struct page *page;
 static const char *prefix;
-
-#define NEXT(name)                                                             \
-  ({                                                                           \
-    static __typeof__ (&name) next;                                            \
-    if (next == NULL)                                                          \
-      next = (__typeof__ (&name)) dlsym (RTLD_NEXT, #name);                    \
-    next;                                                                      \
-  })
 
 static bool
 is_one (const char *path)

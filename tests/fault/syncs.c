@@ -34,6 +34,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "next.h"
+
 #define UNIT 512
 
 /* As the test has it: fault/test-files.py. */
@@ -67,14 +69,6 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 /* Guarded by lock, which is held over each change of the file. */
 static uint8_t *states;
 static uint64_t units;
-
-#define NEXT(name)                                                             \
-  ({                                                                           \
-    static __typeof__ (&name) next;                                            \
-    if (next == NULL)                                                          \
-      next = (__typeof__ (&name)) dlsym (RTLD_NEXT, #name);                    \
-    next;                                                                      \
-  })
 
 static void
 stop (const char *why)

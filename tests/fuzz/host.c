@@ -439,3 +439,12 @@ host_stop (void)
   pthread_cond_broadcast (&ticks.changed);
   pthread_mutex_unlock (&ticks.lock);
 }
+
+int
+host_next_open (nbdkit_context *context, int readonly, const char *exportname)
+{
+  (void) context;
+  (void) readonly;
+  (void) exportname;
+  return 0;
+}

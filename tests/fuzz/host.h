@@ -30,6 +30,10 @@ struct host_next {
 extern void host_connect (struct host_next *n, struct host_disk *disk,
                           bool readonly);
 
+/* The open of the layer below, which does nothing. */
+extern int host_next_open (nbdkit_context *context, int readonly,
+                           const char *exportname);
+
 /* Messages that the filter logged as errors, so far. */
 extern unsigned host_errors (void);
 
@@ -40,7 +44,7 @@ extern void host_tick (void);
 /* The server is told to stop: the filter's clock ends. */
 extern void host_stop (void);
 
-/* Time passes, for everybody; it does not by itself. */
+/* Advances the time of all threads; it stands still otherwise. */
 extern void clock_advance (uint64_t ns);
 
 /* Tasks have threads of their own, or the caller that begins a task waits until

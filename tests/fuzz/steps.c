@@ -16,15 +16,6 @@
 
 /* ---- connections ---- */
 
-static int
-next_open (nbdkit_context *context, int readonly, const char *exportname)
-{
-  (void) context;
-  (void) readonly;
-  (void) exportname;
-  return 0;
-}
-
 /* The calls of nbdkit before a client is let in. */
 static void
 negotiate (struct life *l, struct connection *c)
@@ -53,8 +44,8 @@ try_open (struct life *l, struct connection *c, struct disk *d, bool readonly)
         (int) (d - l->disks), readonly ? " readonly" : "", disk_size (d));
   host_connect (&c->next, &d->host, readonly);
   c->disk = d;
-  c->handle =
-      l->filter->open (next_open, NULL, readonly, names[d - l->disks], false);
+  c->handle = l->filter->open (host_next_open, NULL, readonly,
+                               names[d - l->disks], false);
   must (c->handle != NULL);
   if (l->filter->prepare (&c->next.next, c->handle, readonly) == 0)
     return true;

@@ -36,3 +36,53 @@ number (const char *text)
   }
   return n;
 }
+
+bool
+seeds_option (struct seeds *s, int option, const char *text)
+{
+  switch (option) {
+  case 's':
+    s->seed = number (text);
+    s->given = true;
+    return true;
+  case 'c':
+    s->count = number (text);
+    return true;
+  case 't':
+    s->seconds = number (text);
+    return true;
+  default:
+    return false;
+  }
+}
+
+void
+seeds_begin (struct seeds *s, double now)
+{
+  s->end = now + s->seconds;
+  if (s->count == 0)
+    s->count = s->seconds ? UINT64_MAX : 1;
+}
+
+bool
+seeds_go_on (const struct seeds *s, unsigned done, double now)
+{
+  return done < s->count && (s->seconds == 0 || now < s->end);
+}
+
+uint64_t
+seeds_next (struct seeds *s)
+{
+  return s->given ? s->seed++ : fresh_seed ();
+}
+
+void
+tap_comment (const char *text)
+{
+  for (; *text; ++text) {
+    putchar (*text);
+    if (*text == '\n')
+      printf ("# ");
+  }
+  putchar ('\n');
+}

@@ -173,6 +173,21 @@ history_end (struct history *h, struct op *op, enum outcome outcome, int error)
   op->error = error;
 }
 
+void
+history_list (const struct history *h, const char *name, FILE *f)
+{
+  for (size_t i = 0; i < h->nr_ops; ++i) {
+    const struct op *op = h->ops[i];
+
+    fprintf (f,
+             "%s%" PRIu64 " %" PRId64 " %u %s %" PRIu64 " %" PRIu64
+             " flags=%" PRIu32 " version=%" PRIu32 " outcome=%d error=%d\n",
+             name, op->start, (int64_t) op->end, op->connection,
+             kind_names[op->kind], op->offset, op->length, op->flags,
+             op->version, (int) op->outcome, op->error);
+  }
+}
+
 static uint64_t
 word_of (uint32_t version, uint64_t offset)
 {

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "rng.h"
 
@@ -83,8 +84,8 @@ struct history {
   uint32_t nr_versions;
   uint64_t clock;
 
-  /* The disk forgets what is not durable when a flush fails.  What was read
-   * from a trimmed range may then change.
+  /* The disk forgets what is not durable when a flush fails.  Then a trimmed
+   * range may read otherwise than before.
    */
   bool forgets;
 
@@ -116,6 +117,9 @@ extern struct op *history_start (struct history *h, enum kind kind,
                                  uint64_t length);
 extern void history_end (struct history *h, struct op *op, enum outcome outcome,
                          int error);
+
+/* Prints all requests, a line each that begins with NAME. */
+extern void history_list (const struct history *h, const char *name, FILE *f);
 
 /* The bytes that a write puts there. */
 extern void history_fill (const struct op *op, uint8_t *buf);

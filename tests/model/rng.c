@@ -43,3 +43,13 @@ rng_chance (struct rng *rng, unsigned percent)
 {
   return rng_below (rng, 100) < percent;
 }
+
+const char *
+rng_one_of (struct rng *rng, const char *const *choices)
+{
+  size_t n = 0;
+
+  while (choices[n])
+    ++n;
+  return choices[rng_below (rng, n)];
+}

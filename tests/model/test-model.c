@@ -73,19 +73,6 @@ static int faults_given = -1;
 /* The configuration. */
 
 static const char *
-one_of (struct rng *rng, const char *const *choices)
-{
-  size_t n = 0;
-
-  while (choices[n])
-    ++n;
-  return choices[rng_below (rng, n)];
-}
-
-#define ONE_OF(rng, ...)                                                       \
-  one_of (rng, (const char *const[]){ __VA_ARGS__, NULL })
-
-static const char *
 yes_mostly (struct rng *rng)
 {
   return rng_chance (rng, 80) ? "yes" : "no";
@@ -499,18 +486,6 @@ run (struct model *m)
 }
 
 static void
-comment (const char *text)
-{
-  printf ("# ");
-  for (; *text; ++text) {
-    putchar (*text);
-    if (*text == '\n')
-      printf ("# ");
-  }
-  putchar ('\n');
-}
-
-static void
 list_requests (const struct model *m)
 {
   char path[128];
@@ -520,16 +495,7 @@ list_requests (const struct model *m)
   f = fopen (path, "we");
   if (f == NULL)
     return;
-  for (size_t i = 0; i < m->run.history.nr_ops; ++i) {
-    const struct op *op = m->run.history.ops[i];
-
-    fprintf (f,
-             "%" PRIu64 " %" PRId64 " %u %s %" PRIu64 " %" PRIu64
-             " flags=%" PRIu32 " version=%" PRIu32 " outcome=%d error=%d\n",
-             op->start, (int64_t) op->end, op->connection, kind_names[op->kind],
-             op->offset, op->length, op->flags, op->version, (int) op->outcome,
-             op->error);
-  }
+  history_list (&m->run.history, "", f);
   fclose (f);
 }
 
@@ -561,7 +527,8 @@ run_seed (unsigned test, uint64_t seed)
           m->run.faults ? "faults, " : "", m->drops ? "drops, " : "",
           ending_names[m->ending], now () - began);
   if (!good) {
-    comment (m->run.complaint);
+    printf ("# ");
+    tap_comment (m->run.complaint);
     server_report (&m->run.server);
     if (keep)
       list_requests (m);
@@ -580,32 +547,19 @@ int
 main (int argc, char *argv[])
 {
   static const struct option options[] = {
-    { "seed", required_argument, NULL, 's' },
-    { "count", required_argument, NULL, 'c' },
-    { "seconds", required_argument, NULL, 't' },
+    SEEDS_OPTIONS,
     { "operations", required_argument, NULL, 'o' },
     { "faults", required_argument, NULL, 'f' },
     { "keep", no_argument, NULL, 'k' },
     { 0 },
   };
-  uint64_t seed = 0, count = 0, seconds = 0;
-  bool seed_given = false, good = true;
-  double end;
+  struct seeds seeds = { 0 };
+  bool good = true;
   unsigned test = 0;
   int opt;
 
   while ((opt = getopt_long (argc, argv, "", options, NULL)) != -1)
     switch (opt) {
-    case 's':
-      seed = number (optarg);
-      seed_given = true;
-      break;
-    case 'c':
-      count = number (optarg);
-      break;
-    case 't':
-      seconds = number (optarg);
-      break;
     case 'o':
       operations_given = number (optarg);
       break;
@@ -616,15 +570,14 @@ main (int argc, char *argv[])
       keep = true;
       break;
     default:
-      return EXIT_FAILURE;
+      if (!seeds_option (&seeds, opt, optarg))
+        return EXIT_FAILURE;
     }
-  end = now () + seconds;
-  if (seconds > 0)
-    for (; now () < end; ++test)
-      good &= run_seed (test + 1, seed_given ? seed + test : fresh_seed ());
-  else if (seed_given || count > 0)
-    for (count = count ? count : 1; test < count; ++test)
-      good &= run_seed (test + 1, seed_given ? seed + test : fresh_seed ());
+  if (seeds.given || seeds.count > 0 || seeds.seconds > 0) {
+    seeds_begin (&seeds, now ());
+    for (; seeds_go_on (&seeds, test, now ()); ++test)
+      good &= run_seed (test + 1, seeds_next (&seeds));
+  }
   else
     for (; test < FIXED_SEEDS + FRESH_SEEDS; ++test)
       good &=

@@ -40,15 +40,6 @@ leave (struct world *w)
 
 /* ---- connections ---- */
 
-static int
-next_open (nbdkit_context *context, int readonly, const char *exportname)
-{
-  (void) context;
-  (void) readonly;
-  (void) exportname;
-  return 0;
-}
-
 void
 link_kill (struct place *p)
 {
@@ -97,7 +88,7 @@ link_open (struct world *w, struct place *p, const struct backend_traits *says,
         says->can_multi_conn ? " multi-conn" : "");
   enter (w);
   asked = asked_begin (l, p, "to join", NULL);
-  l->handle = w->filter->open (next_open, NULL, readonly, p->name, tls);
+  l->handle = w->filter->open (host_next_open, NULL, readonly, p->name, tls);
   r = l->handle ? w->filter->prepare (&l->next.next, l->handle, readonly) : -1;
   asked_end (asked);
   leave (w);

@@ -26,11 +26,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
-#include <sys/random.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "../model/arguments.h"
 #include "world.h"
 
 #define EPISODE_SECONDS 60
@@ -255,17 +255,6 @@ shrink (struct episode e, int law)
 
 /* ---- seeds ---- */
 
-static void
-comment (const char *text)
-{
-  for (; *text; ++text) {
-    putchar (*text);
-    if (*text == '\n')
-      printf ("# ");
-  }
-  putchar ('\n');
-}
-
 static bool shrinks;
 static double program_began;
 
@@ -284,7 +273,7 @@ run_seed (unsigned test, const struct episode *e)
           result->digest);
   if (law != 0) {
     printf ("# after %.0f s: law %d: ", now () - program_began, law);
-    comment (result->complaint);
+    tap_comment (result->complaint);
     print_command (e, result->nr_items);
     if (shrinks)
       shrink (*e, law);
@@ -360,7 +349,7 @@ replay (const char *path)
             e.seed, what + 1, found && open ? " # TODO" : "");
     if (found != 0 && !open) {
       printf ("# ");
-      comment (result->complaint);
+      tap_comment (result->complaint);
     }
   }
   if (f)
@@ -384,23 +373,11 @@ fix_addresses (char **argv)
     execv ("/proc/self/exe", argv);
 }
 
-static uint64_t
-fresh_seed (void)
-{
-  uint32_t seed;
-
-  if (getrandom (&seed, sizeof seed, 0) != sizeof seed)
-    abort ();
-  return seed;
-}
-
 int
 main (int argc, char *argv[])
 {
   static const struct option options[] = {
-    { "seed", required_argument, NULL, 's' },
-    { "count", required_argument, NULL, 'c' },
-    { "seconds", required_argument, NULL, 't' },
+    SEEDS_OPTIONS,
     { "schedule", required_argument, NULL, 'h' },
     { "interruptions", required_argument, NULL, 'i' },
     { "items", required_argument, NULL, 'm' },
@@ -411,32 +388,21 @@ main (int argc, char *argv[])
   };
   static uint8_t without[ITEMS_MAX];
   struct episode e = { .interruptions = UINT64_MAX };
-  uint64_t count = 0, seconds = 0, seed = 0;
-  bool given = false, scheduled = false, good = true;
+  struct seeds seeds = { 0 };
+  bool scheduled = false, good = true;
   const char *file = NULL;
   unsigned test = 0;
-  double until;
   int opt;
 
   fix_addresses (argv);
   while ((opt = getopt_long (argc, argv, "", options, NULL)) != -1)
     switch (opt) {
-    case 's':
-      seed = strtoull (optarg, NULL, 10);
-      given = true;
-      break;
-    case 'c':
-      count = strtoull (optarg, NULL, 10);
-      break;
-    case 't':
-      seconds = strtoull (optarg, NULL, 10);
-      break;
     case 'h':
-      e.schedule = strtoull (optarg, NULL, 10);
+      e.schedule = number (optarg);
       scheduled = true;
       break;
     case 'i':
-      e.interruptions = strtoull (optarg, NULL, 10);
+      e.interruptions = number (optarg);
       break;
     case 'm':
       parse_items (optarg, without);
@@ -452,7 +418,8 @@ main (int argc, char *argv[])
       e.tell = true;
       break;
     default:
-      return EXIT_FAILURE;
+      if (!seeds_option (&seeds, opt, optarg))
+        return EXIT_FAILURE;
     }
   result = mmap (NULL, sizeof *result, PROT_READ | PROT_WRITE,
                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -460,16 +427,16 @@ main (int argc, char *argv[])
     abort ();
   if (file)
     return replay (file) ? EXIT_SUCCESS : EXIT_FAILURE;
-  if (count == 0)
-    count = seconds ? UINT64_MAX : 1;
-  if (!given)
-    seed = fresh_seed () * UINT64_C (1000000);
+  if (!seeds.given) {
+    seeds.seed = fresh_seed () * UINT64_C (1000000);
+    seeds.given = true;
+  }
   program_began = now ();
-  until = program_began + seconds;
-  for (; test < count && (seconds == 0 || now () < until); ++seed) {
-    e.seed = seed;
+  seeds_begin (&seeds, program_began);
+  while (seeds_go_on (&seeds, test, now ())) {
+    e.seed = seeds_next (&seeds);
     if (!scheduled)
-      e.schedule = seed;
+      e.schedule = e.seed;
     good &= run_seed (++test, &e) == 0;
   }
   printf ("1..%u\n", test);

@@ -113,17 +113,24 @@ stack_free (struct stack *s)
 }
 
 int
-stack_write (struct stack *s, uint64_t offset, uint32_t len, int value,
-             bool durable)
+stack_client_write (struct client *c, uint64_t offset, uint32_t len, int value,
+                    bool durable)
 {
   uint8_t *bytes = malloc (len);
   int err;
 
   must (bytes != NULL);
   memset (bytes, value, len);
-  err = request_write (s->client, bytes, len, offset, durable);
+  err = request_write (c, bytes, len, offset, durable);
   free (bytes);
   return err;
+}
+
+int
+stack_write (struct stack *s, uint64_t offset, uint32_t len, int value,
+             bool durable)
+{
+  return stack_client_write (s->client, offset, len, value, durable);
 }
 
 static int
@@ -154,30 +161,38 @@ stack_amounts (struct stack *s)
   return pagecache_amounts (&s->export->pc);
 }
 
-bool
-stack_sees (struct stack *s, uint64_t offset, uint32_t len, int value)
+/* Whether a look at the array finds one value in a range. */
+static bool
+finds (bool (*look) (struct array *a, uint64_t offset, const void *bytes,
+                     uint64_t len),
+       struct array *a, uint64_t offset, uint32_t len, int value)
 {
   uint8_t *bytes = malloc (len);
-  bool sees;
+  bool found;
 
   must (bytes != NULL);
   memset (bytes, value, len);
-  sees = array_sees (s->array, offset, bytes, len);
+  found = look (a, offset, bytes, len);
   free (bytes);
-  return sees;
+  return found;
+}
+
+bool
+stack_sees (struct stack *s, uint64_t offset, uint32_t len, int value)
+{
+  return finds (array_sees, s->array, offset, len, value);
+}
+
+bool
+stack_array_keeps (struct array *a, uint64_t offset, uint32_t len, int value)
+{
+  return finds (array_keeps, a, offset, len, value);
 }
 
 bool
 stack_keeps (struct stack *s, uint64_t offset, uint32_t len, int value)
 {
-  uint8_t *bytes = malloc (len);
-  bool keeps;
-
-  must (bytes != NULL);
-  memset (bytes, value, len);
-  keeps = array_keeps (s->array, offset, bytes, len);
-  free (bytes);
-  return keeps;
+  return stack_array_keeps (s->array, offset, len, value);
 }
 
 void
@@ -238,19 +253,6 @@ stack_waiting (struct stack *s)
   return s->export->submit.policy.waiting;
 }
 
-static int
-run_write (struct request *r, struct client *c)
-{
-  uint8_t *bytes = malloc (r->len);
-  int err;
-
-  must (bytes != NULL);
-  memset (bytes, r->value, r->len);
-  err = request_write (c, bytes, r->len, r->offset, r->what == DO_FUA);
-  free (bytes);
-  return err;
-}
-
 static void
 run_request (void *arg)
 {
@@ -264,7 +266,8 @@ run_request (void *arg)
     break;
   case DO_WRITE:
   case DO_FUA:
-    r->error = run_write (r, c);
+    r->error =
+        stack_client_write (c, r->offset, r->len, r->value, r->what == DO_FUA);
     break;
   case DO_FLUSH:
     r->error = request_flush (c);

@@ -48,7 +48,10 @@ extern void stack_come (struct stack *s, unsigned i);
 /* Waits until nothing is done in the background. */
 extern void stack_wait_idle (struct stack *s);
 
-/* With the first client, bytes of one value.  0 or an errno. */
+/* Bytes of one value.  0 or an errno. */
+extern int stack_client_write (struct client *c, uint64_t offset, uint32_t len,
+                               int value, bool durable);
+/* The same with the first client. */
 extern int stack_write (struct stack *s, uint64_t offset, uint32_t len,
                         int value, bool durable);
 /* The value of all bytes of a range; less than 0: the errno, negated. */
@@ -60,6 +63,8 @@ extern bool stack_sees (struct stack *s, uint64_t offset, uint32_t len,
                         int value);
 extern bool stack_keeps (struct stack *s, uint64_t offset, uint32_t len,
                          int value);
+extern bool stack_array_keeps (struct array *a, uint64_t offset, uint32_t len,
+                               int value);
 /* The backend's bytes of a range become one value, as if written before. */
 extern void stack_set_backend (struct stack *s, uint64_t offset, uint32_t len,
                                int value);

@@ -114,28 +114,14 @@ end (void)
 static int
 put (struct place *p, uint64_t offset, uint32_t len, int value, bool durable)
 {
-  uint8_t *bytes = malloc (len);
-  int err;
-
-  must (bytes != NULL);
-  memset (bytes, value, len);
-  err = request_write (&p->client, bytes, len, offset, durable);
-  free (bytes);
-  return err;
+  return stack_client_write (&p->client, offset, len, value, durable);
 }
 
 /* Whether the disk of a place has one value in a range for good. */
 static bool
 keeps (struct place *p, uint64_t offset, uint32_t len, int value)
 {
-  uint8_t *bytes = malloc (len);
-  bool it_does;
-
-  must (bytes != NULL);
-  memset (bytes, value, len);
-  it_does = array_keeps (p->array, offset, bytes, len);
-  free (bytes);
-  return it_does;
+  return stack_array_keeps (p->array, offset, len, value);
 }
 
 /* A request that another thread makes; it is expected to end. */

@@ -15,19 +15,6 @@
 #include "world.h"
 
 static const char *
-one_of (struct rng *rng, const char *const *choices)
-{
-  size_t n = 0;
-
-  while (choices[n])
-    ++n;
-  return choices[rng_below (rng, n)];
-}
-
-#define ONE_OF(rng, ...)                                                       \
-  one_of (rng, (const char *const[]){ __VA_ARGS__, NULL })
-
-static const char *
 yes (bool value)
 {
   return value ? "yes" : "no";

@@ -50,18 +50,6 @@ is_wanted (const struct world *w)
 }
 
 static void
-comment (const char *text)
-{
-  printf ("# ");
-  for (; *text; ++text) {
-    putchar (*text);
-    if (*text == '\n')
-      printf ("# ");
-  }
-  putchar ('\n');
-}
-
-static void
 tell_troubles (const struct world *w)
 {
   for (unsigned i = 0; i < w->nr_troubles; ++i) {
@@ -84,18 +72,10 @@ list_requests (const struct world *w)
   snprintf (path, sizeof path, "%s/requests", w->run.server.folder);
   f = fopen (path, "we");
   for (unsigned i = 0; f && i < w->nr_places; ++i) {
-    const struct history *h = &w->places[i].history;
+    char name[sizeof w->places[i].name + 1];
 
-    for (size_t j = 0; j < h->nr_ops; ++j) {
-      const struct op *op = h->ops[j];
-
-      fprintf (f,
-               "%s %" PRIu64 " %" PRId64 " %u %s %" PRIu64 " %" PRIu64
-               " flags=%" PRIu32 " version=%" PRIu32 " outcome=%d error=%d\n",
-               w->places[i].name, op->start, (int64_t) op->end, op->connection,
-               kind_names[op->kind], op->offset, op->length, op->flags,
-               op->version, (int) op->outcome, op->error);
-    }
+    snprintf (name, sizeof name, "%s ", w->places[i].name);
+    history_list (&w->places[i].history, name, f);
   }
   if (f)
     fclose (f);
@@ -137,7 +117,8 @@ make_world (uint64_t seed)
 static void
 tell_failure (const struct world *w)
 {
-  comment (w->run.complaint);
+  printf ("# ");
+  tap_comment (w->run.complaint);
   tell_troubles (w);
   server_report (&w->run.server);
   if (keep)
@@ -228,34 +209,21 @@ int
 main (int argc, char *argv[])
 {
   static const struct option options[] = {
-    { "seed", required_argument, NULL, 's' },
-    { "count", required_argument, NULL, 'c' },
-    { "seconds", required_argument, NULL, 't' },
+    SEEDS_OPTIONS,
     { "with", required_argument, NULL, 'w' },
     { "without", required_argument, NULL, 'o' },
     { "replay", required_argument, NULL, 'r' },
     { "keep", no_argument, NULL, 'k' },
     { 0 },
   };
-  uint64_t seed = 0, count = 0, seconds = 0;
-  bool seed_given = false, good = true;
+  struct seeds seeds = { 0 };
+  bool good = true;
   const char *file = NULL;
   unsigned test = 0;
-  double end;
   int opt;
 
   while ((opt = getopt_long (argc, argv, "", options, NULL)) != -1)
     switch (opt) {
-    case 's':
-      seed = number (optarg);
-      seed_given = true;
-      break;
-    case 'c':
-      count = number (optarg);
-      break;
-    case 't':
-      seconds = number (optarg);
-      break;
     case 'w':
       if (nr_with < WORDS_MAX)
         with[nr_with++] = optarg;
@@ -271,16 +239,15 @@ main (int argc, char *argv[])
       keep = true;
       break;
     default:
-      return EXIT_FAILURE;
+      if (!seeds_option (&seeds, opt, optarg))
+        return EXIT_FAILURE;
     }
   signal (SIGPIPE, SIG_IGN);
   if (file)
     return replay (file) ? EXIT_SUCCESS : EXIT_FAILURE;
-  end = now () + seconds;
-  if (count == 0)
-    count = seconds ? UINT64_MAX : 1;
-  for (; test < count && (seconds == 0 || now () < end); ++seed) {
-    const int law = run_seed (test + 1, seed_given ? seed : fresh_seed ());
+  seeds_begin (&seeds, now ());
+  while (seeds_go_on (&seeds, test, now ())) {
+    const int law = run_seed (test + 1, seeds_next (&seeds));
 
     test += law != -3;
     good &= law == -2 || law == -3;

@@ -33,6 +33,18 @@ dirty_is_refused (struct export *e)
 }
 
 uint64_t
+dirty_age (struct export *e)
+{
+  const uint64_t since =
+      atomic_load_explicit (&e->pc.dirty_since, memory_order_relaxed);
+  const uint64_t now = now_ns ();
+
+  if (pagecache_amounts (&e->pc).dirty <= 0 || since == 0 || since > now)
+    return 0;
+  return now - since;
+}
+
+uint64_t
 dirty_bound (struct export *e)
 {
   const uint64_t size = memory_limit (e->memory);

@@ -15,6 +15,9 @@ extern bool dirty_is_unstable (struct export *e);
 /* Whether write-back failed last, and the bytes concerned are still dirty. */
 extern bool dirty_is_refused (struct export *e);
 
+/* How long the oldest dirty block has been dirty, in ns; 0: none is. */
+extern uint64_t dirty_age (struct export *e);
+
 /* The bytes that this export may hold now. */
 extern uint64_t dirty_bound (struct export *e);
 

@@ -152,29 +152,36 @@ put_histogram (FILE *f, const struct sample *s, const char *name,
   put_value (f, histogram_count (v, scale), PLAIN);
 }
 
+/* The latencies of one operation. */
+static void
+put_latencies (FILE *f, const struct sample *s, const char *name,
+               const char *operation, const struct histogram_view *v,
+               const struct scale *scale)
+{
+  char label[32];
+
+  snprintf (label, sizeof label, "operation=\"%s\"", operation);
+  put_histogram (f, s, name, label, v, scale, NANOSECONDS);
+}
+
 static void
 put_histograms (FILE *f, const char *prefix, const struct sample *first)
 {
   const struct sample *s;
-  char label[32];
   unsigned i;
 
   put_head_of (f, prefix, "request_seconds", "histogram",
                "How long requests of clients took.");
   for (s = first; s; s = s->next)
-    for (i = 0; i < LATENCIES; ++i) {
-      snprintf (label, sizeof label, "operation=\"%s\"", latency_names[i]);
-      put_histogram (f, s, "request_seconds", label, &s->waits[i],
-                     &request_scale, NANOSECONDS);
-    }
+    for (i = 0; i < LATENCIES; ++i)
+      put_latencies (f, s, "request_seconds", latency_names[i], &s->waits[i],
+                     &request_scale);
   put_head_of (f, prefix, "backend_seconds", "histogram",
                "How long calls of the backend took.");
   for (s = first; s; s = s->next)
-    for (i = 0; i < BACKEND_CALLS; ++i) {
-      snprintf (label, sizeof label, "operation=\"%s\"", call_names[i]);
-      put_histogram (f, s, "backend_seconds", label, &s->latency[i],
-                     &latency_scale, NANOSECONDS);
-    }
+    for (i = 0; i < BACKEND_CALLS; ++i)
+      put_latencies (f, s, "backend_seconds", call_names[i], &s->latency[i],
+                     &latency_scale);
   put_head_of (f, prefix, "batch_requests", "histogram",
                "How many writes each batch carried.");
   for (s = first; s; s = s->next)

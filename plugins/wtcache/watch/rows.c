@@ -132,13 +132,8 @@ bound_bytes (struct export *e, int which)
 static uint64_t
 oldest_dirty (struct export *e, int which)
 {
-  const uint64_t since =
-      atomic_load_explicit (&e->pc.dirty_since, memory_order_relaxed);
-  const uint64_t now = now_ns ();
-
-  if (since == 0 || dirty_bytes (e, which) == 0)
-    return 0;
-  return now > since ? now - since : 0;
+  (void) which;
+  return dirty_age (e);
 }
 
 static uint64_t

@@ -38,19 +38,6 @@ say_server (struct conversation *c)
       SETTING (depth), SETTING (readahead));
 }
 
-/* How long ago the oldest dirty block became so; 0: none is. */
-static uint64_t
-dirty_age (struct export *e)
-{
-  const uint64_t since =
-      atomic_load_explicit (&e->pc.dirty_since, memory_order_relaxed);
-  const uint64_t now = now_ns ();
-
-  if (pagecache_amounts (&e->pc).dirty == 0 || since == 0 || since > now)
-    return 0;
-  return now - since;
-}
-
 /* The ranges are sent as in the log: OFFSET+LENGTH, with commas between. */
 static void
 say_export (struct conversation *c, struct export *e, const char *name)
