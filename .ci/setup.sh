@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# What ./check and ./quickstart have in common: to tell each step in one line
+# Functions that ./check and ./quickstart share: to tell each step in one line
 # and to install what is missing. Sourced; knows nothing of what they do.
 
 # Of a log for a step that failed: each test that failed in it, with what
@@ -108,7 +108,8 @@ need_packages ()
        $as_root sh -c "$install_script" sh $missing
 }
 
-# What the build needs, and what only its tests and its documents need.
+# Packages that the build needs, and those that only its tests and its documents
+# need.
 build_packages="build-essential autoconf automake libtool pkgconf
   nbdkit nbdkit-plugin-dev libjansson-dev libncurses-dev"
 

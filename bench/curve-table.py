@@ -6,9 +6,9 @@ usage: curve-table.py [--misses PROGRAM] FOLDER
 
 Each trace (*.pages.gz, *.req.csv.gz, see misses.c) is replayed through the
 filter's estimator, as of a cache with room for 1, 3, 10 and 30 % of the pages
-that the trace touches, and through caches of 1/4 to 8 times that size.  What
-is printed is estimate minus simulation, in points of the miss ratio of reads,
-and the mean of the absolute values; the goal is 2 points.
+that the trace touches, and through caches of 1/4 to 8 times that size.  It
+prints estimate minus simulation, in points of the miss ratio of reads, and the
+mean of the absolute values; the goal is 2 points.
 """
 
 import argparse

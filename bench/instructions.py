@@ -45,10 +45,10 @@ def kinds_of(module):
 
 
 def profile_of(path, stack, kinds):
-    """What a callgrind profile says the filters of a stack cost: their own
-    instructions, and those of the libraries they call except memcpy.  What
-    nbdkit does for them, the backend included, is not theirs.  A call of a
-    lock in a library counts as an atomic.
+    """The cost of the filters of a stack by a callgrind profile: their own
+    instructions, and those of the libraries they call except memcpy.  The work
+    of nbdkit and of the backend does not count.  A call of a lock in a library
+    counts as an atomic.
     """
     objects = tuple(f"nbdkit-{name}-filter.so"
                     for name in side.STACKS[stack][0])

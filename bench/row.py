@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a row of the benchmark is, and the loads that many rows share.
+"""The type of a row of the benchmark, and the loads that many rows share.
 
 A row has sides.  Each side names one of the row's servers and a function that
 puts the load of one round on it and returns what it measured, by name.  The
@@ -48,7 +48,7 @@ def peers(backend, parameters, measure, *stacks, warm=None):
     return servers, sides
 
 
-# Not everybody has it; it serves files, so it has a part in their rows only.
+# It may be missing; it serves files, so only their rows have it.
 QEMU = ["qemu-nbd"] if shutil.which("qemu-nbd") else []
 
 

@@ -392,8 +392,8 @@ def memory_row(text, size):
 
 
 def metadata_row():
-    """What is taken of wtcache-size beside the bytes of pages, in a full
-    cache; buffers for requests under way are told by themselves.
+    """The share of wtcache-size that a full cache uses beside the bytes of
+    pages; buffers for requests under way are a measure of their own.
     """
     length = 512 * MI
 

@@ -5,8 +5,8 @@ A server is nbdkit with the filters of one stack over a backend of its own.  It
 is started once for a row and kept while rounds alternate; a connection of ours
 is held open meanwhile, so that no load's end is the end of the last client.
 
-What it knows: paths, processes, /proc.  What is measured, and what is good,
-is said in rows.py.
+It knows paths, processes and /proc. rows.py says which loads are measured and
+which results are good.
 """
 
 import contextlib

@@ -22,8 +22,8 @@ BEGIN, END = "<!-- options: docs/parameters.py -->\n", "<!-- end of options -->\
 
 # One in the help: its name, its forms, and all that explains it.
 PARAMETER = re.compile(r"^wtcache-([-a-z]+)=(\S+)((?:\n? +.*)+)", re.M)
-# What explains it: for what it is, its range or nothing, its default, and
-# whether it is changeable.
+# Its explanation: its purpose, its range or nothing, its default, and whether
+# it is changeable.
 PARTS = re.compile(r"(.*) \((?:(a .*); )?default ([^ ;]+)(; changeable)?\)$")
 
 
@@ -58,7 +58,7 @@ def synopsis(text, parameters):
 
 
 def line(p):
-    """What stands below the head of a parameter."""
+    """The line below the head of a parameter."""
     sentences = [p.range[0].upper() + p.range[1:] + "."] if p.range else []
     sentences.append("The default is %s." % p.default)
     if p.changeable:

@@ -34,7 +34,7 @@ def read_table():
 
 
 def successors(state, rows):
-    """What each event that the state allows makes of it."""
+    """The state that each event allowed here leads to."""
     for name, (needs, forbids, sets, clears) in rows:
         if needs <= state and not forbids & state:
             yield name, (state | sets) - clears

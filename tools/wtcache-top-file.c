@@ -98,7 +98,9 @@ is_same (const struct followed *f, const struct stat *st)
          f->mark.changed.tv_nsec == st->st_mtim.tv_nsec;
 }
 
-/* Reads what is open, if it is another file than before.  What is wrong. */
+/* Reads the open file, if it is another than before.  Returns a complaint or
+ * NULL.
+ */
 static char *
 read_file (struct followed *f, int fd, bool *same)
 {

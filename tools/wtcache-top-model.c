@@ -350,8 +350,8 @@ remember_all (const struct source *s, struct export *e)
   remember (&e->history[HELD_BYTES], model_held (e));
 }
 
-/* The points of a curve came with ratios; the cache's size makes sizes.  What
- * rests on a few reads is no curve.
+/* The points of a curve came with ratios; the cache's size makes sizes.  A
+ * curve that rests on a few reads is dropped.
  */
 static void
 finish_curve (struct source *s)
@@ -434,7 +434,7 @@ model_take (struct source *s, char *text, double written)
 }
 
 /*----------------------------------------------------------------------
- * What can be asked
+ * Questions that can be asked
  */
 
 double

@@ -5,8 +5,8 @@
  *   name{label="value",...} value [timestamp]
  *
  * Comments, HELP and TYPE lines among them, are passed over.  The text is cut
- * up in place, so that no sample needs memory of its own.  What the metrics
- * mean is not known here.
+ * up in place, so that no sample needs memory of its own.  It does not know the
+ * meaning of the metrics.
  */
 
 #include <config.h>

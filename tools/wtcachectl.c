@@ -4,9 +4,8 @@
  * by its control socket, what is where, and has it do something.  This is its
  * command line.
  *
- * What is wrong with that is told in one line here if it can be known, by the
- * server otherwise: the protocol stands in control.c and commands.c of the
- * filter.
+ * An error in it is reported in one line, here if it can be seen here, else by
+ * the server: the protocol stands in control.c and commands.c of the filter.
  */
 
 #include <config.h>

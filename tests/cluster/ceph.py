@@ -8,8 +8,8 @@ the data), and RBD images in it, served over NBD in two ways.
             server.connect().pwrite(b"x" * 4096, 0, wt.FUA)
             assert image.read(0, 4096) == b"x" * 4096
 
-It uses fixed ports of 127.0.0.1, which tests/cluster/run keeps free.  What is
-read by Image.read comes from the OSD: by a client of its own, without a cache.
+It uses fixed ports of 127.0.0.1, which tests/cluster/run keeps free.
+Image.read reads from the OSD, by a client of its own, without a cache.
 """
 
 import json

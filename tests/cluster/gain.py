@@ -7,8 +7,8 @@ in turn, which of them first by turns, and what is told of the ratio is its
 median and range.
 Start it by tests/cluster/run.
 
-What is read is in the OSD's memory, and that on the same machine: no network
-and no disk is in the way. They would make the bare RBD slower, but not hits.
+The OSD has the data in its memory, on the same machine. A network and a disk
+between would make the bare RBD slower, but not hits.
 """
 
 import os
@@ -32,8 +32,8 @@ ROUNDS = int(os.environ.get("WT_ROUNDS", "5"))
 SECONDS = os.environ.get("WT_SECONDS", "1")
 PART = SIZE // 8 // M * M
 
-# What is asked. Before each measurement of a row that is cold the cache drops
-# what it has.
+# The loads. Before each measurement of a row that is cold the cache drops what
+# it has.
 ROWS = [
     ("random reads of what was read, depth 1", "read random", 1,
      False),

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """The filter over Ceph RBD: by nbdkit's nbd plugin from qemu-nbd, and by the
-plugin of packaging/ceph. What is in the image is asked of the OSD by another
-client, without a cache. Start it by tests/cluster/run.
+plugin of packaging/ceph. Another client, without a cache, reads the image from
+the OSD for comparison. Start it by tests/cluster/run.
 """
 
 import errno
@@ -376,9 +376,9 @@ def test_clones():
 
 @over_each
 def read_by_many(kind):
-    """One image behind the caches of several hosts that only read. What a
-    writer changes elsewhere they see when they drop what they have; a
-    snapshot does not change."""
+    """One image behind the caches of several hosts that only read. They see
+    the changes of a writer elsewhere once they drop their caches; a snapshot
+    does not change."""
     image = create(8 * M)
     image.fill()
     before = image.read(0, 8 * M)

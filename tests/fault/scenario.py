@@ -2,8 +2,8 @@
 """The requests of two clients while requests to the backend fail.
 
 They act in turn.  The second only asks for what the cache has to answer by
-itself, and so never sees an error.  What was acknowledged stays, what failed
-may have happened or not.  When the faults are over a flush succeeds; then both
+itself, and so never sees an error.  Acknowledged writes stay, failed ones may
+have happened or not.  When the faults are over a flush succeeds; then both
 clients and the durable image agree.
 """
 

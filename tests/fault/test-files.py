@@ -4,7 +4,8 @@
 when a sync fails, and tells of it once ("fsyncgate"); and one on a file
 system that is full for a while.
 
-What a power cut would leave of the file stands beside it (syncs.c).
+The content that a power cut would leave stands in a second file beside it
+(syncs.c).
 """
 
 import errno
@@ -245,7 +246,7 @@ def run_one(below, skip, count, keep):
         server.heal()
         failed = server.page["failed"]
         server.page["evict"] = 1
-        # What one connection cannot flush is written again and flushed by
+        # Data that one connection cannot flush is written again and flushed by
         # the other.
         assert scenario.failures or failed <= 2
         scenario.finish()

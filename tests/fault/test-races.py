@@ -112,8 +112,8 @@ def test_zero_overtaken_by_a_write():
             wt.wait_all([zero, write, fua])
             expect((zero.errno, write.errno, fua.errno), (0, 0, 0))
             versions = seen(h, 0, 16 * K)
-            # What was replied to during the zero may be zeroed, what waited
-            # came after it.
+            # A write that was answered during the zero may be zeroed; one that
+            # waited came after it.
             for i, version in enumerate((2, 3)):
                 found = set(versions[8 + 8 * i:16 + 8 * i])
                 assert found == {version} or early[i] and found == {0}, found

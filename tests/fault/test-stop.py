@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """Law 24: the server is told to stop while calls hang at the disk, for ever or
-for longer than the drain may take.  What is not durable then is in the log and
-in the file that a service manager looks for; what is saved later, too.
+for longer than the drain may take.  The log and the file that a service
+manager looks for name the data that is not durable then, and later the data
+that was saved after all.
 """
 
 import os
@@ -93,7 +94,7 @@ def test_saved_later():
 
 
 def test_saved_in_part():
-    """What was lost in the end is in the file, and in the last lines."""
+    """The file and the last lines name the data that was lost in the end."""
     with counting() as server:
         h = server.connect()
         put(h, 0, 32 * K, 1)

@@ -72,7 +72,7 @@ extern uint64_t disk_choose_size (struct input *in, uint64_t most,
 /* How many calls of all disks have failed. */
 extern unsigned disk_failures (struct life *l);
 extern void disk_heal (struct disk *d);
-/* What was acknowledged as durable is on the durable image. */
+/* Checks that the durable image has all that was acknowledged as durable. */
 extern void disk_check_durable (struct disk *d, uint64_t offset, uint64_t len);
 /* FAILED_TOO: half of what failed as well, if this backend flushes for all. */
 extern void disk_check_all_durable (struct disk *d, bool failed_too);

@@ -95,7 +95,7 @@ workers_stop (void)
 bool
 workers_are_there (void)
 {
-  return true; /* of the test's own, or none that anybody could tell */
+  return true; /* of the test's own, or none, which makes no difference */
 }
 
 void

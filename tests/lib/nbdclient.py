@@ -38,7 +38,7 @@ def wait_until(predicate, what, timeout=30):
 
 
 def listens(path):
-    """Whether anybody listens on a socket, which is there before that."""
+    """Whether a process listens on a socket, which exists before that."""
     with socket.socket(socket.AF_UNIX) as s:
         return s.connect_ex(path) == 0
 

@@ -313,10 +313,9 @@ class Server:
         """A libnbd handle, which sends what it is told to.
 
         tls is None, {"certificates": FOLDER} or {"psk": FILE, "username":
-        NAME}, with "verify": False to trust anybody.  strict is the strict
+        NAME}, with "verify": False to trust any server. strict is the strict
         mode of libnbd (its checks of alignment, payload, bounds and empty
-        requests are off).  setup is called with the handle before it
-        connects.
+        requests are off). setup is called with the handle before it connects.
         """
         h = Handle()
         h.server = self

@@ -30,8 +30,8 @@ def run(server, *words, **more):
 
 
 def ctl(server, *words, status=0, **more):
-    """What a command prints; it ends with this status, and what it has to
-    complain of is one line."""
+    """The output of a command, which ends with this status; a complaint is one
+    line."""
     process = run(server, *words, **more)
     out, err = process.communicate(timeout=120)
     assert process.returncode == status, (words, process.returncode, out, err)

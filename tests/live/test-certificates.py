@@ -238,8 +238,8 @@ def test_what_was_kept_is_not_shared():
 
 
 def test_prefetch_is_not_shared():
-    """What was read ahead or asked to be cached for one kind is read again
-    for the other."""
+    """Data that was read ahead or prefetched for one kind is read again for
+    the other."""
     for two, first, second in each_way(readahead="1M", fill="64K"):
         a, b = two.connect(first), two.connect(second)
         a.cache(256 * K, 512 * K)

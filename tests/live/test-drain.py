@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""What was acknowledged is kept until the backend has it: through eviction,
+"""Acknowledged data is kept until the backend has it: through eviction,
 refusals, the last close and the end of the server (law 3)."""
 
 import errno

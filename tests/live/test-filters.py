@@ -5,8 +5,8 @@
 Each row of the table is a filter with its parameters, and becomes one test a
 position.  A client does the same requests of all kinds over each: what it
 reads is compared with a shadow as it goes, what is on the disk's durable
-image after FUA writes, after a flush and after the end.  What a filter is
-for is asked of it where that needs the server: errors that go away, pauses.
+image after FUA writes, after a flush and after the end.  Where the purpose of
+a filter shows only at a server, it is tested too: errors that go away, pauses.
 """
 
 import errno

@@ -266,8 +266,8 @@ class Background(wt.Server):
 
 
 def test_in_the_background():
-    """What is mapped before nbdkit forks is there after it, and kept from
-    the children that come later."""
+    """Memory that is mapped before nbdkit forks is there after it, and kept
+    from the children that come later."""
     require_bare()
     # A server that takes a connection has done all that follows the fork.
     with cached() as server:

@@ -64,7 +64,7 @@ def test_writeback_never_lands_after_a_newer_write():
 
 
 def test_readers_do_not_wait_for_writeback():
-    """Law 7: a block in writeback is read at once, by anybody."""
+    """Law 7: a block in writeback is read at once, on any connection."""
     with cached(dirty_age="10ms") as server:
         a, b = server.connect(), server.connect()
         gate(server, "write")

@@ -132,8 +132,8 @@ def test_readahead_above_whose_prefetch_fails():
 
 
 def test_dirty_data_is_not_lost_at_the_last_close():
-    """What was written without a flush is there after the last client has
-    left and the server has ended."""
+    """Data written without a flush is there after the last client has left and
+    the server has ended."""
     with cached() as server:
         h = server.connect()
         put(h, 0, 64 * K, 1)

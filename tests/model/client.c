@@ -3,7 +3,7 @@
 /* The clients of a run: connections that send requests of all kinds, several
  * at once, and write down in the history what they asked and were told.
  *
- * What is asked, and of what, is the caller's affair.
+ * The caller decides which requests are sent, and to which server.
  */
 
 #ifndef _GNU_SOURCE

@@ -49,9 +49,9 @@
 #define TURN       12000 /* operations, or a few more */
 #define CACHE_SIZE (2 * MiB)
 
-/* What the server may have more of than before.  Threads: those of the filter
- * are begun as they are needed, and stay.  Memory: what the allocator keeps.
- * Allocations of the filter: counters of threads (stats.c).
+/* Resources that the server may have more of than before.  Threads: those of
+ * the filter are begun as they are needed, and stay.  Memory: what the
+ * allocator keeps.  Allocations of the filter: counters of threads (stats.c).
  */
 #define MORE_THREADS     100
 #define MORE_RESIDENT    (24 * MiB)

@@ -43,8 +43,8 @@ class Client:
         self.process.stdout.close()
 
     def run(self, command):
-        """What it says of a command: all until it says the command after
-        it, which it does not know, back."""
+        """Its answer to a command: all lines up to its answer to a second one
+        that it does not know."""
         self.process.stdin.write(command + "\nend-of-answer\n")
         self.process.stdin.flush()
         said = ""
@@ -56,8 +56,8 @@ class Client:
 
 
 def lose_server(mode, reconnect):
-    """What a client is told after its server died and another one came: by
-    a read of what it had written, and by a flush."""
+    """The answers that a client gets after its server died and another one
+    came: to a read of its own writes, and to a flush."""
     server = wt.Server({"wtcache-mode": mode}, plugin=["file"], start=False)
     with server:
         # A file, which outlives the server.

@@ -197,7 +197,7 @@ draw_session_abilities (struct world *w, struct guest *g, struct session *s,
     s->says.can_multi_conn = false;
 }
 
-/* What a guest does most. */
+/* The kinds of requests that a guest sends most. */
 struct habits {
   unsigned weights[NR_KINDS];
   unsigned fua, odd, large;

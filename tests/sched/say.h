@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What an episode says of itself. */
+/* The messages of an episode. */
 
 #ifndef SCHED_SAY_H
 #define SCHED_SAY_H

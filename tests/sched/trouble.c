@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What hangs, fails and dies, and what that excuses.
+/* Calls that hang and fail, disks that die, and the failures of requests that
+ * this excuses.
  *
  * Each call to a disk comes by here.  It takes a time that is drawn, and rules
  * let it hang or fail.  A request may fail only if a call failed in its time

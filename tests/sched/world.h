@@ -10,8 +10,8 @@
  * and dies and what that excuses, course.c the course of an episode, main.c the
  * seeds and the search for a smaller world that fails alike.
  *
- * Each session, request and trouble is an item and has a number.  What is drawn
- * does not depend on which items take part, so any set of them is a world.
+ * Each session, request and trouble is an item and has a number.  The draws do
+ * not depend on which items take part, so any set of them is a world.
  */
 
 #ifndef SCHED_WORLD_H

@@ -50,7 +50,7 @@ def test_h_everywhere():
 
 
 def test_check_of_something_else():
-    """What is wrong stands first."""
+    """The wrong word stands first."""
     found = run(os.path.join(TOP, "check"), "foo")
     assert (found.returncode, found.stdout) == (2, ""), found
     assert found.stderr.startswith("check: foo: "), found

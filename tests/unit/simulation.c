@@ -193,7 +193,7 @@ end_flush (struct simulation *s)
       end_batch (s, &s->all[i]);
 }
 
-/* What the backend serves next, or NULL. */
+/* The writer that the backend serves next, or NULL. */
 static struct writer *
 next_at_backend (struct simulation *s)
 {

@@ -93,7 +93,7 @@ test_names_with_requests (void **state)
   stack_free (s);
 }
 
-/* What is only memory goes before pages that a client uses do. */
+/* Exports that only take memory go before pages that a client uses. */
 static void
 test_pages_outlive_empty_exports (void **state)
 {

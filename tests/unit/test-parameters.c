@@ -123,7 +123,7 @@ test_portions (void **state)
   assert_non_null (strstr (why.s, "that is 128M"));
 }
 
-/* What only the filter chooses is printed, and cannot be given. */
+/* A value that only the filter chooses is printed, and cannot be given. */
 static void
 test_hidden_choice (void **state)
 {

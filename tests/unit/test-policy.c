@@ -147,8 +147,8 @@ answer (struct simulation *s)
   }
 }
 
-/* What hung for an hour is forgotten at once; the one write that went beside it
- * may have been faster than those before.
+/* A write that hung for an hour is forgotten at once; the one that went beside
+ * it may have been faster than those before.
  */
 static void
 test_hang_of_an_hour (void **state)

@@ -205,7 +205,7 @@ test_write_during_fill_stays (void **state)
   stack_free (s);
 }
 
-/* Law 8: nor does anybody join a fill that a failed write overtook. */
+/* Law 8: nor does a reader join a fill that a failed write overtook. */
 static void
 test_fua_during_fill_stays (void **state)
 {

@@ -2,9 +2,9 @@
 """The kernel's client in a guest, and a server on this machine that it
 attaches to: the steps that the tests of both are made of.
 
-The server is the filter over the tests' disk.  What it has not made durable
-is lost when it is killed, as if the power had failed under a disk with a
-volatile cache: the guest lives on and knows what it was promised.
+The server is the filter over the tests' disk.  Data that it has not made
+durable is lost when it is killed, as if the power had failed under a disk with
+a volatile cache: the guest lives on and knows what it was promised.
 
 Environment:
   WT_SEED  the seed of the storms and of the moments of the kills

@@ -34,9 +34,10 @@ struct repeat {
   bool again;                          /* it began soon after its last end */
 };
 
-/* Notes that an attempt ended at NOW, and returns what to log.  What fails and
- * succeeds in turn would be two lines each time: so if it fails again within
- * an hour after an end, it ends only when it has not failed for a minute.
+/* Notes that an attempt ended at NOW, and returns what to log.  An attempt that
+ * fails and succeeds in turn would log two lines each time.  So if it fails
+ * again within an hour after an end, it ends only when it has not failed for a
+ * minute.
  */
 static inline enum repeat_event
 repeat_note (struct repeat *r, bool failed, uint64_t now)

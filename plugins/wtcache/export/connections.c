@@ -11,10 +11,10 @@
  * covers the writes of the others: but only of one remote.  When a remote dies
  * and returns, its volatile data is gone, the connections to it fail, and a new
  * one succeeds.  So a flush by a connection counts for what ended after it had
- * come.  What ended earlier is covered by a connection that came before that,
- * if its flush succeeds in time; else it becomes dirty and is written again.
- * For example, A writes, B comes and flushes: the backend gets a flush by A. If
- * A is dead, it gets A's writes again, by B, and a flush by B.
+ * come.  A write that ended earlier is covered by a connection that came before
+ * that, if its flush succeeds in time; else it becomes dirty and is written
+ * again.  For example, A writes, B comes and flushes: the backend gets a flush
+ * by A. If A is dead, it gets A's writes again, by B, and a flush by B.
  *
  * Otherwise a connection owes a flush from its first write until a flush by it
  * has succeeded that began after its last write ended, and a client's flush

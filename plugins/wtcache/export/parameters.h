@@ -73,7 +73,7 @@ extern unsigned parameters_find (const char *name);
  */
 extern const struct parameter *parameters_meant (const char *name);
 
-/* Sets all to their defaults.  What *S held is not freed. */
+/* Sets all to their defaults.  Does not free the texts that *S held. */
 extern void parameters_reset (struct settings *s);
 /* Frees the texts that were set. */
 extern void parameters_free (struct settings *s);
@@ -92,9 +92,7 @@ extern bool parameters_names_with (char c);
 /* The forms of a valid value, such as "SIZE|N%|auto": room for them. */
 #define PARAMETERS_FORMS_BYTES 80
 extern void parameters_forms (unsigned parameter, char *text, size_t size);
-/* What it is for, its range, its default, and whether it is changeable, in one
- * line.
- */
+/* Its purpose, range and default, and whether it is changeable, in one line. */
 extern void parameters_explain (unsigned parameter, char *text, size_t size);
 
 /* Help for all of them, or for those that are changeable: of each PREFIX, its

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What the log says of a backend that refuses write-back.
+/* Log lines about a backend that refuses write-back.
  *
- * What is refused waits in memory, and is tried again every second.  The clock
+ * Refused data waits in memory, and is tried again every second.  The clock
  * looks at each export, and logs one line when a refusal begins, one an hour,
  * and one when the backend has taken write-back again.  One that began and
  * ended between two looks is logged too.

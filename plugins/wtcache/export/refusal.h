@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What the log says of a backend that refuses write-back.  See refusal.c. */
+/* Log lines about a backend that refuses write-back.  See refusal.c. */
 
 #ifndef WTCACHE_REFUSAL_H
 #define WTCACHE_REFUSAL_H

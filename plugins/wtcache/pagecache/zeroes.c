@@ -246,7 +246,7 @@ zeroes_remember (struct zeroes *z, uint64_t offset, uint64_t len,
   unsigned i = find_zeroed (z, offset), j;
 
   /* Those that overlap become one, and so do neighbours of one generation.
-   * What is later is covered by fewer flushes, so its generation counts.
+   * The later one is covered by fewer flushes, so its generation counts.
    */
   if (i > 0 && z->zeroed[i - 1].end == offset &&
       z->zeroed[i - 1].generation == generation &&

@@ -3,8 +3,8 @@
 /* The values of all metrics of exports, taken in one go.
  *
  * The values of an export are taken under the registry lock, so that it stays,
- * into a sample.  Nothing is stopped for that.  What must agree (a histogram's
- * buckets and its count) is computed from one look.
+ * into a sample.  Nothing is stopped for that.  Numbers that must agree (a
+ * histogram's buckets and its count) are computed from one look.
  *
  * Clients choose the names of exports, and a monitor keeps each label for ever.
  * So the first 100 exports have labels until they are freed.  The others, and
