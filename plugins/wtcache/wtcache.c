@@ -145,7 +145,7 @@ begin_writing (void)
 
   if (settings.stats == NULL && settings.control == NULL)
     return 0;
-  err = filewriter_start ();
+  err = filewriter_start (&folder_writer);
   if (err != 0) {
     errno = err;
     nbdkit_error ("wtcache: cannot start a thread: %m");
@@ -212,7 +212,7 @@ wtcache_unload (void)
   if (registry.there)
     export_registry_destroy ();
   statsfile_end ();
-  if (filewriter_stop (FILES_NS)) {
+  if (filewriter_stop (&folder_writer, FILES_NS)) {
     lost_free ();
     parameters_free (&settings);
   }

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """Files that hang: the statistics and the file of lost data lie on a file server
-that does not answer.  Age, drain and the end of the server go on without them.
+that does not answer.  Age, drain and the end of the server go on without them,
+and so they do without a trace.
 """
 
 import os
+import socket
 import sys
 
 sys.dont_write_bytecode = True
@@ -142,6 +144,61 @@ def test_earlier_file_of_lost_data():
         wt.wait_until(lambda: os.path.exists(lost + ".old"),
                       "the next server has put it out of the way")
         assert not os.path.exists(lost)
+
+
+def begin_trace(server, name):
+    """Asks for a trace; the conversation and what is said first."""
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(60 * wt.tap.SCALE)
+    s.connect(server.path("far/control"))
+    talk = s.makefile("rw")
+    talk.write("trace file=%s seconds=3600\n" % server.path("far/" + name))
+    talk.flush()
+    line = talk.readline()
+    while line.startswith("greeting") or line.startswith("wtcache"):
+        line = talk.readline()
+    return s, talk, line
+
+
+def test_trace():
+    """A trace whose file hangs holds up no request, no other file, and not the
+    end of the server."""
+    with StuckServer(prefix="far/trace") as server:
+        h = server.connect()
+        h.pread(512, 0)
+        _s, _talk, said = begin_trace(server, "trace.1")
+        assert said == "begun\n", said
+        server.hang("write")
+        h.pread(512, 0)
+        server.wait_hung()
+        first = server.statistics()
+        wt.wait_until(lambda: server.statistics() != first,
+                      "the statistics are written")
+        for i in range(1000):
+            h.pread(512, 512 * i)
+        server.stop()
+
+
+def test_trace_after_one_that_hung():
+    """There is no other until the file goes on."""
+    with StuckServer(prefix="far/trace") as server:
+        h = server.connect()
+        h.pread(512, 0)
+        s, talk, said = begin_trace(server, "trace.1")
+        assert said == "begun\n", said
+        server.hang("write")
+        h.pread(512, 0)
+        server.wait_hung()
+        talk.close()
+        s.close()
+        _s, _talk, said = begin_trace(server, "trace.2")
+        assert "is being recorded" in said, said
+        server.hang()
+
+        def again():
+            return begin_trace(server, "trace.3")[2] == "begun\n"
+        wt.wait_until(again, "another trace is recorded")
+        server.stop()
 
 
 wt.main()

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* A thread for what touches files, so that no other thread waits for one.
+/* Threads for what touches files, so that no other thread waits for one.
  *
  * A file may lie on a server that does not answer: over a hard NFS mount,
  * write, rename or fsync then do not return.  The clock and the end of the
- * server cannot wait for that.  They give the thread a text, which is to be the
- * file, and go on.  If the file before it is still being written, the newest
- * text waits and replaces those that waited.
+ * server cannot wait for that.  They give such a thread a text, which is to be
+ * the file, and go on.  If the file before it is still being written, the
+ * newest text waits and replaces those that waited.
  *
  * For example, statistics are made every 2 s.  If rename hangs for a minute,
  * the thread is in it for a minute, one text waits, and the other 28 are not
@@ -29,38 +29,26 @@
 #include "base/util.h"
 #include "base/filewriter.h"
 
-static struct {
-  struct lock lock; /* RANK_FILES */
-  struct condition changed;
-  pthread_t thread;
-
-  /* Guarded by lock. */
-  bool there; /* the thread takes what is given */
-  bool stopping;
-  bool ended; /* the thread has left its loop */
-  struct writing *first, **last;
-} filewriter = {
-  .lock = { .mutex = PTHREAD_MUTEX_INITIALIZER, .rank = RANK_FILES },
-};
+struct filewriter folder_writer = FILEWRITER_INIT;
 
 /* Takes the first of those that wait, and its text; NULL: it is time to end. */
 static struct writing *
-take_writing (char **text)
+take_writing (struct filewriter *fw, char **text)
 {
-  LOCK_FOR_SCOPE (&filewriter.lock);
+  LOCK_FOR_SCOPE (&fw->lock);
   struct writing *w;
 
-  while (filewriter.first == NULL && !filewriter.stopping)
-    condition_wait (&filewriter.changed, &filewriter.lock);
-  w = filewriter.first;
+  while (fw->first == NULL && !fw->stopping)
+    condition_wait (&fw->changed, &fw->lock);
+  w = fw->first;
   if (w == NULL) {
-    filewriter.ended = true;
-    condition_wake_all (&filewriter.changed);
+    fw->ended = true;
+    condition_wake_all (&fw->changed);
     return NULL;
   }
-  filewriter.first = w->next;
-  if (filewriter.first == NULL)
-    filewriter.last = &filewriter.first;
+  fw->first = w->next;
+  if (fw->first == NULL)
+    fw->last = &fw->first;
   w->waits = false;
   w->runs = true;
   *text = w->text;
@@ -71,43 +59,45 @@ take_writing (char **text)
 static void *
 run_writer (void *arg)
 {
+  struct filewriter *fw = arg;
   struct writing *w;
   char *text;
 
-  while ((w = take_writing (&text)) != NULL) {
+  while ((w = take_writing (fw, &text)) != NULL) {
     w->run (text);
-    lock_take (&filewriter.lock);
+    lock_take (&fw->lock);
     w->runs = false;
-    lock_drop (&filewriter.lock);
+    condition_wake_all (&fw->changed);
+    lock_drop (&fw->lock);
   }
   return arg;
 }
 
 int
-filewriter_start (void)
+filewriter_start (struct filewriter *fw)
 {
   sigset_t all, old;
   int err;
 
-  condition_init (&filewriter.changed);
-  filewriter.last = &filewriter.first;
-  filewriter.stopping = filewriter.ended = false;
+  condition_init (&fw->changed);
+  fw->last = &fw->first;
+  fw->stopping = fw->ended = false;
   /* It calls no backend, so nothing relies on its signals. */
   sigfillset (&all);
   pthread_sigmask (SIG_SETMASK, &all, &old);
-  err = pthread_create (&filewriter.thread, NULL, run_writer, NULL);
+  err = pthread_create (&fw->thread, NULL, run_writer, fw);
   pthread_sigmask (SIG_SETMASK, &old, NULL);
-  filewriter.there = err == 0;
+  fw->there = err == 0;
   return err;
 }
 
 /* False: there is no thread. */
 static bool
-add_writing (struct writing *w, char *text)
+add_writing (struct filewriter *fw, struct writing *w, char *text)
 {
-  LOCK_FOR_SCOPE (&filewriter.lock);
+  LOCK_FOR_SCOPE (&fw->lock);
 
-  if (!filewriter.there)
+  if (!fw->there)
     return false;
   free (w->text);
   w->text = text;
@@ -115,49 +105,61 @@ add_writing (struct writing *w, char *text)
     return true;
   w->waits = true;
   w->next = NULL;
-  *filewriter.last = w;
-  filewriter.last = &w->next;
-  condition_wake_all (&filewriter.changed);
+  *fw->last = w;
+  fw->last = &w->next;
+  condition_wake_all (&fw->changed);
   return true;
 }
 
 void
-filewriter_give (struct writing *w, char *text)
+filewriter_give (struct filewriter *fw, struct writing *w, char *text)
 {
-  if (!add_writing (w, text))
+  if (!add_writing (fw, w, text))
     w->run (text);
 }
 
 bool
-filewriter_is_busy (struct writing *w)
+filewriter_is_busy (struct filewriter *fw, struct writing *w)
 {
-  LOCK_FOR_SCOPE (&filewriter.lock);
+  LOCK_FOR_SCOPE (&fw->lock);
 
   return w->waits || w->runs;
 }
 
 bool
-filewriter_stop (uint64_t ns)
+filewriter_wait (struct filewriter *fw, struct writing *w, uint64_t deadline)
+{
+  LOCK_FOR_SCOPE (&fw->lock);
+
+  while ((w->waits || w->runs) &&
+         condition_wait_until (&fw->changed, &fw->lock, deadline))
+    ;
+  return !w->waits && !w->runs;
+}
+
+bool
+filewriter_stop (struct filewriter *fw, uint64_t ns)
 {
   const uint64_t deadline = now_ns () + ns;
   bool ended;
 
-  lock_take (&filewriter.lock);
-  if (!filewriter.there) {
-    lock_drop (&filewriter.lock);
+  lock_take (&fw->lock);
+  if (!fw->there && !fw->stopping) {
+    lock_drop (&fw->lock);
     return true;
   }
-  filewriter.there = false;
-  filewriter.stopping = true;
-  condition_wake_all (&filewriter.changed);
-  while (!filewriter.ended &&
-         condition_wait_until (&filewriter.changed, &filewriter.lock, deadline))
+  fw->there = false;
+  fw->stopping = true;
+  condition_wake_all (&fw->changed);
+  while (!fw->ended && condition_wait_until (&fw->changed, &fw->lock, deadline))
     ;
-  ended = filewriter.ended;
-  lock_drop (&filewriter.lock);
+  ended = fw->ended;
+  if (ended)
+    fw->stopping = false;
+  lock_drop (&fw->lock);
   if (!ended)
     return false;
-  pthread_join (filewriter.thread, NULL);
-  condition_destroy (&filewriter.changed);
+  pthread_join (fw->thread, NULL);
+  condition_destroy (&fw->changed);
   return true;
 }

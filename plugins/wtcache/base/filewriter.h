@@ -5,8 +5,11 @@
 #ifndef WTCACHE_FILEWRITER_H
 #define WTCACHE_FILEWRITER_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "base/lock.h"
 
 /* One thing that the thread does, again and again.  RUN gets the newest text
  * that was given, or NULL, and frees it.
@@ -20,20 +23,46 @@ struct writing {
   bool waits, runs;
 };
 
+/* A thread, and what waits for it.  Begins as FILEWRITER_INIT. */
+struct filewriter {
+  struct lock lock; /* RANK_FILES */
+  struct condition changed;
+  pthread_t thread;
+
+  /* Guarded by lock. */
+  bool there; /* the thread takes what is given */
+  bool stopping;
+  bool ended; /* the thread has left its loop */
+  struct writing *first, **last;
+};
+
+#define FILEWRITER_INIT                                                        \
+  {                                                                            \
+    .lock = {.mutex = PTHREAD_MUTEX_INITIALIZER, .rank = RANK_FILES }          \
+  }
+
+/* For the statistics and what else lies in one folder with them. */
+extern struct filewriter folder_writer;
+
 /* 0 or an errno.  Until then, and after filewriter_stop, filewriter_give runs
  * it. */
-extern int filewriter_start (void);
+extern int filewriter_start (struct filewriter *fw);
 
 /* Has W run, after those that were given before.  TEXT, which may be NULL,
  * replaces one that still waits.
  */
-extern void filewriter_give (struct writing *w, char *text);
+extern void filewriter_give (struct filewriter *fw, struct writing *w,
+                             char *text);
 /* Whether W waits or runs. */
-extern bool filewriter_is_busy (struct writing *w);
+extern bool filewriter_is_busy (struct filewriter *fw, struct writing *w);
+/* Waits until it does not.  False: DEADLINE has come first. */
+extern bool filewriter_wait (struct filewriter *fw, struct writing *w,
+                             uint64_t deadline);
 
 /* Waits until all that was given has run, for at most NS, and ends the thread.
- * False: one of them hangs, and may touch its file until the process ends.
+ * False: one of them hangs, and may touch its file until the process ends, or
+ * until another call of this succeeds.
  */
-extern bool filewriter_stop (uint64_t ns);
+extern bool filewriter_stop (struct filewriter *fw, uint64_t ns);
 
 #endif /* WTCACHE_FILEWRITER_H */

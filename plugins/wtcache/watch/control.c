@@ -210,7 +210,7 @@ void
 control_unbind (void)
 {
   if (control.fd != -1)
-    filewriter_give (&unbinding, NULL);
+    filewriter_give (&folder_writer, &unbinding, NULL);
 }
 
 /* ---- conversations ---- */

@@ -127,7 +127,7 @@ static struct writing lost_telling = { .run = run_tell_old };
 void
 lost_tell_old (void)
 {
-  filewriter_give (&lost_telling, NULL);
+  filewriter_give (&folder_writer, &lost_telling, NULL);
 }
 
 /* Without lines the file goes.  0 or an errno. */
@@ -169,5 +169,5 @@ static struct writing lost_setting = { .run = run_lost_set };
 void
 lost_set (char *lines)
 {
-  filewriter_give (&lost_setting, lines);
+  filewriter_give (&folder_writer, &lost_setting, lines);
 }

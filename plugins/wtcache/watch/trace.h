@@ -27,7 +27,8 @@ struct trace_result {
 
 /* Writes the requests of the exports with this name to FILE, which it makes,
  * for so many seconds or until OVER.  BEGUN is called once it does. 0 or an
- * errno: EBUSY, a trace is being recorded; EEXIST, there is such a file.
+ * errno: EBUSY, a trace is being recorded; EEXIST, there is such a file;
+ * ETIMEDOUT, the file hangs.
  */
 extern int trace_record (struct pools *ps, const char *export, const char *file,
                          unsigned seconds, void (*begun) (void *opaque),

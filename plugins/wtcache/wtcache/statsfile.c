@@ -129,17 +129,17 @@ statsfile_renew (void)
 
   if (settings.stats == NULL)
     return;
-  busy = filewriter_is_busy (&stats_writing);
+  busy = filewriter_is_busy (&folder_writer, &stats_writing);
   note_busy (busy, now_ns ());
   if (!busy)
-    filewriter_give (&stats_writing, make_text ());
+    filewriter_give (&folder_writer, &stats_writing, make_text ());
 }
 
 void
 statsfile_renew_last (void)
 {
   if (settings.stats)
-    filewriter_give (&stats_writing, make_text ());
+    filewriter_give (&folder_writer, &stats_writing, make_text ());
 }
 
 static int
@@ -183,5 +183,5 @@ statsfile_begin (void)
 void
 statsfile_end (void)
 {
-  filewriter_give (&stats_unlocking, NULL);
+  filewriter_give (&folder_writer, &stats_unlocking, NULL);
 }
