@@ -578,7 +578,7 @@ is_near_a_stream (struct readahead *ra, uint64_t offset, uint64_t len)
 
   return atomic_load_explicit (&ra->near[region % REGIONS],
                                memory_order_relaxed) != 0 ||
-         ((SLACK + 1) * len > UINT64_C (1) << REGION_SHIFT &&
+         (len > (UINT64_C (1) << REGION_SHIFT) / (SLACK + 1) &&
           atomic_load_explicit (&ra->windows, memory_order_relaxed) != 0);
 }
 
