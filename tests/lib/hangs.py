@@ -77,7 +77,7 @@ class Hangs:
             self.requests.discard(request)
 
     def take_found(self):
-        """What hung since the last call; no request is watched any more."""
+        """The requests that hung since the last call, which are forgotten."""
         with self.lock:
             self.requests.clear()
             found, self.found = self.found, []

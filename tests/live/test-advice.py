@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the filter says at its start of the server that it runs in: a version of
+"""Warnings at the start about the server that the filter runs in: a version of
 nbdkit that aborts, and a filter that makes the whole stack serial (law 20)."""
 
 import re

@@ -300,7 +300,7 @@ run_flush_for_another (struct task *t)
   condition_wake_all (&e->connections_changed);
 }
 
-/* What each of the last flushes took at least, ns. */
+/* A time that each of the last flushes took at least, in ns. */
 static uint64_t
 least_time (struct export *e)
 {

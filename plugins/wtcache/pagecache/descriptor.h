@@ -131,20 +131,6 @@ bits_any (const uint8_t *map, struct span s)
   return false;
 }
 
-static inline void
-bits_set (uint8_t *map, struct span s)
-{
-  FOR_EACH_BYTE (i, mask, s)
-    map[i] |= mask;
-}
-
-static inline void
-bits_clear (uint8_t *map, struct span s)
-{
-  FOR_EACH_BYTE (i, mask, s)
-    map[i] &= ~mask;
-}
-
 static inline bool
 bit_get (const uint8_t *map, uint32_t block)
 {

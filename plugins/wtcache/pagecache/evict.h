@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+
 /* Which page leaves the cache.
  *
  * Policy alone: it orders entries that the caller embeds in its page
@@ -9,6 +10,7 @@
  * stale value miscounts one use, which the policy tolerates.  For example, of
  * two hits at the same moment it may count one.
  */
+
 #ifndef WTCACHE_EVICT_H
 #define WTCACHE_EVICT_H
 

@@ -468,8 +468,9 @@ durable_by_flag (const struct backend *b, enum way way)
   return b->traits.fua == FUA_NATIVE || flag_on_every_write (b);
 }
 
-bool
-durable_ends_with_flush (const struct backend *b, const struct operation *op)
+/* Whether its durability asks for a flush after the call. */
+static bool
+ends_with_flush (const struct backend *b, const struct operation *op)
 {
   return op->durable && b->traits.can_flush && !durable_by_flag (b, op->way);
 }
@@ -527,7 +528,7 @@ attempt (struct submit *s, struct backend *b, const struct operation *op,
 {
   const bool flag =
       op->durable ? durable_by_flag (b, op->way) : flag_on_every_write (b);
-  const bool flush = durable_ends_with_flush (b, op);
+  const bool flush = ends_with_flush (b, op);
   bool overlapped = false, kept = false;
   int err;
 

@@ -26,10 +26,6 @@ struct operation {
   enum way way;    /* if it is durable and B can do both */
 };
 
-/* Whether its durability asks for a flush after the call. */
-extern bool durable_ends_with_flush (const struct backend *b,
-                                     const struct operation *op);
-
 /* One operation with all that its durability asks for.  *EPOCH is the epoch
  * when it began, *STABLE whether nothing can take it back.
  */
