@@ -28,8 +28,8 @@
 #include "wtcache/nbdkit-compat.h"
 #include "wtcache/statsfile.h"
 
-#define MAX_THREADS 96
-#define GROWTH      4 /* the cache may grow to so many times its size */
+#define SHARED_THREADS 96 /* beside those of each export */
+#define GROWTH         4  /* the cache may grow to so many times its size */
 
 /* How long the end of the server waits for its last files, ns. */
 #define FILES_NS UINT64_C (5000000000)
@@ -167,7 +167,7 @@ wtcache_after_fork (nbdkit_backend *nxdata)
   if (begin_writing () == -1)
     return -1;
   if (registry.parallel) {
-    workers_start (MAX_THREADS);
+    workers_start (SHARED_THREADS);
     if (!workers_are_there ()) {
       nbdkit_error ("wtcache: cannot start a thread: %s", strerror (EAGAIN));
       return -1;

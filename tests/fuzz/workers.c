@@ -74,9 +74,9 @@ hand_over (struct task *t, bool must_run)
 }
 
 void
-workers_start (unsigned most)
+workers_start (unsigned shared)
 {
-  (void) most;
+  (void) shared;
   pthread_mutex_lock (&w.lock);
   w.started = true;
   pthread_mutex_unlock (&w.lock);
@@ -98,15 +98,37 @@ workers_are_there (void)
   return true; /* of the test's own, or none, which makes no difference */
 }
 
-void
-workers_run (struct task *t)
+bool
+workers_reserve (unsigned crew)
 {
+  (void) crew;
+  return true;
+}
+
+void
+workers_release (unsigned crew)
+{
+  (void) crew;
+}
+
+uint64_t
+workers_cost (void)
+{
+  return 64 * 1024;
+}
+
+void
+workers_run (unsigned crew, struct task *t)
+{
+  (void) crew;
   if (!hand_over (t, true))
     t->run (t);
 }
 
 bool
-workers_try (struct task *t)
+workers_try (unsigned crew, struct task *t, enum urgency urgency)
 {
+  (void) crew;
+  (void) urgency;
   return own_threads && hand_over (t, false);
 }

@@ -187,6 +187,12 @@ condition_wait (struct condition *c, struct lock *l)
 }
 
 void
+condition_wake_one (struct condition *c)
+{
+  sched_wake_one (c);
+}
+
+void
 condition_wake_all (struct condition *c)
 {
   sched_wake (c);

@@ -400,6 +400,7 @@ shrink (struct guest *g)
   enter (g);
   must (g->client.export->pc.size == SIZE - 64 * KiB);
   look (g, 0, REGION - 64 * KiB);
+  make_statistics ();
   must (INSIDE (part (g)) == 0);
 }
 

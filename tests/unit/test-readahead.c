@@ -22,14 +22,35 @@ static unsigned nr_tasks;
 static bool no_threads;
 
 void
-workers_start (unsigned most)
+workers_start (unsigned shared)
 {
-  (void) most;
+  (void) shared;
 }
 
 bool
-workers_try (struct task *t)
+workers_reserve (unsigned crew)
 {
+  (void) crew;
+  return true;
+}
+
+void
+workers_release (unsigned crew)
+{
+  (void) crew;
+}
+
+uint64_t
+workers_cost (void)
+{
+  return 64 * KiB;
+}
+
+bool
+workers_try (unsigned crew, struct task *t, enum urgency urgency)
+{
+  (void) crew;
+  (void) urgency;
   if (no_threads)
     return false;
   must (nr_tasks < MAX_TASKS);
@@ -38,9 +59,9 @@ workers_try (struct task *t)
 }
 
 void
-workers_run (struct task *t)
+workers_run (unsigned crew, struct task *t)
 {
-  must (workers_try (t));
+  must (workers_try (crew, t, URGENCY_NEEDED));
 }
 
 static void

@@ -263,6 +263,106 @@ no_scratch_is_left (struct place *p)
   return buffer == NULL;
 }
 
+/* Requests of one place that hang in calls of one kind, as many as it may. */
+struct hang {
+  enum array_op op;
+  struct request requests[MAX_REQUESTS];
+};
+
+/* A read in OP is many calls: every second page is there. */
+static void
+make_hang (struct hang *h, struct place *p, enum array_op op)
+{
+  uint8_t byte;
+  unsigned i;
+
+  h->op = op;
+  memset (p->array->seen, 0, MiB); /* a request reads one value */
+  for (i = 0; i < 128; ++i)
+    must (request_read (&p->client, &byte, 1, i * 8 * KiB) == 0);
+  must (put (p, 3 * MiB, MiB, 1, op != ARRAY_WRITE) == 0);
+  array_shut (p->array, op, GATE_BEFORE);
+  for (i = 0; i < MAX_REQUESTS; ++i) {
+    h->requests[i] =
+        (struct request){ .what = op == ARRAY_READ                  ? DO_READ
+                                  : op == ARRAY_FLUSH || i % 2 == 0 ? DO_FLUSH
+                                                                    : DO_FUA,
+                          .client = &p->client,
+                          .offset = i * 128 * KiB + 100,
+                          .len = 120 * KiB,
+                          .value = 2 };
+    request_start (&h->requests[i]);
+  }
+  wait_until (hanging (p, op) > 0);
+}
+
+static void
+run_nothing (struct task *t)
+{
+  *(_Atomic bool *) (t + 1) = true;
+}
+
+/* Whether an export that has no threads of its own finds none. */
+static bool
+no_helper_is_left (void)
+{
+  static struct {
+    struct task task;
+    _Atomic bool ended;
+  } nothing = { .task.run = run_nothing };
+
+  nothing.ended = false;
+  if (!workers_try (MAX_CREWS - 1, &nothing.task, URGENCY_NEEDED))
+    return true;
+  wait_until (nothing.ended);
+  return false;
+}
+
+/* Old data is written back, which no client waits for. */
+static void
+is_written_back (struct place *p)
+{
+  must (put (p, MiB, 64 * KiB, 5, false) == 0);
+  settings.dirty_age = 0;
+  wait_until ((writeback_tick (p->export, NULL),
+               pagecache_amounts (&p->export->pc).dirty == 0));
+}
+
+/* Laws 3, 14 and 21: all exports but one hang, with whatever they may have.
+ * The last one is served, written back, drained by its last writer and at the
+ * stop.
+ */
+static void
+test_one_of_forty_goes_on (void **state)
+{
+  static const enum array_op kinds[] = { ARRAY_READ, ARRAY_WRITE, ARRAY_FLUSH };
+  struct stack_options o = begin_options (256 * MiB);
+  static struct hang hangs[MAX_PLACES - 1];
+  struct place *last = &places[MAX_PLACES - 1];
+  unsigned i, j;
+
+  begin (&o, MAX_PLACES);
+  for (i = 0; i < MAX_PLACES - 1; ++i) {
+    must (places[i].has_share);
+    make_hang (&hangs[i], &places[i], kinds[i % ARRAY_LEN (kinds)]);
+  }
+  wait_until (no_helper_is_left ());
+  works (last, 0);
+  is_written_back (last);
+  assert_int_equal (put (last, 2 * MiB, 64 * KiB, 6, false), 0);
+  assert_int_equal (writeback_drain (last->export, last->client.own), 0);
+  assert_true (keeps (last, 2 * MiB, 64 * KiB, 6));
+  assert_int_equal (put (last, 2 * MiB, 64 * KiB, 7, false), 0);
+  writeback_begin_drain (last->export, NULL);
+  wait_until (keeps (last, 2 * MiB, 64 * KiB, 7));
+  for (i = 0; i < MAX_PLACES - 1; ++i) {
+    array_open (places[i].array, hangs[i].op);
+    for (j = 0; j < MAX_REQUESTS; ++j)
+      request_join (&hangs[i].requests[j]);
+  }
+  end ();
+}
+
 /* Writes that cover blocks in part hang with all buffers for it. */
 static void
 beside_hung_partial_writes (uint32_t block)
@@ -425,6 +525,7 @@ main (void)
     cmocka_unit_test (test_flush_beside_hung_writeback),
     cmocka_unit_test (test_partial_writes_beside_hung_reads),
     cmocka_unit_test (test_partial_writes_beside_hung_ones),
+    cmocka_unit_test (test_one_of_forty_goes_on),
     cmocka_unit_test (test_writes_that_go_through_are_bounded),
     cmocka_unit_test (test_export_without_a_share),
     cmocka_unit_test (test_share_is_released),

@@ -163,6 +163,12 @@ condition_wait_until (struct condition *c, struct lock *l, uint64_t deadline)
 }
 
 void
+condition_wake_one (struct condition *c)
+{
+  must (pthread_cond_signal (&c->cond));
+}
+
+void
 condition_wake_all (struct condition *c)
 {
   must (pthread_cond_broadcast (&c->cond));

@@ -86,6 +86,7 @@ extern void condition_wait (struct condition *c, struct lock *l);
 /* False when the monotonic time DEADLINE (ns) came first. */
 extern bool condition_wait_until (struct condition *c, struct lock *l,
                                   uint64_t deadline);
+extern void condition_wake_one (struct condition *c);
 extern void condition_wake_all (struct condition *c);
 
 static inline void

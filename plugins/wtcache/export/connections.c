@@ -160,7 +160,8 @@ flush_last (struct connection *c)
 
   completion_init (&f.completion);
   completion_begin (&f.completion);
-  if (!shares_allow_helpers (c->export) || !workers_try (&f.task))
+  if (!shares_allow_helpers (c->export) ||
+      !workers_try (c->export->number, &f.task, URGENCY_BESIDE))
     run_last_flush (&f.task);
   completion_wait (&f.completion);
   completion_destroy (&f.completion);
@@ -344,7 +345,7 @@ flush_by_helper (struct connection *c)
   c->flush.task.run = run_flush_for_another;
   c->flush.runs = true;
   c->borrowers++;
-  if (!workers_try (&c->flush.task)) {
+  if (!workers_try (e->number, &c->flush.task, URGENCY_BESIDE)) {
     c->flush.runs = false;
     c->borrowers--;
     return EAGAIN;

@@ -198,7 +198,7 @@ begin_helper (struct pass *p)
   }
   lock_drop (&p->lock);
   /* Without a thread the slot stays unused: the next try would fail too. */
-  if (h && !workers_try (&h->task))
+  if (h && !workers_try (p->e->number, &h->task, URGENCY_BESIDE))
     completion_end (&p->completion, 0);
 }
 
@@ -550,7 +550,7 @@ begin_work (struct export *e)
   if (atomic_exchange_explicit (&wb->running, true, memory_order_acquire))
     return;
   wb->task.run = run_background;
-  workers_run (&wb->task);
+  workers_run (e->number, &wb->task);
 }
 
 /* Where threads may call the backend the clock checks the age; a write checks
@@ -616,7 +616,8 @@ writeback_drain (struct export *e, struct backend *own)
 
   completion_init (&d.completion);
   completion_begin (&d.completion);
-  if (!shares_allow_helpers (e) || !workers_try (&d.task))
+  if (!shares_allow_helpers (e) ||
+      !workers_try (e->number, &d.task, URGENCY_NEEDED))
     completion_end (&d.completion, drain_by (e, own));
   err = completion_wait (&d.completion);
   completion_destroy (&d.completion);
@@ -640,5 +641,5 @@ writeback_begin_drain (struct export *e, void *opaque)
     return;
   atomic_fetch_add_explicit (&e->writeback.drains, 1, memory_order_relaxed);
   e->writeback.drain_task.run = run_begun_drain;
-  workers_run (&e->writeback.drain_task);
+  workers_run (e->number, &e->writeback.drain_task);
 }

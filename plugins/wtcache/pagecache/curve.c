@@ -395,7 +395,7 @@ curve_note (struct curve *c, uint64_t key, enum curve_use use)
                   atomic_load_explicit (&c->window, memory_order_relaxed)) >=
           WORK_FROM &&
       !atomic_exchange_explicit (&c->task_runs, true, memory_order_acquire))
-    workers_run (&c->task);
+    workers_run (NO_CREW, &c->task);
 }
 
 /* ---- what came out ---- */

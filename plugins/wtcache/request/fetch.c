@@ -293,7 +293,7 @@ read_runs (struct fetch *f)
         .task.run = fetch_run_helper, .f = f, .first = &f->misses[i], .nr = n
       };
       completion_begin (&f->completion);
-      if (workers_try (&r->task)) {
+      if (workers_try (f->e->number, &r->task, URGENCY_BESIDE)) {
         nr_helped++;
         continue;
       }

@@ -286,7 +286,7 @@ begin_chunk (struct readahead *ra, uint64_t offset, uint64_t len)
   };
   ra->busy++;
   atomic_fetch_add_explicit (&ra->waiting, 1, memory_order_relaxed);
-  if (workers_try (&ra->tasks[i].task)) {
+  if (workers_try (ra->e->number, &ra->tasks[i].task, URGENCY_AHEAD)) {
     stats_add (&ra->e->stats, COUNT_AHEAD_BYTES, len);
     return true;
   }

@@ -70,7 +70,7 @@ spread_invite (struct spread *s)
   }
   lock_drop (&s->completion.lock);
   /* Without a thread the place stays unused: the next try would fail too. */
-  if (h && !workers_try (&h->task))
+  if (h && !workers_try (s->crew, &h->task, URGENCY_BESIDE))
     completion_end (&s->completion, 0);
 }
 

@@ -20,6 +20,7 @@ struct spread {
   uint64_t origin; /* … counted from here */
   /* The most threads that may join, at most SPREAD_HELPERS. */
   unsigned max_helpers;
+  unsigned crew; /* theirs, see base/workers.h */
 
   struct completion completion;
   /* Guarded by the completion's lock. */
