@@ -269,6 +269,18 @@ thread_begin (pthread_t *thread, void *(*run) (void *), void *arg)
   return __wrap_pthread_create (thread, NULL, run, arg);
 }
 
+int
+thread_begin_own (pthread_t *thread, void *(*run) (void *), void *arg)
+{
+  return __wrap_pthread_create (thread, NULL, run, arg);
+}
+
+bool
+thread_memory_is_locked (void)
+{
+  return false;
+}
+
 unsigned
 thread_limit (unsigned max)
 {

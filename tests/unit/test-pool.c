@@ -7,6 +7,8 @@
 #include <config.h>
 
 #include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #include "unit.h"
 
@@ -561,6 +563,43 @@ test_resize_beside_threads (void **state)
   setup_free (s);
 }
 
+/* Whether the system may make huge pages where P is; true also if it knows
+ * none.
+ */
+static bool
+may_be_huge (const void *p)
+{
+  FILE *f = fopen ("/proc/self/smaps", "re");
+  bool is_there = false, huge = true;
+  unsigned long from, to;
+  char line[400];
+
+  must (f != NULL);
+  while (fgets (line, sizeof line, f))
+    if (sscanf (line, "%lx-%lx ", &from, &to) == 2)
+      is_there = (uintptr_t) p >= from && (uintptr_t) p < to;
+    else if (is_there && strncmp (line, "VmFlags:", 8) == 0)
+      huge = strstr (line, " nh") == NULL;
+  fclose (f);
+  return huge;
+}
+
+/* Law 15: where a frame is released, a huge page does not grow again. */
+static void
+test_released_frames_stay_released (void **state)
+{
+  struct setup *s = setup_new (1 * MiB);
+  struct pool *pool = pools_get (&s->pools, 4096);
+
+  if (access ("/sys/kernel/mm/transparent_hugepage", F_OK) != 0)
+    skip ();
+  touch (s, pool, 1);
+  assert_true (may_be_huge (pool->frames));
+  assert_true (pool_shed (pool));
+  assert_false (may_be_huge (pool->frames));
+  setup_free (s);
+}
+
 int
 main (void)
 {
@@ -582,6 +621,7 @@ main (void)
     cmocka_unit_test (test_shrink_and_grow),
     cmocka_unit_test (test_shrink_that_does_not_fit),
     cmocka_unit_test (test_resize_beside_threads),
+    cmocka_unit_test (test_released_frames_stay_released),
   };
 
   return cmocka_run_group_tests_name ("pool", tests, NULL, NULL);

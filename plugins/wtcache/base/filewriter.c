@@ -22,10 +22,10 @@
 #include <config.h>
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "base/lock.h"
+#include "base/thread.h"
 #include "base/util.h"
 #include "base/filewriter.h"
 
@@ -76,17 +76,12 @@ run_writer (void *arg)
 int
 filewriter_start (struct filewriter *fw)
 {
-  sigset_t all, old;
   int err;
 
   condition_init (&fw->changed);
   fw->last = &fw->first;
   fw->stopping = fw->ended = false;
-  /* It calls no backend, so nothing relies on its signals. */
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  err = pthread_create (&fw->thread, NULL, run_writer, fw);
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  err = thread_begin_own (&fw->thread, run_writer, fw);
   fw->there = err == 0;
   return err;
 }

@@ -4,7 +4,10 @@
  *
  * Frames, descriptors, tables, buffers and connections are all taken from one
  * number, wtcache-size.  Address space is mapped in large pieces and costs
- * nothing until it is touched; the budget counts what may be touched.
+ * nothing until it is touched; the budget counts what may be touched.  Where
+ * all memory is locked ("nbdkit --swap") the system populates what is mapped,
+ * because a fault may have to wait for the very disk that the server serves.
+ * There nothing is mapped in reserve.
  *
  * A call to the backend needs one contiguous buffer, pages are scattered: so a
  * part of the budget is set aside at start for buffers.  Those of write-back
@@ -28,6 +31,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/thread.h"
 #include "base/util.h"
 #include "pagecache/frames.h"
 
@@ -51,14 +55,26 @@
 #define OWN_ALL_SHARE 8
 
 /* Whether nbdkit has forked to go into the background, which must take along
- * what was mapped before. Set while there is one thread, and for good.
+ * what was mapped before, and whether all memory is locked: nbdkit does that
+ * before, and a fork undoes it. Set while there is one thread, and for good.
  */
-static bool forked;
+static bool forked, locked;
 
 void
 memory_keep_from_children (void *p, size_t bytes)
 {
   madvise (p, bytes, MADV_DONTFORK);
+}
+
+/* Keeps the disk's contents out of core files, and from children.  Advice only:
+ * a kernel without it does no harm.
+ */
+static void
+advise (void *p, size_t bytes)
+{
+  if (forked)
+    memory_keep_from_children (p, bytes);
+  madvise (p, bytes, MADV_DONTDUMP);
 }
 
 void *
@@ -73,12 +89,31 @@ memory_map (uint64_t count, uint64_t each)
             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED)
     return NULL;
-  if (forked)
-    memory_keep_from_children (p, bytes);
-  /* Keeps the disk's contents out of core files.  Advice only: a kernel without
-   * it does no harm.
-   */
-  madvise (p, bytes, MADV_DONTDUMP);
+  advise (p, bytes);
+  return p;
+}
+
+void *
+memory_map_sparse (uint64_t count, uint64_t each)
+{
+  size_t bytes;
+  void *p;
+
+  if (!locked)
+    return memory_map (count, each);
+  if (__builtin_mul_overflow (count, each, &bytes) || bytes > PTRDIFF_MAX)
+    return NULL;
+  /* What has no access is not populated, and later only what is touched. */
+  p = mmap (NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+            -1, 0);
+  if (p == MAP_FAILED)
+    return NULL;
+  if (mlock2 (p, bytes, MLOCK_ONFAULT) != 0 ||
+      mprotect (p, bytes, PROT_READ | PROT_WRITE) != 0) {
+    munmap (p, bytes);
+    return NULL;
+  }
+  advise (p, bytes);
   return p;
 }
 
@@ -92,10 +127,13 @@ memory_unmap (void *p, size_t bytes)
 void
 memory_release (void *p, size_t bytes)
 {
-  /* Cannot fail for a range of ours; a kernel that ignored it would cost
-   * memory, not data.
+  /* Fails for a range of ours only if it is locked.  A kernel that ignored it
+   * would cost memory, not data.
    */
+  if (madvise (p, bytes, MADV_DONTNEED) == 0 || munlock (p, bytes) != 0)
+    return;
   madvise (p, bytes, MADV_DONTNEED);
+  mlock2 (p, bytes, MLOCK_ONFAULT);
 }
 
 static int
@@ -157,6 +195,9 @@ void
 memory_after_fork (struct memory *m)
 {
   forked = true;
+  locked = thread_memory_is_locked ();
+  if (locked)
+    memory_may_grow (m, 0);
   keep_buffers_from_children (&m->batches);
   keep_buffers_from_children (&m->scratch);
 }
@@ -176,6 +217,12 @@ memory_may_grow (struct memory *m, uint64_t most)
   LOCK_FOR_SCOPE (&m->lock);
 
   m->most = max_u64 (most, memory_limit (m));
+}
+
+bool
+memory_is_locked (void)
+{
+  return locked;
 }
 
 uint64_t

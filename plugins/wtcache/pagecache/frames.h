@@ -65,7 +65,8 @@ extern int memory_init (struct memory *m, uint64_t limit);
 /* To be called once nbdkit has gone into the background, before there are
  * threads: what is mapped from now on, and the buffers, are kept from children
  * as plugins such as sh make one for each call. Until then nothing is, since
- * the background is a child too.
+ * the background is a child too.  If all memory is locked the budget cannot
+ * grow.
  */
 extern void memory_after_fork (struct memory *m);
 extern void memory_keep_from_children (void *p, size_t bytes);
@@ -82,6 +83,8 @@ memory_limit (const struct memory *m)
  */
 extern void memory_may_grow (struct memory *m, uint64_t most);
 extern uint64_t memory_most (struct memory *m);
+/* Whether all memory of the process is locked, so that memory_map populates. */
+extern bool memory_is_locked (void);
 extern void memory_set_limit (struct memory *m, uint64_t limit);
 
 /* Takes BYTES from the budget; returns false, and takes nothing, if it has
@@ -98,6 +101,10 @@ extern uint64_t memory_used (struct memory *m);
  * such as 4200M on a 32-bit system, is never mapped smaller than it is.
  */
 extern void *memory_map (uint64_t count, uint64_t each);
+/* The same, and it costs no memory until it is touched although all memory is
+ * locked.
+ */
+extern void *memory_map_sparse (uint64_t count, uint64_t each);
 extern void memory_unmap (void *p, size_t bytes);
 /* Gives the memory of whole pages back to the system; they read as zero. */
 extern void memory_release (void *p, size_t bytes);

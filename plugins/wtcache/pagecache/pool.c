@@ -70,8 +70,10 @@ pool_free (struct pool *pool)
 
 struct pool *
 pool_new (struct memory *m, struct page_counts *counts, uint32_t page_size,
-          uint64_t budget)
+          uint64_t budget, bool sparse)
 {
+  void *(*map) (uint64_t count, uint64_t each) =
+      sparse ? memory_map_sparse : memory_map;
   struct pool *pool = calloc (1, sizeof *pool);
   size_t bytes;
 
@@ -88,8 +90,8 @@ pool_new (struct memory *m, struct page_counts *counts, uint32_t page_size,
   pool->most = min_u64 (budget / pool_page_cost (pool), UINT32_MAX / 2);
   pool->bucket_bits = log2_u64 (pool->most) + 1;
 
-  pool->frames = memory_map (pool->most, page_size);
-  pool->pages = memory_map (pool->most, pool->stride);
+  pool->frames = map (pool->most, page_size);
+  pool->pages = map (pool->most, pool->stride);
   pool->buckets =
       memory_map (UINT64_C (1) << pool->bucket_bits, sizeof pool->buckets[0]);
   if (pool->pages)
@@ -373,6 +375,11 @@ pool_shed (struct pool *pool)
     n = evict_one (pool);
   if (n == 0)
     return false;
+  /* The kernel must not fill the huge page again round what is released. */
+  if (!pool->scattered)
+    madvise (pool->frames, (size_t) pool->most * pool->page_size,
+             MADV_NOHUGEPAGE);
+  pool->scattered = true;
   memory_release (pool_frame (pool, pool_page (pool, n)), pool->page_size);
   memory_give (pool->memory, pool_page_cost (pool));
   pool_push_frame (pool, &pool->empty, n);

@@ -59,6 +59,7 @@ struct pool {
   page_number fresh; /* frames never used begin after this number */
   uint32_t owned;    /* frames with memory */
   uint32_t capacity; /* pages that fit, as the policy was told */
+  bool scattered;    /* frames were released: no more huge pages */
 };
 
 /* The smallest capacity that the policy is given. */
@@ -71,11 +72,12 @@ pool_page_cost (const struct pool *pool)
   return (uint64_t) pool->page_size + pool->stride;
 }
 
-/* A pool of pages of this size, its tables large enough for BUDGET.  NULL:
+/* A pool of pages of this size, its tables large enough for BUDGET.  SPARSE: it
+ * costs no memory until it is touched, even if all memory is locked.  NULL:
  * ENOMEM.
  */
 extern struct pool *pool_new (struct memory *m, struct page_counts *counts,
-                              uint32_t page_size, uint64_t budget);
+                              uint32_t page_size, uint64_t budget, bool sparse);
 extern void pool_free (struct pool *pool);
 /* So many pages fit.  The caller holds evict_lock. */
 extern void pool_set_capacity (struct pool *pool, uint64_t pages);

@@ -79,11 +79,28 @@ free_budget (struct memory *m)
   return limit > used ? limit - used : 0;
 }
 
+/* For how large a budget the tables of a new pool are.  The first one, which
+ * may be populated at once, has what is left; a page takes at most
+ * LOCKED_TABLES bytes of tables.  Others are sparse.
+ */
+#define LOCKED_TABLES 64
+
+static uint64_t
+most_for (struct pools *ps, uint32_t page_size)
+{
+  const uint64_t most = memory_most (ps->memory);
+
+  if (!memory_is_locked () || pools_first (ps) != NULL)
+    return most;
+  return most - memory_used (ps->memory) - (most / page_size) * LOCKED_TABLES;
+}
+
 /* The caller holds the registry lock, so no other thread makes a pool. */
 struct pool *
 pools_get (struct pools *ps, uint32_t page_size)
 {
-  const uint64_t most = memory_most (ps->memory);
+  const uint64_t most = most_for (ps, page_size);
+  const bool sparse = pools_first (ps) != NULL;
   struct pool *pool;
   uint64_t room;
 
@@ -91,12 +108,12 @@ pools_get (struct pools *ps, uint32_t page_size)
     if (pool->page_size == page_size)
       return pool;
 
-  pool = pool_new (ps->memory, ps->counts, page_size, most);
+  pool = pool_new (ps->memory, ps->counts, page_size, most, sparse);
   if (pool == NULL && most > memory_limit (ps->memory)) {
     /* Address space is scarce here: then the budget cannot grow. */
     memory_may_grow (ps->memory, 0);
-    pool =
-        pool_new (ps->memory, ps->counts, page_size, memory_most (ps->memory));
+    pool = pool_new (ps->memory, ps->counts, page_size,
+                     memory_most (ps->memory), sparse);
   }
   if (pool == NULL)
     return NULL;
@@ -178,18 +195,12 @@ shrink (struct pools *ps, uint64_t limit)
   return true;
 }
 
-/* Sets the capacity of the policy to the pages that fit now.  The frames that
- * were released are scattered over huge pages, which the kernel must not fill
- * again.
- */
+/* Sets the capacity of the policy to the pages that fit now. */
 static void
-fit_to_budget (struct pool *pool, bool shrunk)
+fit_to_budget (struct pool *pool)
 {
   const uint64_t room = free_budget (pool->memory) / pool_page_cost (pool);
 
-  if (shrunk)
-    madvise (pool->frames, (size_t) pool->most * pool->page_size,
-             MADV_NOHUGEPAGE);
   LOCK_FOR_SCOPE (&pool->evict_lock);
   pool_set_capacity (pool, pool->owned + room);
 }
@@ -226,7 +237,7 @@ pools_resize (struct pools *ps, uint64_t limit)
   if (!fits)
     memory_set_limit (ps->memory, old);
   for (pool = pools_first (ps); pool; pool = pool->next)
-    fit_to_budget (pool, limit < old);
+    fit_to_budget (pool);
   return fits ? 0 : EBUSY;
 }
 

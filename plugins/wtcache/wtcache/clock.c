@@ -14,10 +14,10 @@
 #include <config.h>
 
 #include <pthread.h>
-#include <signal.h>
 
 #include <nbdkit-filter.h>
 
+#include "base/thread.h"
 #include "export.h"
 #include "wtcache/clock.h"
 #include "wtcache/ending.h"
@@ -77,16 +77,12 @@ run_clock (void *arg)
 int
 clock_start (void)
 {
-  sigset_t all, old;
   int err;
 
   atomic_store_explicit (&server_ends, false, memory_order_relaxed);
   atomic_init (&drain_begun.set, 0);
   atomic_init (&clock_end.set, 0);
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  err = pthread_create (&clock_thread, NULL, run_clock, NULL);
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  err = thread_begin_own (&clock_thread, run_clock, NULL);
   clock_runs = err == 0;
   return err;
 }
