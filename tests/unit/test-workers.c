@@ -128,7 +128,7 @@ test_own_threads (void **state)
   workers_release (1);
 }
 
-/* What only makes something faster takes no thread of a crew's own. */
+/* A task that only makes something faster takes no thread of a crew's own. */
 static void
 test_own_threads_are_for_what_is_needed (void **state)
 {

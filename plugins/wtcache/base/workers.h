@@ -40,7 +40,7 @@ extern bool workers_are_there (void);
 extern bool workers_reserve (unsigned crew);
 /* Tasks of the crew may still run. */
 extern void workers_release (unsigned crew);
-/* What the stacks of a crew's own threads take, bytes. */
+/* The size of the stacks of a crew's own threads, in bytes. */
 extern uint64_t workers_cost (void);
 
 /* Runs a task that is needed: in a thread as soon as the crew may have one, in

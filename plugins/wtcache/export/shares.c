@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What is reserved for each export, so that none waits for another.
+/* The reserves of each export, so that none waits for another.
  *
  * A backend that hangs keeps what its requests have: buffers and
  * threads, for as long as it hangs.  So an export that is in use has of

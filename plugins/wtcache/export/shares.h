@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What is reserved for each export.  See shares.c. */
+/* The reserves of each export.  See shares.c. */
 
 #ifndef WTCACHE_SHARES_H
 #define WTCACHE_SHARES_H

@@ -103,7 +103,9 @@ memory_map_sparse (uint64_t count, uint64_t each)
     return memory_map (count, each);
   if (__builtin_mul_overflow (count, each, &bytes) || bytes > PTRDIFF_MAX)
     return NULL;
-  /* What has no access is not populated, and later only what is touched. */
+  /* Memory without access is not populated, and later only the pages that are
+   * touched.
+   */
   p = mmap (NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
             -1, 0);
   if (p == MAP_FAILED)
