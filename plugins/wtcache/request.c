@@ -33,25 +33,42 @@ read_part (struct client *c, const struct part *part, uint8_t *buf)
           page_read (pc, part, buf));
 }
 
-/* Reads a piece.  *MISSED: when it was found that not all is there, unless it
- * was before; 0: all was.
- */
+/* One read that is more than a hit in one page. */
+struct reading {
+  struct spread spread; /* of one with several pieces */
+  struct client *c;
+  uint8_t *buf;
+  uint64_t offset;
+  /* When it was found that not all is there, ns; 0: all was.  Relaxed: read
+   * after all pieces have ended.
+   */
+  _Atomic uint64_t missed;
+};
+
 static int
-read_piece (struct client *c, uint8_t *buf, uint64_t offset, uint64_t len,
-            uint64_t *missed)
+read_piece (struct reading *r, struct spread *spread, uint64_t offset,
+            uint64_t len)
 {
-  uint64_t walk = offset, rest = len;
+  uint64_t walk = offset, rest = len, none = 0;
+  uint8_t *buf = r->buf + (offset - r->offset);
   struct part part;
 
-  while (next_part (&c->export->pc, &walk, &rest, &part))
-    if (!read_part (c, &part, buf + (walk - part.len - offset))) {
-      if (*missed == 0)
-        *missed = now_ns ();
+  while (next_part (&r->c->export->pc, &walk, &rest, &part))
+    if (!read_part (r->c, &part, buf + (walk - part.len - offset))) {
+      atomic_compare_exchange_strong_explicit (&r->missed, &none, now_ns (),
+                                               memory_order_relaxed,
+                                               memory_order_relaxed);
       walk -= part.len;
-      return fetch_piece (c, buf + (walk - offset), walk,
+      return fetch_piece (r->c, spread, buf + (walk - offset), walk,
                           len - (walk - offset));
     }
   return 0;
+}
+
+static int
+run_read (struct spread *s, uint64_t offset, uint64_t len)
+{
+  return read_piece (container_of (s, struct reading, spread), s, offset, len);
 }
 
 /* How many pages a range has, after its first. */
@@ -67,15 +84,26 @@ more_pages (const struct export *e, uint64_t offset, uint64_t len)
 static __attribute__ ((noinline)) int
 read_pieces (struct client *c, uint8_t *buf, uint32_t len, uint64_t offset)
 {
-  struct stats *s = &c->export->stats;
-  uint64_t n, done, missed = 0;
-  int err = 0;
+  struct export *e = c->export;
+  struct stats *s = &e->stats;
+  struct reading r; /* large: only what is used is set */
+  uint64_t missed;
+  int err;
 
-  for (done = 0; done < len && err == 0; done += n) {
-    n = piece_len (c->export, offset + done, len - done);
-    err = read_piece (c, buf + done, offset + done, n, &missed);
+  r.c = c;
+  r.buf = buf;
+  r.offset = offset;
+  atomic_init (&r.missed, 0);
+  if (piece_count (e, offset, len) == 1)
+    err = read_piece (&r, NULL, offset, len);
+  else {
+    r.spread.run = run_read;
+    r.spread.cut[0] = r.spread.cut[1] = 0;
+    r.spread.rest = NULL;
+    err = piece_spread (e, &r.spread, offset, len);
   }
-  stats_add (s, COUNT_MORE_PAGES, more_pages (c->export, offset, len));
+  missed = atomic_load_explicit (&r.missed, memory_order_relaxed);
+  stats_add (s, COUNT_MORE_PAGES, more_pages (e, offset, len));
   if (missed) {
     stats_request (s, COUNT_MISSES, COUNT_MISS_BYTES, len);
     stats_note_latency (s, LATENCY_MISS, missed, 1);

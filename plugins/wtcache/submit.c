@@ -76,9 +76,9 @@ outcome_of (int err, bool stable)
  * what it writes in its own way, so the others' connections have the same way.
  */
 static void
-set_kind (struct policy_write *w, const struct backend_traits *t)
+set_kind (struct policy_write *w, const struct backend_traits *t, bool keeps)
 {
-  w->kind = 2 * t->fua + t->can_flush;
+  w->kind = 4 * t->fua + 2 * t->can_flush + keeps;
   if (!t->can_flush)
     w->flagging = t->fua == FUA_NONE ? FLAG_NEVER : FLAG_ALWAYS;
   else
@@ -264,6 +264,15 @@ call_batch (struct submit *s, struct backend *b, const struct operation *op,
 }
 
 static void
+note_epoch (const struct policy_batch *p, uint32_t epoch)
+{
+  struct policy_write *w;
+
+  for (w = p->writes; w; w = w->in_batch)
+    write_of (w)->epoch = epoch;
+}
+
+static void
 run_batch (struct submit *s, struct backend *b, struct batch *batch,
            struct write *mine)
 {
@@ -290,7 +299,9 @@ run_batch (struct submit *s, struct backend *b, struct batch *batch,
   err = durable_perform (s, b, &batch->op, &epoch, &stable);
   PROBE4 (batch__end, export_number (s->pc), p->offset, p->len, err);
   again = err != 0 && is_of_several (batch);
-  if (!again)
+  if (write_of (p->writes)->keeps)
+    note_epoch (p, epoch);
+  else if (!again)
     pagecache_end_write (s->pc, p->offset, p->len, outcome_of (err, stable),
                          epoch);
   if (batch->buffer)
@@ -363,7 +374,7 @@ submit_write (struct submit *s, struct backend *b, struct write *w)
   w->policy.turn = w->turn;
   w->policy.alone = false;
   w->policy.durable = w->durable;
-  set_kind (&w->policy, &b->traits);
+  set_kind (&w->policy, &b->traits, w->keeps);
   while (!submit_once (s, b, w))
     w->policy.alone = true;
 }

@@ -10,6 +10,8 @@
 
 #include "submit/clear.h"
 #include "submit/durable.h"
+#include "submit/series.h"
+#include "submit/spread.h"
 #include "submit/types.h"
 
 extern void submit_init (struct submit *s, struct pagecache *pc,

@@ -18,7 +18,8 @@ from live import (  # noqa: E402
 
 def test_after_an_error_nothing_more_is_begun():
     """Law 11: pieces not begun are undone, those before it are durable."""
-    with cached() as server:
+    with cached({"thread_model": "serialize-requests"},
+                mode="writeback") as server:
         h = server.connect()
         put(h, 0, 8 * M, 1, wt.FUA)
         before = len(server.log().of("write"))
@@ -32,6 +33,25 @@ def test_after_an_error_nothing_more_is_begun():
         server.control("unfault all")
         h.flush()
         assert durable(server, 0, 8 * M) == found
+
+
+def test_pieces_beside_one_that_fails():
+    """Law 11: none begins after the error, and each has one value after it."""
+    with cached() as server:
+        h = server.connect()
+        put(h, 0, 48 * M, 1, wt.FUA)
+        before = len(server.log().of("write"))
+        fault(server, "write", "ENOSPC", first=2 * M, last=2 * M + 511)
+        expect(put_error(h, 0, 48 * M, 2, wt.FUA), errno.ENOSPC)
+        later = server.log().of("write")[before:]
+        failed, = (r for r in later if r.errno)
+        assert all(r.end is not None for r in later), later
+        begun = [r for r in later if r.start > failed.end]
+        assert sum(r.length for r in begun) <= 46 * M - 31 * M, begun
+        found = seen(h, 0, 48 * M)
+        server.control("unfault all")
+        h.flush()
+        assert durable(server, 0, 48 * M) == found
 
 
 def test_first_error_wins():

@@ -341,6 +341,7 @@ test_error_in_the_first_piece_ends_the_request (void **state)
   struct stack *s;
 
   o.memory = 64 * MiB;
+  o.serial = true;
   s = stack_new (&o);
   array_fail_range (s->array, ARRAY_WRITE, 0, 512, EIO);
   assert_int_equal (stack_write (s, 0, 16 * MiB, 7, true), EIO);

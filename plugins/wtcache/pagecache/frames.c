@@ -54,6 +54,9 @@
 #define OWN_MAX       (64 * KiB)
 #define OWN_ALL_SHARE 8
 
+/* Helpers of large requests pin at most this share of the budget. */
+#define BESIDE_SHARE 4
+
 /* Whether nbdkit has forked to go into the background, which must take along
  * what was mapped before, and whether all memory is locked: nbdkit does that
  * before, and a fork undoes it. Set while there is one thread, and for good.
@@ -507,4 +510,30 @@ scratch_put (struct memory *m, struct borrower *borrower, void *buffer,
              size_t bytes)
 {
   give_back (m, &m->scratch, &borrower->scratch, buffer, bytes);
+}
+
+unsigned
+memory_pin_beside (struct memory *m, struct borrower *borrower, uint64_t each,
+                   unsigned count)
+{
+  LOCK_FOR_SCOPE (&m->lock);
+  const uint64_t most = memory_limit (m) / BESIDE_SHARE;
+  const uint64_t free = most - min_u64 (most, m->beside);
+
+  while (count > 0 &&
+         !share_allows (borrower->beside, count * each, free, URGENCY_BESIDE))
+    count /= 2;
+  m->beside += count * each;
+  borrower->beside += count * each;
+  return count;
+}
+
+void
+memory_unpin_beside (struct memory *m, struct borrower *borrower, uint64_t each,
+                     unsigned count)
+{
+  LOCK_FOR_SCOPE (&m->lock);
+
+  m->beside -= count * each;
+  borrower->beside -= count * each;
 }

@@ -40,6 +40,7 @@ struct loans {
 
 struct borrower {
   struct loans batches, scratch;
+  uint64_t beside; /* bytes, see memory_pin_beside */
 };
 
 struct memory {
@@ -52,9 +53,10 @@ struct memory {
 
   /* Guarded by `lock`. */
   struct lock lock;
-  uint64_t most; /* bytes: the largest that limit may become */
-  uint64_t used; /* bytes taken from the budget */
-  uint64_t own;  /* bytes of the buffers that belong to one export each */
+  uint64_t most;   /* bytes: the largest that limit may become */
+  uint64_t used;   /* bytes taken from the budget */
+  uint64_t own;    /* bytes of the buffers that belong to one export each */
+  uint64_t beside; /* bytes, see memory_pin_beside */
   struct condition buffer_returned;
   struct buffers batches; /* for write-back alone */
   struct buffers scratch; /* for misses and partial blocks */
@@ -159,5 +161,13 @@ extern void *scratch_try (struct memory *m, struct borrower *borrower,
                           size_t bytes, enum urgency urgency);
 extern void scratch_put (struct memory *m, struct borrower *borrower,
                          void *buffer, size_t bytes);
+
+/* Helpers of a large request may pin pages of EACH bytes: returns how many of
+ * COUNT helpers may, as the borrower's share of a quarter of the budget allows.
+ */
+extern unsigned memory_pin_beside (struct memory *m, struct borrower *borrower,
+                                   uint64_t each, unsigned count);
+extern void memory_unpin_beside (struct memory *m, struct borrower *borrower,
+                                 uint64_t each, unsigned count);
 
 #endif /* WTCACHE_FRAMES_H */

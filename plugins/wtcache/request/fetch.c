@@ -124,6 +124,7 @@ struct miss {
 struct fetch {
   struct export *e;
   struct backend *b;
+  struct spread *spread; /* the other pieces of a large read; or NULL */
   enum admission why;
   uint8_t *buf;   /* the client's; NULL: no copy is wanted */
   uint8_t *spare; /* instead of it, to read into */
@@ -285,6 +286,9 @@ read_runs (struct fetch *f)
     n = 1;
     if (f->misses[i].fill != FILL_OURS)
       continue;
+    if (f->spread)
+      spread_invite (f->spread);
+    f->spread = NULL;
     n = run_length (f, &f->misses[i], f->nr - i);
     if (i + n < f->nr && nr_helped < MAX_HELPERS &&
         shares_allow_helpers (f->e)) {
@@ -378,7 +382,8 @@ fetch_spare (const struct export *e, uint64_t offset, uint64_t len)
 
 /* Reads a piece of which something is missing. */
 int
-fetch_piece (struct client *c, uint8_t *buf, uint64_t offset, uint64_t len)
+fetch_piece (struct client *c, struct spread *spread, uint8_t *buf,
+             uint64_t offset, uint64_t len)
 {
   struct export *e = c->export;
   const uint64_t fill = fetch_fill_size (e);
@@ -394,6 +399,7 @@ fetch_piece (struct client *c, uint8_t *buf, uint64_t offset, uint64_t len)
   }
   f.e = e;
   f.b = c->own;
+  f.spread = spread;
   f.why = ADMIT_READ;
   f.buf = buf;
   f.spare = NULL;
@@ -413,6 +419,7 @@ fetch_into (struct export *e, struct backend *b, uint8_t *spare, uint64_t room,
 
   f.e = e;
   f.b = b;
+  f.spread = NULL;
   f.why = why;
   f.buf = NULL;
   f.spare = spare;

@@ -12,9 +12,11 @@
  */
 extern uint64_t fetch_fill_size (const struct export *e);
 
-/* Reads a piece of a client's read of which something is missing. */
-extern int fetch_piece (struct client *c, uint8_t *buf, uint64_t offset,
-                        uint64_t len);
+/* Reads a piece of a client's read of which something is missing; it is one of
+ * those of SPREAD, unless that is NULL.
+ */
+extern int fetch_piece (struct client *c, struct spread *spread, uint8_t *buf,
+                        uint64_t offset, uint64_t len);
 
 /* Brings a range into the cache, as far as there is room. */
 extern int fetch_range (struct export *e, struct backend *b, uint64_t offset,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Common to pieces of reads and of writes: their lengths, and the buffers for
- * blocks that a request covers only in part.
+/* Common to pieces of reads and of writes: their lengths, how those of a large
+ * request go side by side, and the buffers for blocks that a request covers
+ * only in part.
  *
  * With pages of 4 KiB and 256 MiB of memory a piece has at most 1 MiB.  A
  * request of 3 MiB at offset 512 KiB is four pieces, which end at 1, 2, 3 and
@@ -85,6 +86,37 @@ piece_len (const struct export *e, uint64_t offset, uint64_t len)
   const uint64_t most = piece_max (e);
 
   return min_u64 (len, most - (offset & (most - 1)));
+}
+
+uint64_t
+piece_count (const struct export *e, uint64_t offset, uint64_t len)
+{
+  const uint64_t most = piece_max (e);
+
+  return (offset + len - 1) / most - offset / most + 1;
+}
+
+int
+piece_spread (struct export *e, struct spread *s, uint64_t offset, uint64_t len)
+{
+  const uint64_t most = piece_max (e);
+  uint64_t parts = piece_count (e, offset, len);
+  unsigned i, helpers = 0;
+  int err;
+
+  for (i = 0; i < ARRAY_LEN (s->cut); ++i)
+    parts +=
+        s->cut[i] > offset && s->cut[i] < offset + len && s->cut[i] % most != 0;
+  if (shares_allow_helpers (e))
+    helpers = memory_pin_beside (e->memory, &e->pc.borrower, most,
+                                 min_u64 (parts - 1, SPREAD_HELPERS));
+  s->part = most;
+  s->origin = 0;
+  s->crew = export_number (&e->pc);
+  s->max_helpers = helpers;
+  err = spread_run (s, offset, len);
+  memory_unpin_beside (e->memory, &e->pc.borrower, most, helpers);
+  return err;
 }
 
 /* The end of the block that OFFSET lies in or that ends there. */

@@ -43,6 +43,16 @@ extern uint64_t piece_max (const struct export *e);
 extern uint64_t piece_len (const struct export *e, uint64_t offset,
                            uint64_t len);
 
+/* How many pieces a range has. */
+extern uint64_t piece_count (const struct export *e, uint64_t offset,
+                             uint64_t len);
+
+/* Does the pieces of a large request by RUN, side by side as far as there are
+ * threads and memory.  The caller sets what else it needs of S.
+ */
+extern int piece_spread (struct export *e, struct spread *s, uint64_t offset,
+                         uint64_t len);
+
 /* The end of the block that OFFSET lies in or that ends there. */
 extern uint64_t piece_block_end (const struct export *e, uint64_t offset);
 /* Whether a range consists of whole blocks. */

@@ -9,6 +9,9 @@
  * division.  A write that gets no memory bypasses the cache, and has its range
  * exclusively meanwhile.
  *
+ * The pieces of a large write go side by side (spread.c) and share one flush
+ * where one is due (series.c).
+ *
  * For example, with blocks of 512 bytes a write of 1000 bytes at 512 covers
  * block 1 whole and block 2 in part: block 2 is read first, unless it is
  * cached.
@@ -20,8 +23,25 @@
 #include "request/piece.h"
 #include "request/write.h"
 
+/* A write of a client. */
+struct writing {
+  struct client *c;
+  const uint8_t *buf; /* NULL: zeroes */
+  uint64_t offset;
+  enum mode mode;
+  bool durable;
+  struct spread *spread;         /* of one with several pieces; or NULL */
+  struct series *series;         /* its pieces share a flush; or NULL */
+  uint8_t (*edges)[SMALL_BLOCK]; /* of a series: its first and last block */
+  /* Time that an ordinary write took because it might not stay dirty, ns.
+   * Relaxed: read after all pieces have ended.
+   */
+  _Atomic uint64_t waited;
+};
+
 /* One piece of a write: its pages are pinned. */
 struct piece {
+  const struct writing *of;
   struct export *e;
   struct backend *b;
   const uint8_t *buf; /* NULL: zeroes */
@@ -105,6 +125,15 @@ fill_edges (struct piece *p, struct page *page, const struct part *part)
   return err;
 }
 
+/* Another piece of the request keeps no blocks while this one waits.  0 or an
+ * errno.
+ */
+static int
+part_series (const struct piece *p)
+{
+  return p->of->series ? series_part (p->of->series) : 0;
+}
+
 /* Removes the obstacle that page_write or page_claim returned: fills an edge,
  * or waits.
  */
@@ -116,17 +145,16 @@ resolve (struct piece *p, struct page *page, const struct part *part, int why)
       round_down (piece_part_offset (pc, part), block_size (pc));
   const uint64_t end =
       piece_block_end (p->e, piece_part_offset (pc, part) + part->len);
+  int err;
 
-  switch (why) {
-  case WRITE_EDGE:
+  if (why == WRITE_EDGE)
     return fill_edges (p, page, part);
-  case WRITE_BUSY:
+  err = part_series (p);
+  if (why == WRITE_BUSY)
     pagecache_wait_writeback (pc, at, end - at);
-    return 0;
-  default:
+  else
     exclusive_wait (&pc->zeroes, at, end - at);
-    return 0;
-  }
+  return err;
 }
 
 static const uint8_t *
@@ -219,32 +247,62 @@ copy_claimed (struct piece *p, struct open_op *open)
   }
 }
 
+/* A write of a series, if the piece is one of it: the bytes of blocks that it
+ * covers in part then have a place that stays.
+ */
+static struct series_write *
+take_series (struct piece *p, uint64_t len)
+{
+  if (p->of->series == NULL || (p->gather.bytes && len > SMALL_BLOCK))
+    return NULL;
+  return series_take (p->of->series);
+}
+
+static const uint8_t *
+bytes_in_series (const struct piece *p, uint64_t len)
+{
+  uint8_t *edge = p->of->edges[p->offset == p->of->offset ? 0 : 1];
+
+  return p->gather.bytes ? memcpy (edge, p->gather.bytes, len) : p->buf;
+}
+
 static int
 write_through (struct piece *p, bool durable)
 {
   const uint64_t start = round_down (p->offset, block_size (&p->e->pc));
+  const uint64_t len = piece_block_end (p->e, p->offset + p->len) - start;
   struct completion completion;
-  struct open_op open;
-  struct write w;
+  struct series_write alone, *in_series, *sw = &alone;
   int err;
 
   err = claim (p);
   if (err != 0)
     return err;
 
+  in_series = take_series (p, len);
+  if (in_series)
+    sw = in_series;
   completion_init (&completion);
-  durable_open (&p->e->submit, &open);
-  copy_claimed (p, &open);
-  w.offset = start;
-  w.len = piece_block_end (p->e, p->offset + p->len) - start;
-  w.bytes = p->gather.bytes ? p->gather.bytes : p->buf;
-  w.durable = durable;
-  w.turn = 0;
-  w.completion = &completion;
-  submit_write (&p->e->submit, p->b, &w);
-  durable_close (&p->e->submit, &open);
+  durable_open (&p->e->submit, &sw->open);
+  copy_claimed (p, &sw->open);
+  sw->w.offset = start;
+  sw->w.len = len;
+  if (in_series)
+    sw->w.bytes = bytes_in_series (p, len);
+  else
+    sw->w.bytes = p->gather.bytes ? p->gather.bytes : p->buf;
+  sw->w.durable = durable && !in_series;
+  sw->w.keeps = in_series != NULL;
+  sw->w.turn = 0;
+  sw->w.completion = &completion;
+  if (p->of->spread)
+    spread_invite (p->of->spread);
+  submit_write (&p->e->submit, p->b, &sw->w);
   err = completion_error (&completion);
   completion_destroy (&completion);
+  if (in_series)
+    return series_put (p->of->series, in_series, err);
+  durable_close (&p->e->submit, &sw->open);
   return err;
 }
 
@@ -260,9 +318,13 @@ write_past (struct piece *p)
   struct exclusive x;
   int err;
 
-  err = clear_begin (&p->e->submit, p->b, &x, start, end - start, true);
+  err = part_series (p);
+  if (err == 0)
+    err = clear_begin (&p->e->submit, p->b, &x, start, end - start, true);
   if (err != 0)
     return err;
+  if (p->of->spread)
+    spread_invite (p->of->spread);
   if (gather) {
     if (p->offset != start)
       err = fetch_past (p->e, p->b, gather, start,
@@ -357,34 +419,35 @@ take_gather (struct piece *p)
   }
 }
 
-/* Writes a piece of at most *LENGTH bytes, which then says how long it was.
- * *WAITED grows by the time, ns, that an ordinary write took because it might
- * not stay dirty.
- */
+/* Writes a piece of at most *LENGTH bytes, which then says how long it was. */
 static int
-write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
-             uint64_t *length, enum mode mode, bool durable, uint64_t *waited)
+write_piece (struct writing *w, uint64_t offset, uint64_t *length)
 {
-  struct export *e = c->export;
+  struct export *e = w->c->export;
+  const uint8_t *buf = w->buf ? w->buf + (offset - w->offset) : NULL;
   const uint64_t len = *length;
   const bool aligned = piece_is_aligned (e, offset, len);
   const bool gathers = !aligned || buf == NULL;
   const uint64_t start = round_down (offset, block_size (&e->pc));
   const uint64_t blocks = piece_block_end (e, offset + len) - start;
-  const enum path path = choose_path (e, blocks, mode, durable);
-  const bool throttled = path == PATH_DURABLE && !durable;
+  const enum path path = choose_path (e, blocks, w->mode, w->durable);
+  const bool throttled = path == PATH_DURABLE && !w->durable;
   const uint64_t began = throttled ? now_ns () : 0;
   struct piece p; /* large: only what is used is set */
-  int err;
+  int err = 0;
 
-  if (path != PATH_DIRTY)
+  if (path != PATH_DIRTY && w->series == NULL)
     durable_enter (&e->submit);
+  p.of = w;
   p.e = e;
-  p.b = c->own;
+  p.b = w->c->own;
   p.buf = buf;
   p.offset = offset;
   p.len = len;
+  p.nr = 0;
   p.edge.bytes = p.gather.bytes = NULL;
+  if (gathers && block_size (&e->pc) > SMALL_BLOCK)
+    err = part_series (&p); /* it may have to wait for a buffer */
   /* Never one buffer while waiting for another: the edges are read before
    * the blocks are gathered, so one serves both.
    */
@@ -395,7 +458,9 @@ write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
   }
   else if (!aligned)
     piece_take_scratch (&p.edge, e, block_size (&e->pc), block_size (&e->pc));
-  if (pin_pages (&p))
+  if (err != 0)
+    ; /* the flush of what was written before */
+  else if (pin_pages (&p))
     err = path == PATH_DIRTY ? write_dirty (&p)
                              : write_through (&p, path == PATH_DURABLE);
   else {
@@ -412,7 +477,8 @@ write_piece (struct client *c, const uint8_t *buf, uint64_t offset,
   if (path != PATH_DURABLE)
     dirty_release (e, blocks);
   if (throttled)
-    *waited += now_ns () - began;
+    atomic_fetch_add_explicit (&w->waited, now_ns () - began,
+                               memory_order_relaxed);
   *length = p.len;
   return err;
 }
@@ -430,24 +496,102 @@ write_piece_len (struct export *e, uint64_t offset, uint64_t len, bool zeroes)
                          offset % block_size (&e->pc));
 }
 
+static int
+write_pieces (struct writing *w, uint64_t offset, uint64_t len)
+{
+  uint64_t n, done;
+  int err = 0;
+
+  for (done = 0; done < len && err == 0; done += n) {
+    n = write_piece_len (w->c->export, offset + done, len - done,
+                         w->buf == NULL);
+    err = write_piece (w, offset + done, &n);
+  }
+  return err;
+}
+
+/* A write with several pieces. */
+struct large {
+  struct spread spread;
+  struct series series;
+  struct writing *w;
+};
+
+static int
+run_large_write (struct spread *s, uint64_t offset, uint64_t len)
+{
+  return write_pieces (container_of (s, struct large, spread)->w, offset, len);
+}
+
+static void
+rest_large_write (struct spread *s)
+{
+  series_rest (&container_of (s, struct large, spread)->series, s);
+}
+
+/* Blocks that it covers in part are pieces of their own, so that all others go
+ * from the client's buffer.
+ */
+static __attribute__ ((noinline)) int
+write_spread (struct writing *w, uint64_t len)
+{
+  struct export *e = w->c->export;
+  struct large l; /* large: only what is used is set */
+  int err;
+
+  l.w = w;
+  w->spread = &l.spread;
+  l.spread.run = run_large_write;
+  l.spread.cut[0] = piece_block_end (e, w->offset);
+  l.spread.cut[1] = round_down (w->offset + len, block_size (&e->pc));
+  l.spread.rest = NULL;
+  if (w->durable && series_is_due (w->c->own)) {
+    /* The request is one operation: once, while it has no block. */
+    durable_enter (&e->submit);
+    series_init (&l.series, &e->submit, w->c->own, &l.spread.completion);
+    l.spread.rest = rest_large_write;
+    w->series = &l.series;
+  }
+  err = piece_spread (e, &l.spread, w->offset, len);
+  if (w->series)
+    series_destroy (w->series);
+  return err;
+}
+
+static __attribute__ ((noinline)) int
+write_large (struct writing *w, uint64_t len)
+{
+  uint8_t edges[2][SMALL_BLOCK];
+
+  w->edges = edges;
+  return write_spread (w, len);
+}
+
 int
 write_in_mode (struct client *c, const void *buf, uint32_t len, uint64_t offset,
                enum mode mode, bool durable)
 {
-  const uint8_t *bytes = buf;
-  uint64_t n, done, waited = 0;
-  int err = 0;
+  struct writing w;
+  uint64_t waited;
+  int err;
 
   if (!durable && mode == MODE_WRITEBACK &&
       rewrite (c->export, buf, offset, len)) {
     writeback_poke (c->export, c->own);
     return 0;
   }
-  for (done = 0; done < len && err == 0; done += n) {
-    n = write_piece_len (c->export, offset + done, len - done, buf == NULL);
-    err = write_piece (c, bytes ? bytes + done : NULL, offset + done, &n, mode,
-                       durable, &waited);
-  }
+  w.c = c;
+  w.buf = buf;
+  w.offset = offset;
+  w.mode = mode;
+  w.durable = durable;
+  w.spread = NULL;
+  w.series = NULL;
+  atomic_init (&w.waited, 0);
+  err = piece_count (c->export, offset, len) == 1
+            ? write_pieces (&w, offset, len)
+            : write_large (&w, len);
+  waited = atomic_load_explicit (&w.waited, memory_order_relaxed);
   if (waited > 0)
     stats_request (&c->export->stats, COUNT_THROTTLED, COUNT_THROTTLED_NS,
                    waited);

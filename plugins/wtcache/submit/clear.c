@@ -67,6 +67,8 @@ clear_in_parts (struct submit *s, struct backend *b, const struct operation *op,
   c.spread.part = min_u64 (CLEAR_PART, b->traits.maximum);
   c.spread.origin = op->offset;
   c.spread.crew = export_number (s->pc);
+  c.spread.cut[0] = c.spread.cut[1] = 0;
+  c.spread.rest = NULL;
   c.spread.max_helpers =
       s->may_help && s->may_help (s->opaque) ? SPREAD_HELPERS : 0;
   c.s = s;

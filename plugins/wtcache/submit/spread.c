@@ -28,13 +28,38 @@ static bool
 take_part (struct spread *s, uint64_t *offset, uint64_t *len)
 {
   LOCK_FOR_SCOPE (&s->completion.lock);
+  unsigned i;
 
   if (s->next >= s->end || completion_error (&s->completion) != 0)
     return false;
   *offset = s->next;
   *len = min_u64 (s->end - s->next, s->part - (s->next - s->origin) % s->part);
+  for (i = 0; i < ARRAY_LEN (s->cut); ++i)
+    if (s->cut[i] > *offset)
+      *len = min_u64 (*len, s->cut[i] - *offset);
   s->next += *len;
+  s->in_progress++;
   return true;
+}
+
+static void
+end_part (struct spread *s, int err)
+{
+  LOCK_FOR_SCOPE (&s->completion.lock);
+
+  completion_fail (&s->completion, err);
+  if (--s->in_progress == 0)
+    condition_wake_all (&s->completion.ended);
+}
+
+static bool
+is_first_to_rest (struct spread *s)
+{
+  LOCK_FOR_SCOPE (&s->completion.lock);
+  const bool first = !s->rests;
+
+  s->rests = true;
+  return first;
 }
 
 static void
@@ -43,7 +68,20 @@ do_parts (struct spread *s)
   uint64_t offset, len;
 
   while (take_part (s, &offset, &len))
-    completion_fail (&s->completion, s->run (s, offset, len));
+    end_part (s, s->run (s, offset, len));
+  if (s->rest && is_first_to_rest (s))
+    s->rest (s);
+}
+
+void
+spread_wait (struct spread *s, uint64_t deadline)
+{
+  LOCK_FOR_SCOPE (&s->completion.lock);
+
+  while (s->in_progress > 0 &&
+         condition_wait_until (&s->completion.ended, &s->completion.lock,
+                               deadline))
+    ;
 }
 
 static void
@@ -81,7 +119,8 @@ spread_run (struct spread *s, uint64_t offset, uint64_t len)
 
   s->next = offset;
   s->end = offset + len;
-  s->nr_helpers = 0;
+  s->in_progress = s->nr_helpers = 0;
+  s->rests = false;
   completion_init (&s->completion);
   do_parts (s);
   err = completion_wait (&s->completion);
