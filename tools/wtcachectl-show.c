@@ -143,6 +143,32 @@ print_amount (const struct line *line, const char *key, const char *what,
   }
 }
 
+/* How far the warm list has been fetched. */
+static void
+print_warm (const struct line *line)
+{
+  static const struct {
+    const char *state, *text;
+  } states[] = {
+    { "waiting", "wait for a client" },
+    { "loading", "are being fetched" },
+    { "done", "were fetched" },
+    { "full", "were fetched, until the cache was full" },
+    { "failed", "were fetched, until the backend failed" },
+  };
+  const char *state = text_of (line, "warm");
+  unsigned i;
+
+  for (i = 0; i < ARRAY_LEN (states); ++i)
+    if (strcmp (states[i].state, state) == 0) {
+      printf ("  warm list: ");
+      print_bytes (number_of (line, "warm-fetched"));
+      printf (" of ");
+      print_bytes (number_of (line, "warm-listed"));
+      printf (" %s\n", states[i].text);
+    }
+}
+
 static void
 print_export (const struct line *line)
 {
@@ -156,6 +182,7 @@ print_export (const struct line *line)
                                                         : " (one connection)");
   if (is_on_backend (line)) {
     printf ("all on the backend\n");
+    print_warm (line);
     return;
   }
   print_amount (line, "dirty", "dirty", &any);
@@ -176,6 +203,7 @@ print_export (const struct line *line)
    */
   if ((refused || waits) && text_of (line, "ranges")[0])
     printf ("  at offset+length: %s\n", text_of (line, "ranges"));
+  print_warm (line);
 }
 
 static void

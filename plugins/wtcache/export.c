@@ -508,6 +508,14 @@ export_keep_next (unsigned number, const char *name)
 }
 
 void
+export_keep (struct export *e)
+{
+  LOCK_FOR_SCOPE (&registry.lock);
+
+  e->keepers++;
+}
+
+void
 export_let_go (struct export *e)
 {
   LOCK_FOR_SCOPE (&registry.lock);

@@ -58,6 +58,8 @@ extern int export_open (const char *name, bool tls, bool share,
  * until export_let_go.
  */
 extern struct export *export_keep_next (unsigned number, const char *name);
+/* For a thread whose connection has it, which may end. */
+extern void export_keep (struct export *e);
 extern void export_let_go (struct export *e);
 
 /* A connection that writes ends; true: no other one writes. */

@@ -9,6 +9,7 @@
 #include "request/fetch.h"
 #include "request/readahead.h"
 #include "request/types.h"
+#include "request/warm.h"
 
 /* Ranges lie inside the export and are not empty; any alignment.  All return
  * 0 or an errno that NBD has.

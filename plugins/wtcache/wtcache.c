@@ -27,6 +27,7 @@
 #include "wtcache/failures.h"
 #include "wtcache/nbdkit-compat.h"
 #include "wtcache/statsfile.h"
+#include "wtcache/warmfile.h"
 
 #define SHARED_THREADS 96 /* beside those of each export */
 #define GROWTH         4  /* the cache may grow to so many times its size */
@@ -121,7 +122,8 @@ wtcache_get_ready (int thread_model)
                   value_size (SETTING (size)).s);
     return -1;
   }
-  if (statsfile_check () == -1 || make_controllable () == -1)
+  if (statsfile_check () == -1 || warmfile_check () == -1 ||
+      make_controllable () == -1)
     return -1;
   err = lost_init (settings.stats ? settings.stats : settings.control,
                    settings.name, log_text);
@@ -162,7 +164,7 @@ wtcache_after_fork (nbdkit_backend *nxdata)
 
   (void) nxdata;
   export_registry_after_fork ();
-  if (statsfile_begin () == -1)
+  if (statsfile_begin () == -1 || warmfile_begin () == -1)
     return -1;
   if (begin_writing () == -1)
     return -1;
@@ -200,21 +202,26 @@ wtcache_cleanup (nbdkit_backend *nxdata)
   failures_finish ();
   watch_end (ending_finish ());
   statsfile_renew_last ();
+  warmfile_save_last ();
 }
 
 /* Once for each load: given twice, the filter has one state all the same. */
 static void
 wtcache_unload (void)
 {
+  bool warm_ended;
+
   if (--loads > 0)
     return;
   watch_unbind ();
-  if (registry.there)
+  warm_ended = warmfile_end (FILES_NS);
+  if (warm_ended && registry.there)
     export_registry_destroy ();
   statsfile_end ();
   if (filewriter_stop (&folder_writer, FILES_NS)) {
     lost_free ();
-    parameters_free (&settings);
+    if (warm_ended)
+      parameters_free (&settings);
   }
   else
     nbdkit_error ("wtcache: a write to a file in the folder of %s hangs: the "

@@ -29,6 +29,7 @@ enum lock_rank {
   RANK_LOANS,    /* connections, and loans of them (connections.c) */
   RANK_PASS,     /* the cursor of one write-back pass (writeback.c) */
   RANK_AHEAD,    /* a connection's streams (readahead.c) */
+  RANK_WARM,     /* what of the warm list is fetched (warm.c) */
   RANK_SETTLE,   /* one settling of unstable blocks at a time (pagecache.c) */
   RANK_EVICT,    /* the eviction queues and free frames (pool.c) */
   RANK_PAGE,     /* a page: identity, states, bytes (pagecache.c) */

@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,14 @@ look (const char *path, const char *mark, struct stat *st, char *why,
         "name another file, or remove that one",
         path);
   return 1;
+}
+
+int
+ownfile_look (const struct ownfile *f, char *why, size_t size)
+{
+  struct stat st;
+
+  return look (f->path, f->mark, &st, why, size);
 }
 
 static char *
@@ -233,6 +242,64 @@ ownfile_unlock (struct ownfile *f)
 }
 
 /* ---- the file ---- */
+
+/* LEN bytes, or as many as there are, which *GOT then says. */
+static int
+read_text (int fd, char *text, size_t len, off_t offset, size_t *got)
+{
+  ssize_t n;
+
+  for (*got = 0; *got < len; *got += n) {
+    n = pread (fd, text + *got, len - *got, offset + *got);
+    if (n == -1 && errno == EINTR)
+      n = 0;
+    else if (n <= 0)
+      return n;
+  }
+  return 0;
+}
+
+static int
+read_open (int fd, const struct ownfile *f, size_t max, char **text,
+           size_t *len, char *why, size_t size)
+{
+  const size_t mark = strlen (f->mark);
+  struct stat st;
+
+  if (fstat (fd, &st) != 0)
+    return ownfile_refuse (why, size, "%s: %m", f->path);
+  if ((uint64_t) st.st_size <= mark)
+    return 0;
+  if (st.st_size - mark > max)
+    return ownfile_refuse (why, size,
+                           "%s has %zu bytes, and there is room for %zu",
+                           f->path, (size_t) st.st_size, max);
+  *text = malloc (st.st_size - mark);
+  if (*text && read_text (fd, *text, st.st_size - mark, mark, len) == 0)
+    return 0;
+  ownfile_refuse (why, size, "%s cannot be read: %m", f->path);
+  free (*text);
+  *text = NULL;
+  return -1;
+}
+
+int
+ownfile_read (const struct ownfile *f, size_t max, char **text, size_t *len,
+              char *why, size_t size)
+{
+  int fd, r = ownfile_look (f, why, size);
+
+  *text = NULL;
+  *len = 0;
+  if (r != 1)
+    return r;
+  fd = open (f->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  if (fd == -1)
+    return ownfile_refuse (why, size, "%s cannot be read: %m", f->path);
+  r = read_open (fd, f, max, text, len, why, size);
+  close (fd);
+  return r;
+}
 
 static int
 write_text (int fd, const char *text, size_t len)

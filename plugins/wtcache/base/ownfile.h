@@ -17,6 +17,15 @@ struct ownfile {
 
 /* Whether the file may be replaced and no other process has locked it. */
 extern int ownfile_check (const struct ownfile *f, char *why, size_t size);
+/* Whether there is a file, and if it may be replaced and read: 1; 0: there is
+ * none; -1: it is another program's, or cannot be read.
+ */
+extern int ownfile_look (const struct ownfile *f, char *why, size_t size);
+/* Reads what follows the mark, at most MAX bytes: *TEXT, which the caller
+ * frees, has *LEN bytes.  It is NULL where there is no file or an empty one.
+ */
+extern int ownfile_read (const struct ownfile *f, size_t max, char **text,
+                         size_t *len, char *why, size_t size);
 /* Keeps other processes from writing the file, until ownfile_unlock; 1: another
  * process does so now.
  */

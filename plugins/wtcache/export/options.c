@@ -101,18 +101,19 @@ options_without_threads (void)
   const bool depth = is_given (PARAMETER_DEPTH),
              readahead = is_given (PARAMETER_READAHEAD) && SETTING (readahead),
              age = is_given (PARAMETER_DIRTY_AGE),
-             share = SETTING (share) == SHARE_ALWAYS;
+             share = SETTING (share) == SHARE_ALWAYS, warm = settings.warm;
 
   nbdkit_debug ("wtcache: the thread model is not parallel: no readahead in "
                 "the background, no merging across requests, and dirty data "
                 "is looked after at the next request");
-  if (depth || readahead || age || share)
+  if (depth || readahead || age || share || warm)
     nbdkit_error ("wtcache: the thread model is not parallel, so without "
-                  "effect:%s%s%s%s",
+                  "effect:%s%s%s%s%s",
                   depth ? " wtcache-depth" : "",
                   readahead ? " wtcache-readahead" : "",
                   age ? " wtcache-dirty-age (but at a request)" : "",
-                  share ? " wtcache-share=always (but if multi-conn)" : "");
+                  share ? " wtcache-share=always (but if multi-conn)" : "",
+                  warm ? " wtcache-warm" : "");
   if (!is_given (PARAMETER_MODE))
     settings.mode = MODE_PROMPT;
 }

@@ -144,6 +144,12 @@ const struct parameter parameters[NR_PARAMETERS] = {
     .at = offsetof (struct settings, stats),
     .help = "Statistics as Prometheus text, every few seconds",
   },
+  [PARAMETER_WARM] = {
+    .name = "warm", .kind = VALUE_PATH, .word = "FILE",
+    .at = offsetof (struct settings, warm), .parallel = true,
+    .help = "List of the pages that clients used most, fetched again after a "
+            "restart",
+  },
   [PARAMETER_CONTROL] = {
     .name = "control", .kind = VALUE_PATH, .word = "SOCKET",
     .at = offsetof (struct settings, control),

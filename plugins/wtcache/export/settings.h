@@ -40,6 +40,7 @@ enum {
   PARAMETER_KEY,
   PARAMETER_KEEP,
   PARAMETER_STATS,
+  PARAMETER_WARM,
   PARAMETER_CONTROL,
   PARAMETER_NAME,
   NR_PARAMETERS
@@ -66,7 +67,7 @@ struct settings {
   _Atomic uint64_t keep;      /* clean pages outlive the last connection */
 
   /* Constant once the server runs; NULL: not given. */
-  char *stats, *control; /* absolute paths */
+  char *stats, *control, *warm; /* absolute paths */
   char *name;            /* of the server, in its statistics */
 
   enum origin origins[NR_PARAMETERS]; /* the lock of changes guards them */

@@ -11,6 +11,8 @@
  *                   v         v                                v
  *                  gone     ghost (key only)                 ghost
  *
+ * A page of a warm list enters main, with the uses that it had, or small.
+ *
  * New pages pass through the small queue.  Most are never asked for again
  * and leave at its end, so that a scan costs the main queue nothing.  A page
  * that is used again goes on to the main queue, a CLOCK that counts to three.
@@ -428,6 +430,33 @@ await_use (const struct policy *p, struct evict_entry *entry)
   entry->trust = 0;
 }
 
+/* In main, HEAT - 1 uses are left to it. */
+static void
+enter_warm (struct policy *p, struct evict_entry *entry, unsigned heat)
+{
+  set_uses (entry, now (p) | (heat > 0 ? heat - 1 : 0));
+  entry->trust = 0;
+  queue_push (p, entry, heat > 0 ? EVICT_MAIN : EVICT_SMALL);
+}
+
+int
+evict_heat (const struct evict_entry *entry)
+{
+  const int uses = (int) (uses_of (entry) & EVICT_USES);
+
+  switch (entry->queue) {
+  case EVICT_MAIN:
+    return 1 + uses;
+  case EVICT_SMALL:
+  case EVICT_HELD:
+    return uses;
+  case EVICT_AHEAD:
+    return uses > 0 ? 0 : -1;
+  default:
+    return -1;
+  }
+}
+
 void
 evict_admit (struct evict *ev, struct evict_entry *entry, enum admission why)
 {
@@ -435,7 +464,9 @@ evict_admit (struct evict *ev, struct evict_entry *entry, enum admission why)
 
   atomic_store_explicit (&ev->now, (now (p) + EVICT_USES + 1) & EVICT_TIME,
                          memory_order_relaxed);
-  if (why != ADMIT_AHEAD)
+  if (why >= ADMIT_WARM)
+    enter_warm (p, entry, why - ADMIT_WARM);
+  else if (why != ADMIT_AHEAD)
     enter (p, entry);
   else {
     /* The ghost is asked at the first use, if there is one. */

@@ -24,7 +24,13 @@ enum admission {
   ADMIT_READ,  /* a client reads it */
   ADMIT_WRITE, /* a client writes it */
   ADMIT_AHEAD, /* readahead: no client has asked for it yet */
+  ADMIT_WARM,  /* from the warm list; the heat is added, see evict_heat */
 };
+
+/* How hot a page is: 0 is one that no client has used again, 1 … 4 one of the
+ * main queue, or that would go there, with 0 … 3 uses.
+ */
+#define EVICT_HEATS 5
 
 /* The queue of an entry.  Zeroed memory is an entry in no queue. */
 enum evict_queue {
@@ -118,6 +124,11 @@ void evict_watch (struct evict_entry *entry, bool watched);
 /* A page came into the cache.  It must not be in a queue. */
 void evict_admit (struct evict *ev, struct evict_entry *entry,
                   enum admission why);
+
+/* The heat of an entry; -1: no client has used the page.  A page that is
+ * admitted with ADMIT_WARM and this heat is as hot.
+ */
+int evict_heat (const struct evict_entry *entry);
 
 /* Pick the page that leaves, take it from its queue and remember its key.
  * May_go says whether a page may leave now: it may not call the policy.

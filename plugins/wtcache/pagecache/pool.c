@@ -476,6 +476,43 @@ frames_used (struct pool *pool)
   return pool->fresh;
 }
 
+/* Entries looked at while the eviction lock is held. */
+#define COLLECT_STEP 1024
+
+/* A part of pool_collect, from descriptor N on. */
+static size_t
+collect_some (struct pool *pool, page_number n, int heat, uint64_t *keys,
+              size_t max)
+{
+  LOCK_FOR_SCOPE (&pool->evict_lock);
+  const page_number end = min_u64 (n + COLLECT_STEP, pool->fresh + 1);
+  size_t found = 0;
+  struct page *p;
+
+  for (; n < end && found < max; ++n) {
+    p = pool_page (pool, n);
+    if (evict_heat (&p->evict) != heat)
+      continue;
+    if (keys)
+      keys[found] = page_key (p);
+    found++;
+  }
+  return found;
+}
+
+size_t
+pool_collect (struct pool *pool, int heat, uint64_t *keys, size_t max)
+{
+  const page_number last = frames_used (pool);
+  size_t found = 0;
+  page_number n;
+
+  for (n = 1; n <= last && found < max; n += COLLECT_STEP)
+    found +=
+        collect_some (pool, n, heat, keys ? keys + found : NULL, max - found);
+  return found;
+}
+
 void
 pool_walk_begin (struct pool *pool, struct pool_walk *w, uint64_t first,
                  uint64_t last)

@@ -132,6 +132,12 @@ extern struct page *pool_pin_new (struct pool *pool, uint64_t key,
  */
 extern void pool_discard (struct pool *pool, struct page *p);
 
+/* The keys of pages of one heat (evict.h), MAX at most, in no order; or,
+ * without KEYS, only their number.
+ */
+extern size_t pool_collect (struct pool *pool, int heat, uint64_t *keys,
+                            size_t max);
+
 /* A walk over the pages with keys FIRST … LAST that exist, in no order: by key
  * where these are few, else by descriptor.
  */

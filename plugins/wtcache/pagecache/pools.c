@@ -241,6 +241,15 @@ pools_resize (struct pools *ps, uint64_t limit)
   return fits ? 0 : EBUSY;
 }
 
+uint64_t
+pools_free_pages (struct pools *ps, struct pool *pool)
+{
+  const uint64_t room = free_budget (ps->memory) / pool_page_cost (pool);
+
+  LOCK_FOR_SCOPE (&pool->evict_lock);
+  return pool->owned - min_u64 (evict_count (pool->evict), pool->owned) + room;
+}
+
 struct memory_use
 pools_memory_use (struct pools *ps)
 {

@@ -38,6 +38,9 @@ extern struct pool *pools_first (struct pools *ps);
 /* Takes BYTES from the budget, at the cost of clean pages if need be. */
 extern bool pools_make_room (struct pools *ps, uint64_t bytes);
 
+/* How many pages a pool can take without evicting one. */
+extern uint64_t pools_free_pages (struct pools *ps, struct pool *pool);
+
 /* The used parts of the budget, bytes. */
 struct memory_use {
   uint64_t frames, descriptors, tables, buffers, other;

@@ -15,6 +15,7 @@
 
 #include <string.h>
 
+#include "request.h"
 #include "watch/rows.h"
 
 static uint64_t
@@ -106,6 +107,20 @@ dirty_bytes (struct export *e, int which)
 {
   (void) which;
   return at_least_0 (pagecache_amounts (&e->pc).dirty);
+}
+
+static uint64_t
+warm_listed (struct export *e, int which)
+{
+  (void) which;
+  return warm_progress (e->name, e->tls).listed;
+}
+
+static uint64_t
+warm_fetched (struct export *e, int which)
+{
+  (void) which;
+  return warm_progress (e->name, e->tls).fetched;
 }
 
 static uint64_t
@@ -295,6 +310,11 @@ const struct row rows[] = {
     COUNT_AHEAD_USED_BYTES, PLAIN },
   { "readahead_wasted_pages_total", "counter",
     "Pages read ahead that left the cache unused.", NULL, wasted_pages, 0,
+    PLAIN },
+  { "warm_listed_bytes", "gauge", "Bytes that the warm list names.", NULL,
+    warm_listed, 0, PLAIN },
+  { "warm_fetched_bytes", "gauge",
+    "Bytes of the warm list that are cached, or were.", NULL, warm_fetched, 0,
     PLAIN },
   { "backend_reads_total", "counter", "Reads sent to the backend.", NULL, calls,
     CALL_READ, PLAIN },

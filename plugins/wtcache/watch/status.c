@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "request.h"
 #include "watch/status.h"
 
 #define RANGES_BYTES 2048 /* of status, an export */
@@ -20,6 +21,11 @@ yes_no (bool yes)
 {
   return yes ? "yes" : "no";
 }
+
+static const char *const warm_names[] = {
+  [WARM_NONE] = "none", [WARM_WAITING] = "waiting", [WARM_LOADING] = "loading",
+  [WARM_DONE] = "done", [WARM_FULL] = "full",       [WARM_FAILED] = "failed",
+};
 
 static void
 say_server (struct conversation *c)
@@ -44,6 +50,7 @@ say_export (struct conversation *c, struct export *e, const char *name)
 {
   const struct amounts a = pagecache_amounts (&e->pc);
   const bool refused = dirty_is_refused (e);
+  const struct warm_progress warm = warm_progress (e->name, e->tls);
   char ranges[RANGES_BYTES], *p;
   unsigned depth, users, writers;
 
@@ -63,7 +70,7 @@ say_export (struct conversation *c, struct export *e, const char *name)
       " block=%" PRIu32 " dirty=%" PRId64 " writeback=%" PRId64
       " unstable=%" PRId64 " zeroed=%" PRIu64 " held=%" PRId64 " bound=%" PRIu64
       " dirty-ns=%" PRIu64 " depth=%u errno=%d refused-since=%" PRId64
-      " ranges=%s",
+      " warm=%s warm-listed=%" PRIu64 " warm-fetched=%" PRIu64 " ranges=%s",
       name, yes_no (e->tls), yes_no (e->shared), users, writers, e->pc.size,
       block_size (&e->pc), a.dirty, a.writeback, a.unstable,
       zeroes_bytes (&e->pc.zeroes), a.held, dirty_bound (e), dirty_age (e),
@@ -73,6 +80,7 @@ say_export (struct conversation *c, struct export *e, const char *name)
       refused ? atomic_load_explicit (&e->writeback.failing_since,
                                       memory_order_relaxed)
               : 0,
+      warm_names[warm.state], warm.listed, warm.fetched,
       ranges[0] ? ranges + 1 : "");
 }
 

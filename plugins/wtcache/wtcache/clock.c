@@ -23,6 +23,7 @@
 #include "wtcache/ending.h"
 #include "wtcache/failures.h"
 #include "wtcache/statsfile.h"
+#include "wtcache/warmfile.h"
 
 #define TICK_MS     100
 #define STATS_TICKS 20 /* the statistics are written every so many ticks */
@@ -62,6 +63,7 @@ run_clock (void *arg)
          !atomic_load_explicit (&server_ends, memory_order_relaxed)) {
     if (registry.parallel)
       export_for_each (writeback_tick, NULL);
+    warmfile_tick ();
     tick (&ticks);
     told_to_stop = nbdkit_nanosleep (0, TICK_MS * 1000000) != 0;
   }

@@ -17,6 +17,7 @@
 #include <nbdkit-filter.h>
 
 #include "base/name.h"
+#include "request.h"
 #include "submit.h"
 #include "wtcache/connection.h"
 
@@ -167,6 +168,7 @@ connection_lend (struct handle *h)
 {
   reserve_share (h);
   connections_lend (&h->connection);
+  warm_begin (h->client.export);
   atomic_store_explicit (&h->lent, true, memory_order_relaxed);
 }
 

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* The file of the warm list (wtcache-warm): read at the start, written every
+ * few minutes and at the end.
+ *
+ * It is made and written by a thread of its own (base/filewriter.c): no other
+ * waits for the file.  What time can do to it (damage, another version, a
+ * list too large for the memory) is a line in the log, and the server starts
+ * with an empty cache.  A file that is no list is not used and not replaced
+ * either.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <nbdkit-filter.h>
+
+#include "base/filewriter.h"
+#include "base/ownfile.h"
+#include "base/repeat.h"
+#include "base/util.h"
+#include "export.h"
+#include "request.h"
+#include "wtcache/warmfile.h"
+
+/* The first line of a list: no other file has it. */
+#define WARM_MARK                                                              \
+  "# Warm list of nbdkit-wtcache-filter, which replaces this file\n"
+#define WHY_BYTES  512
+#define SAVE_TICKS 1200 /* it is written every two minutes */
+#define PART       16   /* of the memory that a list may take */
+
+static struct ownfile warm_file = { .mark = WARM_MARK, .lock = -1 };
+static struct repeat warm_repeat; /* only for that thread */
+static bool warm_runs;            /* from warmfile_begin on */
+static unsigned ticks;            /* only for the clock's thread */
+
+static void
+log_saving (bool failed, const char *why)
+{
+  switch (repeat_note (&warm_repeat, failed, now_ns ())) {
+  case REPEAT_BEGAN:
+    nbdkit_error ("wtcache-warm=%s: %s; it is tried again every few minutes",
+                  settings.warm, why);
+    break;
+  case REPEAT_GOES_ON:
+    nbdkit_error ("wtcache-warm=%s: %s; failed %" PRIu64 " times so far",
+                  settings.warm, why, warm_repeat.count);
+    break;
+  case REPEAT_ENDED:
+    nbdkit_error ("wtcache-warm=%s: written again, after %" PRIu64 " failures",
+                  settings.warm, warm_repeat.count);
+    break;
+  case REPEAT_SILENT:
+    break;
+  }
+}
+
+/* TEXT is NULL: it is to be made here. */
+static void
+run_save (char *text)
+{
+  char why[WHY_BYTES];
+  int r = -1;
+
+  if (text == NULL)
+    text = warm_text ();
+  if (text)
+    r = ownfile_replace (&warm_file, text, strlen (text), why, sizeof why);
+  else
+    snprintf (why, sizeof why, "cannot make it: %s", strerror (ENOMEM));
+  log_saving (r == -1, why);
+  free (text);
+}
+
+static struct filewriter warm_writer = FILEWRITER_INIT;
+static struct writing warm_saving = { .run = run_save };
+
+static int
+refuse_list (const char *why)
+{
+  nbdkit_error ("wtcache-warm=%s: %s", settings.warm, why);
+  return -1;
+}
+
+/* Whether the file is ours, or can be: if not, the server does without. */
+static bool
+is_usable (void)
+{
+  char why[WHY_BYTES];
+
+  if (ownfile_look (&warm_file, why, sizeof why) != -1)
+    return true;
+  nbdkit_error ("wtcache-warm=%s: %s; the server starts without a warm list",
+                settings.warm, why);
+  return false;
+}
+
+int
+warmfile_check (void)
+{
+  char why[WHY_BYTES];
+
+  /* Over a serial stack no list is fetched: options_without_threads says so. */
+  warm_file.path = registry.parallel ? settings.warm : NULL;
+  if (warm_file.path && !is_usable ())
+    warm_file.path = NULL;
+  if (warm_file.path && ownfile_check (&warm_file, why, sizeof why) != 0)
+    return refuse_list (why);
+  return 0;
+}
+
+/* Hands the list to the loader. */
+static void
+read_list (void)
+{
+  char why[WHY_BYTES], *text;
+  size_t len;
+
+  if (ownfile_read (&warm_file, memory_limit (&registry.memory) / PART, &text,
+                    &len, why, sizeof why) == -1 ||
+      warm_start (text, len, why, sizeof why) == -1) {
+    nbdkit_error ("wtcache-warm=%s: the list is not used: %s", settings.warm,
+                  why);
+    warm_start (NULL, 0, why, sizeof why);
+  }
+}
+
+int
+warmfile_begin (void)
+{
+  char why[WHY_BYTES];
+  int err;
+
+  if (warm_file.path == NULL)
+    return 0;
+  if (ownfile_check (&warm_file, why, sizeof why) != 0 ||
+      ownfile_lock (&warm_file, why, sizeof why) != 0)
+    return refuse_list (why);
+  err = filewriter_start (&warm_writer);
+  if (err != 0) {
+    ownfile_unlock (&warm_file);
+    return refuse_list (strerror (err));
+  }
+  read_list ();
+  warm_runs = true;
+  return 0;
+}
+
+void
+warmfile_tick (void)
+{
+  if (!warm_runs)
+    return;
+  warm_tick ();
+  if (++ticks % SAVE_TICKS == 0 &&
+      !filewriter_is_busy (&warm_writer, &warm_saving))
+    filewriter_give (&warm_writer, &warm_saving, NULL);
+}
+
+void
+warmfile_save_last (void)
+{
+  if (warm_runs)
+    filewriter_give (&warm_writer, &warm_saving, warm_text ());
+}
+
+bool
+warmfile_end (uint64_t ns)
+{
+  if (!warm_runs)
+    return true;
+  if (!filewriter_stop (&warm_writer, ns)) {
+    nbdkit_error ("wtcache-warm=%s: a write to it hangs: the server ends "
+                  "without it",
+                  settings.warm);
+    return false;
+  }
+  ownfile_unlock (&warm_file);
+  warm_stop ();
+  warm_runs = false;
+  return true;
+}
