@@ -25,8 +25,10 @@ def limit(seconds):
         hangs.LIMIT = before
 
 
-def found():
-    return wt.wait_until(hangs.watch.take_found, "a hang is found")
+def found(server):
+    text = wt.wait_until(hangs.watch.take_found, "a hang is found")
+    wt.wait_until(lambda: not server.running(), "its server is killed")
+    return text
 
 
 def test_request_that_hangs():
@@ -34,14 +36,14 @@ def test_request_that_hangs():
     with limit(1), over(SLEEPS) as server:
         h = server.connect()
         assert wt.errno_of(h.pread, 512, 0) != 0
-        assert "pread [512, 0]" in found()[0]
+        assert "pread [512, 0]" in found(server)[0]
 
 
 def test_asynchronous_request_that_hangs():
     with limit(1), over(SLEEPS) as server:
         command = wt.start(server.connect(), "pread", 512, 512)
         assert command.wait() != 0
-        assert "pread [512, 512]" in found()[0]
+        assert "pread [512, 512]" in found(server)[0]
 
 
 def test_requests_that_are_excused():
