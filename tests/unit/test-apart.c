@@ -198,6 +198,8 @@ test_slow_flush_by_another (void **state)
 
   o.settings.mode = MODE_PROMPT; /* at the backend, and not durable */
   s = stack_new (&o);
+  assert_int_equal (stack_write (s, 0, 4096, 9, false), 0);
+  assert_int_equal (request_flush (s->client), 0); /* is quick */
   flush_of_array = s->backends[0].flush;
   s->backends[0].flush = slow_flush;
   for (i = 0; i < 4; ++i) {

@@ -430,6 +430,23 @@ test_neighbours (void **state)
   end_queue (&q);
 }
 
+/* What failed as one batch does not become the same batch again. */
+static void
+test_write_that_goes_alone (void **state)
+{
+  struct queue q;
+  unsigned i;
+
+  begin_queue (&q, 1);
+  q.w[1].alone = true;
+  for (i = 0; i < 4; ++i)
+    add (&q, i, i * 512);
+  assert_int_equal (next_batch (&q, 4096)->nr, 1);
+  assert_int_equal (next_batch (&q, 4096)->nr, 1);
+  assert_int_equal (next_batch (&q, 4096)->nr, 2);
+  end_queue (&q);
+}
+
 /* Where a write meets no other, nothing is queued and none is woken. */
 static void
 test_write_that_meets_no_other (void **state)
@@ -524,6 +541,7 @@ main (void)
     cmocka_unit_test (test_order_of_arrival),
     cmocka_unit_test (test_turn),
     cmocka_unit_test (test_neighbours),
+    cmocka_unit_test (test_write_that_goes_alone),
     cmocka_unit_test (test_write_that_meets_no_other),
     cmocka_unit_test (test_stream_is_gathered),
     cmocka_unit_test (test_random),
