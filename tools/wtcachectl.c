@@ -26,6 +26,7 @@
 #include "base/value.h"
 #include "export/parameters.h"
 #include "wtcachectl-help.h"
+#include "wtcachectl-metrics.h"
 #include "wtcachectl-say.h"
 #include "wtcachectl-show.h"
 #include "wtcachectl-talk.h"
@@ -192,6 +193,7 @@ static const struct command {
   { "discard", " EXPORT OFFSET LENGTH --yes", 3, 3, build_discard, false },
   { "prefetch", " EXPORT OFFSET LENGTH", 3, 3, build_range, false },
   { "get", " [NAME]", 0, 1, build_nothing, true },
+  { "metrics", "", 0, 0, build_nothing, true },
   { "set", " NAME VALUE", 2, 2, build_set, false },
   { "trace", " FILE SECONDS [EXPORT]", 2, 3, build_trace, false },
   { "list", "", 0, 0, NULL, true },
@@ -258,6 +260,8 @@ show (const struct command *command, const struct answer *a, char **args,
 
   if (strcmp (command->name, "status") == 0)
     return show_status (a, json);
+  if (strcmp (command->name, "metrics") == 0)
+    return show_metrics (a, json);
   if (strcmp (command->name, "get") == 0) {
     if (name && strncmp (name, prefix, strlen (prefix)) == 0)
       name += strlen (prefix);

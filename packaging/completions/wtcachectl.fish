@@ -2,7 +2,7 @@
 #
 # Completion of wtcachectl in fish.
 
-set -g __wtcachectl_commands status flush drop discard prefetch get set trace \
+set -g __wtcachectl_commands status flush drop discard prefetch get set metrics trace \
     list help
 
 # The words of the command line without options, from the command on; before
@@ -72,6 +72,8 @@ complete -c wtcachectl -n '__wtcachectl_at ""' -a drop -d 'forget what is clean'
 complete -c wtcachectl -n '__wtcachectl_at ""' -a discard -d 'give up what the backend refuses'
 complete -c wtcachectl -n '__wtcachectl_at ""' -a prefetch -d 'read into the cache'
 complete -c wtcachectl -n '__wtcachectl_at ""' -a get -d 'show options as they are now'
+complete -c wtcachectl -n '__wtcachectl_at ""' -a metrics \
+    -d 'print the statistics for Prometheus'
 complete -c wtcachectl -n '__wtcachectl_at ""' -a set -d 'change an option'
 complete -c wtcachectl -n '__wtcachectl_at ""' -a trace -d 'record reads and writes'
 complete -c wtcachectl -n '__wtcachectl_at ""' -a list -d 'show the servers in /run/wtcache'

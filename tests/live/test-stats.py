@@ -597,7 +597,7 @@ def test_many_names():
 def documented():
     """{metric: type} of the manual page."""
     path = os.path.join(os.environ["top_srcdir"], "docs",
-                        "nbdkit-wtcache-filter.pod")
+                        "wtcache-statistics.pod")
     with open(path, encoding="utf-8") as f:
         return dict(re.findall(r"^=item B<(wtcache_[a-z_]+)> \(([a-z]+),",
                                f.read(), re.MULTILINE))

@@ -207,25 +207,36 @@ def test_fish():
     expect(fish("wtcache-top --int", "wtcache-top"), ["--interval"])
 
 
-def test_options_of_wtcache_top():
+def check_options(program):
     """Those of the help, in each shell."""
-    tool = os.path.join(BUILT, "tools", "wtcache-top")
-    tap.require(os.path.exists(tool), "wtcache-top is not built")
+    tool = os.path.join(BUILT, "tools", program)
+    tap.require(os.path.exists(tool), program + " is not built")
     text = subprocess.run([tool, "--help"], check=True,
                           stdout=subprocess.PIPE, text=True).stdout
-    names = re.findall(r"^ .*--([a-z]+)", text, re.M)
+    names = re.findall(r"^ .*?--([a-z]+)", text, re.M)
     assert len(names) >= 6, names
-    for file, form in (("_wtcache-top", "--%s"), ("wtcache-top.fish",
-                                                  "-l %s")):
+    for file, form in (("_" + program, "--%s"), (program + ".fish", "-l %s")):
         with open(os.path.join(FOLDER, file), encoding="ascii") as f:
             text = f.read()
         for name in names:
             assert form % name in text, (file, name)
+    found = offered("--", command=program,
+                    completion=os.path.join(FOLDER, program))
+    for name in names:
+        assert any(word.rstrip("=") == "--" + name for word in found), found
+
+
+def test_options_of_wtcache_top():
+    check_options("wtcache-top")
+
+
+def test_options_of_wtcache_replay():
+    check_options("wtcache-replay")
 
 
 def test_zsh():
     """The functions are well formed, and found by the name of the command."""
-    for name in "wtcachectl", "wtcache-top":
+    for name in "wtcachectl", "wtcache-replay", "wtcache-top":
         path = os.path.join(FOLDER, "_" + name)
         shell("zsh", "-n", path)
         out = shell("zsh", "-f", "-c", "fpath=( %s $fpath ); autoload -Uz "

@@ -115,6 +115,23 @@ def test_verify():
         assert not lines, "\n".join(lines)
 
 
+def test_verify_metrics():
+    with tempfile.TemporaryDirectory() as folder:
+        service = os.path.join(folder, "wtcache-metrics@.service")
+        with open(os.path.join(UNITS, "wtcache-metrics@.service.in"),
+                  encoding="utf-8") as f:
+            text = f.read().replace("@pkgdatadir@/metrics-http", "/bin/true")
+        with open(service, "w", encoding="utf-8") as f:
+            f.write(text)
+        socket = os.path.join(folder, "wtcache-metrics.socket")
+        shutil.copy(os.path.join(UNITS, "wtcache-metrics.socket"), socket)
+        instance = service.replace("@", "@1")
+        shutil.copy(service, instance)
+        said = analyze("verify", "--man=no", instance, socket)
+        lines = [line for line in said.splitlines() if "wtcache" in line]
+        assert not lines, "\n".join(lines)
+
+
 def test_exposure():
     with tempfile.TemporaryDirectory() as folder:
         analyze("security", "--offline=true", "--threshold=%d" % EXPOSURE,

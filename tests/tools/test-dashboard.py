@@ -45,7 +45,7 @@ def expressions():
 
 def documented():
     """The metrics that the manual page names, and their types."""
-    path = os.path.join(TOP, "docs", "nbdkit-wtcache-filter.pod")
+    path = os.path.join(TOP, "docs", "wtcache-statistics.pod")
     with open(path, encoding="utf-8") as f:
         page = f.read()
     return dict(re.findall(r"^=item B<(wtcache_\w+)> \((\w+)", page, re.M))

@@ -22,7 +22,7 @@ SCRIPTS = "wtcache-flushes.btin", "wtcache-latency.btin"
 
 def documented():
     """{probe: its arguments' names} of the manual page."""
-    path = os.path.join(TOP, "docs", "nbdkit-wtcache-filter.pod")
+    path = os.path.join(TOP, "docs", "wtcache-probes.pod")
     with open(path, encoding="utf-8") as f:
         part = f.read().split("=head1 PROBES")[1].split("=head1")[0]
     found = re.findall(r"^=item B<([a-z_]+)> \(([a-z, ]+)\)$", part,

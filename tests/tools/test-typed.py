@@ -36,9 +36,10 @@ def ctl(*words):
 def test_h_everywhere():
     """-h and --help print the help and do nothing else."""
     programs = [os.path.join(TOP, name) for name in ("check", "quickstart")]
-    programs += [path for path in (CTL, os.path.join(BUILT, "tools",
-                                                     "wtcache-top"))
-                 if os.path.exists(path)]
+    programs += [path for path in (
+        os.path.join(BUILT, "tools", name)
+        for name in ("wtcachectl", "wtcache-replay", "wtcache-top"))
+        if os.path.exists(path)]
     programs.append(os.path.join(TOP, "bench", "run"))
     for program in programs:
         texts = set()

@@ -27,7 +27,7 @@ import wt  # noqa: E402
 SYSTEMD = "/lib/systemd"
 DEVICE = "/dev/nbd0"
 PROGRAMS = ["nbd-client", "nbdkit", "systemctl", "journalctl",
-            "sh", "systemd-sysusers", "systemd-tmpfiles", "test"]
+            "cat", "sh", "systemd-sysusers", "systemd-tmpfiles", "test"]
 HELPERS = ["systemd", "systemd-journald", "systemd-shutdown",
            "systemd-executor"]
 
@@ -232,6 +232,15 @@ def serve(machine):
     machine.run("wtcache-top --once /run/wtcache/disk.prom")
 
 
+def ask_for_statistics(machine):
+    """Over HTTP."""
+    machine.run("systemctl start wtcache-metrics.socket")
+    for query in "", "?server=disk":
+        said = machine.run("busybox wget -q -O - "
+                           "'http://127.0.0.1:9748/metrics%s'" % query)
+        assert 'wtcache_connections{server="disk"' in said, said
+
+
 def change_parameters(machine):
     """While the client is attached."""
     machine.run("wtcachectl disk set size 32M")
@@ -283,10 +292,12 @@ def lose(machine):
                 "chown wtcache /srv/wtcache/full/disk.img")
     machine.put("/etc/wtcache/full.conf",
                 "BACKEND=file /srv/wtcache/full/disk.img",
-                "OPTIONS=wtcache-key=all wtcache-drain=1s")
+                "OPTIONS=wtcache-key=all wtcache-drain=1s "
+                "wtcache-dirty-age=1h")
     machine.run("systemctl start wtcache@full.socket")
     machine.attach("full")
-    machine.write("f", 1000)
+    # More than the disk takes, and too little for write-back to begin.
+    machine.write("f", 400)
     machine.run("systemctl stop --no-block wtcache@full.service")
     wt.wait_until(lambda: "LOST" in machine.log("wtcache@full"),
                   "the log says that data is lost", timeout=60)
@@ -329,6 +340,7 @@ def test_service():
     with Machine() as machine:
         check_installed(machine)
         serve(machine)
+        ask_for_statistics(machine)
         change_parameters(machine)
         stop_with_dirty_data(machine)
         crash(machine)

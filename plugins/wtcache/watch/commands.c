@@ -32,6 +32,7 @@
 #include "base/value.h"
 #include "request.h"
 #include "watch/commands.h"
+#include "watch/metrics.h"
 #include "watch/status.h"
 #include "watch/trace.h"
 
@@ -381,6 +382,26 @@ run_trace (struct command *cmd)
     control_say (cmd->c, "ok requests=%" PRIu64, r.recorded);
 }
 
+/* ---- metrics ---- */
+
+static void
+run_metrics (struct command *cmd)
+{
+  char *text, *rest, *line;
+  size_t len;
+
+  if (metrics_text (&text, &len) != 0) {
+    control_say (cmd->c, "error no memory");
+    return;
+  }
+  rest = text;
+  while ((line = strsep (&rest, "\n")) != NULL)
+    if (*line)
+      control_say (cmd->c, "metric %s", line);
+  free (text);
+  control_say (cmd->c, "ok");
+}
+
 /* ---- */
 
 static const struct {
@@ -395,6 +416,7 @@ static const struct {
   { "prefetch", run_prefetch, " export offset length" },
   { "set", run_set, "*" },
   { "get", status_run_get, "" },
+  { "metrics", run_metrics, "" },
   { "trace", run_trace, " file seconds export" },
 };
 
@@ -419,5 +441,5 @@ command_run (struct conversation *c, char *line)
 bool
 command_is_quick (const char *line)
 {
-  return strcmp (line, "status") == 0;
+  return strcmp (line, "status") == 0 || strcmp (line, "metrics") == 0;
 }

@@ -3,7 +3,7 @@
 /* The metrics of an export that are a number each: their names, and where each
  * number comes from.
  *
- * docs/nbdkit-wtcache-filter.pod says of each metric what it means; a test
+ * docs/wtcache-statistics.pod says of each metric what it means; a test
  * compares the two.  Names and units go by Prometheus's conventions.
  *
  * A value is an atomic, read relaxed, or is read under the lock that guards it,
