@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The rows that count what a read hit executes and writes, by valgrind's
+"""The rows that count what a request executes and writes, by valgrind's
 tools."""
 
 import collections
@@ -9,8 +9,8 @@ import shutil
 import subprocess
 
 import side
-from row import MI, Row, Server, Side, most, read_once, span
-from side import Failed, File, load
+from row import GI, MI, Row, Server, Side, most, read_once, span
+from side import Disk, Failed, File, load
 
 ATOMIC = "atomic read-modify-writes"
 STORES = "stores, not to the stack"
@@ -93,53 +93,112 @@ def profile_of(path, stack, kinds):
     return counts
 
 
-def instructions_row():
-    length = 64 * MI
-    count = 10000
+def callgrind(server, run, callback, parameters, warm, arguments):
+    """Profile one callback of a server like this one, and nothing else, under
+    a load of one request at a time; the costs of one request, by kind.
+    """
+    stack = server.stack
+    folder = server.path("profiled")
+    kinds = {ATOMIC: set(), STORES: set()}
+    if "wtcache" in side.STACKS[stack][0] and shutil.which("objdump"):
+        kinds = kinds_of(side.filter_of(stack))
+    # The instructions of other threads are not the request's.
+    toggles = [f"--toggle-collect={name}_{callback}"
+               for name in side.STACKS[stack][0]]
+    profiled = side.Server(
+        folder, stack, server.backend, parameters, threads=1,
+        wrapper=["valgrind", "--tool=callgrind", "--dump-instr=yes",
+                 "--compress-pos=no", *toggles,
+                 f"--callgrind-out-file={folder}/profile"])
+    try:
+        if warm:
+            warm(profiled)
+        subprocess.run(["callgrind_control", "-z",
+                        str(profiled.process.pid)], check=True,
+                       stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL,
+                       env={**os.environ, "TMPDIR": folder})
+        done = load(profiled, "--depth", "1", *arguments)
+    finally:
+        profiled.stop()
+    counts = profile_of(f"{folder}/profile", stack, kinds)
+    if counts["instructions"] == 0:
+        raise Failed("callgrind saw nothing of the filter")
+    return {key: round(value / done["requests"], 1)
+            for key, value in counts.items()}
 
+
+def instructions_row(name, title, goal, callback, arguments, length=64 * MI,
+                     parameters=(), warm=None, backend=None, atomics=None):
+    """The instructions of one kind of request, one at a time."""
     def measure(server, run):
-        stack = server.stack
-        folder = server.path("profiled")
-        kinds = {ATOMIC: set(), STORES: set()}
-        if "wtcache" in side.STACKS[stack][0] and shutil.which("objdump"):
-            kinds = kinds_of(side.filter_of(stack))
-        # The instructions of other threads are not the hit's.
-        toggles = [f"--toggle-collect={name}_pread"
-                   for name in side.STACKS[stack][0]]
-        profiled = side.Server(
-            folder, stack, File(length), ["wtcache-size=128M"], threads=1,
-            wrapper=["valgrind", "--tool=callgrind", "--dump-instr=yes",
-                     "--compress-pos=no", *toggles,
-                     f"--callgrind-out-file={folder}/profile"])
-        try:
-            read_once(length)(profiled)
-            # From here on there are hits only.
-            subprocess.run(["callgrind_control", "-z",
-                            str(profiled.process.pid)], check=True,
-                           stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL,
-                           env={**os.environ, "TMPDIR": folder})
-            load(profiled, "--depth", "1", "--count", str(count),
-                 *span(0, length))
-        finally:
-            profiled.stop()
-        counts = profile_of(f"{folder}/profile", stack, kinds)
-        if counts["instructions"] == 0:
-            raise Failed("callgrind saw nothing of the filter")
-        # Random reads are neighbours now and then, and begin a stream.
-        return {key: round(value / count, 1)
-                for key, value in counts.items()}
+        return callgrind(server, run, callback,
+                         ["wtcache-size=128M", *parameters], warm,
+                         [*arguments, *span(0, length)])
 
     # Of x86-64, whose instructions it knows.
     known_machine = (os.uname().machine == "x86_64" and
                      shutil.which("objdump"))
-    checks = [most("instructions", "instructions", 250)]
+    checks = [most("instructions", "instructions", goal)]
     if known_machine:
-        checks += [most(ATOMIC, ATOMIC, 2), most(STORES, STORES, None)]
-    return Row("hit-instructions", "goal", "a 4K read hit inside the filter, "
-               "memcpy apart (callgrind)",
-               {"wtcache": Server("wtcache", File(length))},
+        checks += [most(ATOMIC, ATOMIC, atomics), most(STORES, STORES, None)]
+    return Row(name, "goal", f"{title} inside the filter, memcpy apart "
+               "(callgrind)",
+               {"wtcache": Server("wtcache", backend or File(length))},
                [Side("wtcache", "wtcache", measure)], checks, rounds=1)
+
+
+def hit_instructions_row():
+    # Random reads are neighbours now and then, and begin a stream.
+    return instructions_row("hit-instructions", "a 4K read hit", 250, "pread",
+                            ["--count", "10000"], warm=read_once(64 * MI),
+                            atomics=2)
+
+
+def miss_instructions_row():
+    # The cache is full, so each miss evicts a page.
+    length = 1 * GI
+    return instructions_row("miss-instructions", "a read miss of one page",
+                            1500, "pread", ["--count", "10000"], length,
+                            ["wtcache-fill=4K"], read_once(160 * MI),
+                            Disk(size="1G"))
+
+
+def fua_instructions_row():
+    length = 64 * MI
+    return instructions_row("fua-instructions", "a 4K FUA write over a cached "
+                            "page, by the flag,", 2000, "pwrite",
+                            ["--op", "write", "--fua", "--count", "10000"],
+                            length, warm=read_once(length),
+                            backend=Disk(size="1G", fua="native"))
+
+
+def write_once(length):
+    def warm(server):
+        load(server, "--op", "write", "--depth", "1", "--pattern",
+             "sequential", "--count", str(length >> 12), *span(0, length))
+    return warm
+
+
+# No write-back takes part: dirty data stays below half of its bound.
+KEEP_DIRTY = ["wtcache-dirty-max=50%", "wtcache-dirty-age=3600"]
+
+
+def rewrite_instructions_row():
+    length = 24 * MI
+    return instructions_row("rewrite-instructions", "a 4K ordinary write over "
+                            "a dirty page", 350, "pwrite",
+                            ["--op", "write", "--count", "10000"], length,
+                            KEEP_DIRTY, write_once(length))
+
+
+def new_page_instructions_row():
+    length = 24 * MI
+    return instructions_row("new-page-instructions", "a 4K ordinary write to "
+                            "a page that is not cached", 1000, "pwrite",
+                            ["--op", "write", "--pattern", "sequential",
+                             "--count", str(length >> 12)], length,
+                            KEEP_DIRTY)
 
 
 def shared_lines_row():
@@ -233,3 +292,13 @@ def shared_lines_row():
                {"wtcache": Server("wtcache", File(length))},
                [Side("wtcache", "wtcache", measure)],
                [most("lines that both write", "shared", 0)], rounds=1)
+
+
+ROWS = [
+    hit_instructions_row(),
+    miss_instructions_row(),
+    fua_instructions_row(),
+    rewrite_instructions_row(),
+    new_page_instructions_row(),
+    shared_lines_row(),
+]

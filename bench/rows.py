@@ -3,12 +3,13 @@
 
 import os
 import pathlib
+import re
 import shutil
 import time
 
+import instructions
 import misses_table
 import side
-from instructions import instructions_row, shared_lines_row
 from row import (GI, MI, QEMU, Row, Server, Side, known, least, most, peers,
                  plain, read_once, span, timed, to_disk)
 from side import (Disk, Failed, File, Missing, fio, load, load_beside,
@@ -590,11 +591,11 @@ def available_memory():
 
 def need(row):
     """Raise Missing where the row cannot run."""
-    for prefix, programs in (("hit-instructions", ["valgrind"]),
-                             ("shared-lines", ["valgrind", "nm"]),
-                             ("fio-", ["fio"])):
+    for pattern, programs in ((".*-instructions", ["valgrind"]),
+                              ("shared-lines", ["valgrind", "nm"]),
+                              ("fio-.*", ["fio"])):
         for program in programs:
-            if row.name.startswith(prefix) and not shutil.which(program):
+            if re.fullmatch(pattern, row.name) and not shutil.which(program):
                 raise Missing(f"{program} is not installed")
     if row.memory > available_memory():
         raise Missing(f"needs {row.memory // MI} MiB of memory")
@@ -614,8 +615,7 @@ ROWS = [
 
     hits_row("hits-1", "goal", 1, 1.0, 0.95, 2.2),
     hits_row("hits-4", "goal", 4, 1.0, 0.95, 2.2),
-    instructions_row(),
-    shared_lines_row(),
+    *instructions.ROWS,
     big_hits_row(),
     random_writes_row(),
     cold_row("cold-reads-goal", "goal", 0.98, 14),

@@ -115,6 +115,7 @@ class Server:
                  wrapper=()):
         self.folder = folder
         self.stack = stack
+        self.backend = backend
         os.mkdir(folder)
         if stack == "qemu-nbd":
             # Its backend is a file's name, never a plugin.
