@@ -141,13 +141,45 @@ bit_get (const uint8_t *map, uint32_t block)
 static inline uint32_t
 bits_find (const uint8_t *map, uint32_t from, uint32_t end, bool value)
 {
-  while (from < end && bit_get (map, from) != value) {
-    if (from % 8 == 0 && map[from / 8] == (value ? 0 : 0xff))
-      from += 8;
-    else
-      from++;
+  const uint8_t flip = value ? 0 : 0xff;
+  uint32_t rest;
+
+  for (; from < end; from += 8 - from % 8) {
+    rest = (uint8_t) (map[from / 8] ^ flip) >> from % 8;
+    if (rest != 0) {
+      from += __builtin_ctz (rest);
+      break;
+    }
   }
   return from < end ? from : end;
+}
+
+/* The blocks of a span from the first whose bit is VALUE to the last one. */
+static inline struct span
+bits_between (const uint8_t *map, struct span s, bool value)
+{
+  const uint32_t first = bits_find (map, s.first, s.first + s.count, value);
+  uint32_t end = s.first + s.count;
+
+  while (end > first && bit_get (map, end - 1) != value)
+    end--;
+  return (struct span){ .first = first, .count = end - first };
+}
+
+/* for each run R of blocks in the span S whose bits are set. */
+#define FOR_EACH_RUN(r, map, s)                                                \
+  for (struct span r = bits_run (map, (s).first, s); r.count > 0;              \
+       r = bits_run (map, r.first + r.count, s))
+
+/* The first run of set bits from block FROM on, in a span; count 0: none. */
+static inline struct span
+bits_run (const uint8_t *map, uint32_t from, struct span s)
+{
+  const uint32_t end = s.first + s.count;
+  const uint32_t first = bits_find (map, from, end, true);
+
+  return (struct span){ .first = first,
+                        .count = bits_find (map, first, end, false) - first };
 }
 
 #endif /* WTCACHE_DESCRIPTOR_H */

@@ -57,15 +57,23 @@ all_coming (const struct pagecache *pc, struct page *p, struct span s)
   return true;
 }
 
+static void
+mark_missing (struct pagecache *pc, struct page *p, struct span s)
+{
+  struct change c = { 0 }; /* of no counted state */
+
+  FOR_EACH_BYTE (i, mask, s)
+    states_apply (pc, p, &c, i, mask & ~page_map (pc, p, UPTODATE)[i],
+                  EVENT_FILL_BEGINS);
+}
+
 enum fill
 fill_begin (struct pagecache *pc, struct page *p, const struct part *part,
             struct span *ours)
 {
   const struct span s = part_span (pc, part);
-  const uint32_t end = s.first + s.count;
   const uint8_t *uptodate = page_map (pc, p, UPTODATE);
   enum fill fill = FILL_NOTHING;
-  uint32_t b;
 
   word_lock_take (&p->lock, RANK_PAGE);
   if (!bits_all (uptodate, s) &&
@@ -75,13 +83,8 @@ fill_begin (struct pagecache *pc, struct page *p, const struct part *part,
     if (p->flags & PAGE_FILLING)
       fill = all_coming (pc, p, s) ? FILL_JOIN : FILL_ALONE;
     else {
-      ours->first = bits_find (uptodate, s.first, end, false);
-      for (b = end; bit_get (uptodate, b - 1); --b)
-        ;
-      ours->count = b - ours->first;
-      for (b = ours->first; b < ours->first + ours->count; ++b)
-        if (!bit_get (uptodate, b))
-          states_change (pc, p, block_span (b), EVENT_FILL_BEGINS);
+      *ours = bits_between (uptodate, s, false);
+      mark_missing (pc, p, *ours);
       p->flags |= PAGE_FILLING;
       fill = FILL_OURS;
     }
@@ -90,26 +93,44 @@ fill_begin (struct pagecache *pc, struct page *p, const struct part *part,
   return fill;
 }
 
+/* Copies what was read for a span into the blocks that still have the mark, and
+ * out of the page what others wrote there meanwhile.  No block is both filling
+ * and uptodate.
+ */
+static void
+copy_filled (struct pagecache *pc, struct page *p, struct span span,
+             uint8_t *bytes)
+{
+  const uint64_t index = page_index (pc, p);
+  const uint32_t first = span.first << pc->block_shift;
+  uint8_t *frame = pool_frame (pc->pool, p);
+  struct change c = { 0 }; /* of no counted state */
+  struct part part;
+
+  FOR_EACH_RUN (run, page_map (pc, p, UPTODATE), span)
+  {
+    part = span_part (pc, index, run);
+    memcpy (bytes + (part.offset - first), frame + part.offset, part.len);
+  }
+  FOR_EACH_RUN (run, page_map (pc, p, FILLING), span)
+  {
+    part = span_part (pc, index, run);
+    memcpy (frame + part.offset, bytes + (part.offset - first), part.len);
+  }
+  FOR_EACH_BYTE (i, mask, span)
+    states_apply (pc, p, &c, i, mask & page_map (pc, p, FILLING)[i],
+                  EVENT_FILL_ENDS);
+}
+
 void
 fill_end (struct pagecache *pc, struct page *p, struct span span, void *bytes,
           int error)
 {
-  uint8_t *frame = pool_frame (pc->pool, p), *to;
-  struct part part;
-  uint32_t b;
-
   word_lock_take (&p->lock, RANK_PAGE);
-  for (b = span.first; error == 0 && b < span.first + span.count; ++b) {
-    part = span_part (pc, page_index (pc, p), block_span (b));
-    to = (uint8_t *) bytes + ((b - span.first) << pc->block_shift);
-    if (bit_get (page_map (pc, p, FILLING), b)) {
-      memcpy (frame + part.offset, to, part.len);
-      states_change (pc, p, block_span (b), EVENT_FILL_ENDS);
-    }
-    else if (bit_get (page_map (pc, p, UPTODATE), b))
-      memcpy (to, frame + part.offset, part.len);
-  }
-  states_change (pc, p, span, EVENT_OVERTAKEN);
+  if (error == 0)
+    copy_filled (pc, p, span, bytes);
+  else
+    states_change (pc, p, span, EVENT_OVERTAKEN);
   p->flags &= ~PAGE_FILLING;
   waits_wake (p);
   word_lock_drop (&p->lock);

@@ -33,6 +33,16 @@ has_any (const struct pagecache *pc, struct page *p, enum block_state state)
   return bits_any (page_map (pc, p, state), page_span (pc));
 }
 
+/* Whether a block of the page is in a held state. */
+static bool
+has_held (const struct pagecache *pc, struct page *p)
+{
+  FOR_EACH_BYTE (i, mask, page_span (pc))
+    if (states_held (map_byte (pc, p, i), mask) != 0)
+      return true;
+  return false;
+}
+
 /* Blocks became dirty.  The age of dirty data begins with the first
  * of the cache, or with the first that a pass over all may not have met: such
  * a pass takes the time away before it looks at any page.  The page is in the
@@ -63,8 +73,7 @@ states_end (struct pagecache *pc, struct page *p, const struct change *c)
     held_add (&pc->held, p);
   if (c->dirty > 0)
     note_age (pc, dirty == 0);
-  if (c->held < 0 && !has_any (pc, p, DIRTY) && !has_any (pc, p, WRITEBACK) &&
-      !has_any (pc, p, UNSTABLE))
+  if (c->held < 0 && !has_held (pc, p))
     held_remove (&pc->held, p);
   /* At last: a flush that sees the count finds the blocks dirty, of a pass that
    * its next one takes.
@@ -80,7 +89,7 @@ states_amounts (const struct pagecache *pc, struct page *p, struct span s)
   uint32_t counts;
 
   FOR_EACH_BYTE (i, mask, s) {
-    counts = states_count_byte (pc, p, i, mask);
+    counts = count_bits (states_held (map_byte (pc, p, i), mask));
     n.dirty += counts & 0xff;
     n.writeback += counts >> 8 & 0xff;
     n.unstable += counts >> 16 & 0xff;

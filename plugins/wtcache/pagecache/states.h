@@ -117,42 +117,65 @@ struct change {
   bool unmade; /* a block ceased to be on its way to durable */
 };
 
-/* Blocks of a byte of the maps in each counted state, and in any: four counts
- * in four bytes (Warren, "Hacker's Delight", 5-1).
+/* One map's byte; the maps of a page lie STRIDE bytes apart.  So that a change
+ * of a map does not make the compiler read again where they are.
+ */
+struct map_byte {
+  uint8_t *first;
+  uint32_t stride;
+};
+
+static inline struct map_byte
+map_byte (const struct pagecache *pc, struct page *p, uint32_t i)
+{
+  return (struct map_byte){ p->states + i, pc->pool->map_bytes };
+}
+
+static inline uint8_t *
+map_of (struct map_byte m, enum block_state state)
+{
+  return m.first + state * m.stride;
+}
+
+/* The blocks of a byte of the maps in each counted state, and in any: four
+ * bitmaps in four bytes.
  */
 static inline uint32_t
-states_count_byte (const struct pagecache *pc, struct page *p, uint32_t i,
-                   uint8_t blocks)
+states_held (struct map_byte m, uint8_t blocks)
 {
-  const uint32_t dirty = page_map (pc, p, DIRTY)[i] & blocks;
-  const uint32_t writeback = page_map (pc, p, WRITEBACK)[i] & blocks;
-  const uint32_t unstable = page_map (pc, p, UNSTABLE)[i] & blocks;
-  uint32_t n = dirty | writeback << 8 | unstable << 16 |
-               (dirty | writeback | unstable) << 24;
+  const uint32_t dirty = *map_of (m, DIRTY) & blocks;
+  const uint32_t writeback = *map_of (m, WRITEBACK) & blocks;
+  const uint32_t unstable = *map_of (m, UNSTABLE) & blocks;
 
-  if (n == 0)
-    return 0;
+  return dirty | writeback << 8 | unstable << 16 |
+         (dirty | writeback | unstable) << 24;
+}
+
+/* How many bits are set in each byte (Warren, "Hacker's Delight", 5-1). */
+static inline uint32_t
+count_bits (uint32_t n)
+{
   n -= n >> 1 & 0x55555555;
   n = (n & 0x33333333) + (n >> 2 & 0x33333333);
   return (n + (n >> 4)) & 0x0f0f0f0f;
 }
 
-/* Blocks of byte I are about to become dirty: notes in which pass those do that
+/* Blocks of a byte are about to become dirty: notes in which pass those do that
  * are not dirty yet.
  */
 static inline void
-states_note_dirtied (struct pagecache *pc, struct page *p, uint32_t i,
+states_note_dirtied (struct pagecache *pc, struct page *p, struct map_byte m,
                      uint8_t blocks)
 {
-  const uint8_t newly = blocks & ~page_map (pc, p, DIRTY)[i];
+  const uint8_t newly = blocks & ~*map_of (m, DIRTY);
   const uint32_t pass = held_pass (&pc->held);
 
   if (newly == 0)
     return;
   if (p->dirtied != pass)
-    memset (page_map (pc, p, BLOCK_FRESH), 0, pc->pool->map_bytes);
+    memset (page_map (pc, p, BLOCK_FRESH), 0, m.stride);
   p->dirtied = pass;
-  page_map (pc, p, BLOCK_FRESH)[i] |= newly;
+  *map_of (m, BLOCK_FRESH) |= newly;
 }
 
 /* Whether an event takes acknowledged bytes off their way to durable: the write
@@ -167,10 +190,10 @@ states_unmakes (struct transition t)
 
 /* Applies a transition to one map. */
 static inline __attribute__ ((always_inline)) void
-states_apply_bit (const struct pagecache *pc, struct page *p, uint32_t i,
-                  uint8_t blocks, struct transition t, enum block_state state)
+states_apply_bit (struct map_byte m, uint8_t blocks, struct transition t,
+                  enum block_state state)
 {
-  uint8_t *map = &page_map (pc, p, state)[i];
+  uint8_t *map = map_of (m, state);
 
   assert (!(t.needs & STATE_BIT (state)) || (~*map & blocks) == 0);
   assert (!(t.forbids & STATE_BIT (state)) || (*map & blocks) == 0);
@@ -178,6 +201,19 @@ states_apply_bit (const struct pagecache *pc, struct page *p, uint32_t i,
     *map |= blocks;
   if (t.clears & STATE_BIT (state))
     *map &= ~blocks;
+}
+
+/* Adds the blocks of a byte that came into a state, or left it. */
+static inline void
+states_add (struct change *c, uint32_t before, uint32_t now)
+{
+  const uint32_t came = count_bits (now & ~before);
+  const uint32_t left = count_bits (before & ~now);
+
+  c->dirty += (int32_t) (came & 0xff) - (int32_t) (left & 0xff);
+  c->writeback += (int32_t) (came >> 8 & 0xff) - (int32_t) (left >> 8 & 0xff);
+  c->unstable += (int32_t) (came >> 16 & 0xff) - (int32_t) (left >> 16 & 0xff);
+  c->held += (int32_t) (came >> 24) - (int32_t) (left >> 24);
 }
 
 /* One event for some blocks of byte I of a locked page's maps, as a part of a
@@ -189,28 +225,22 @@ states_apply (struct pagecache *pc, struct page *p, struct change *c,
 {
   const struct transition t = transitions[event];
   const bool counted = ((t.sets | t.clears) & STATES_HELD) != 0;
-  const uint32_t before = counted ? states_count_byte (pc, p, i, blocks) : 0;
+  const struct map_byte m = map_byte (pc, p, i);
+  const uint32_t before = counted ? states_held (m, blocks) : 0;
   uint32_t now;
 
   if (t.sets & STATE_BIT (DIRTY))
-    states_note_dirtied (pc, p, i, blocks);
+    states_note_dirtied (pc, p, m, blocks);
   if (states_unmakes (t) && blocks != 0)
     c->unmade = true;
-  states_apply_bit (pc, p, i, blocks, t, UPTODATE);
-  states_apply_bit (pc, p, i, blocks, t, DIRTY);
-  states_apply_bit (pc, p, i, blocks, t, WRITEBACK);
-  states_apply_bit (pc, p, i, blocks, t, UNSTABLE);
-  states_apply_bit (pc, p, i, blocks, t, PENDING);
-  states_apply_bit (pc, p, i, blocks, t, FILLING);
-  if (!counted)
-    return;
-  now = states_count_byte (pc, p, i, blocks);
-  if (now == before)
-    return;
-  c->dirty += (int32_t) (now & 0xff) - (int32_t) (before & 0xff);
-  c->writeback += (int32_t) (now >> 8 & 0xff) - (int32_t) (before >> 8 & 0xff);
-  c->unstable += (int32_t) (now >> 16 & 0xff) - (int32_t) (before >> 16 & 0xff);
-  c->held += (int32_t) (now >> 24) - (int32_t) (before >> 24);
+  states_apply_bit (m, blocks, t, UPTODATE);
+  states_apply_bit (m, blocks, t, DIRTY);
+  states_apply_bit (m, blocks, t, WRITEBACK);
+  states_apply_bit (m, blocks, t, UNSTABLE);
+  states_apply_bit (m, blocks, t, PENDING);
+  states_apply_bit (m, blocks, t, FILLING);
+  if (counted && (now = states_held (m, blocks)) != before)
+    states_add (c, before, now);
 }
 
 /* The same for all blocks of a span. */

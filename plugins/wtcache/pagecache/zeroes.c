@@ -113,7 +113,7 @@ exclusive_end (struct zeroes *z, struct exclusive *x)
 bool
 exclusive_conflict (struct zeroes *z, uint64_t offset, uint64_t len)
 {
-  if (atomic_load_explicit (&z->nr_exclusive, memory_order_relaxed) == 0)
+  if (exclusive_none (z))
     return false;
 
   LOCK_FOR_SCOPE (&z->lock);
