@@ -33,6 +33,12 @@
  * loss may be noise, so a short trial is repeated; lost again, the floor goes,
  * or what is higher rests for long: only a surprise lets it be tried sooner.
  *
+ * A write that waits costs more: its thread sleeps and has to be woken.  Where
+ * a batch takes a fraction of a millisecond, that can be most of the work. Then
+ * latencies tell of the processors, and a few places more change nothing, since
+ * every write waits until there is a place for each.  So there, when twice as
+ * many have lost, the most that may be in flight are tried before it rests.
+ *
  * Policy alone: the caller serialises the calls and reads the clock.
  */
 
@@ -61,8 +67,10 @@
 #define PHASE_NS       UINT64_C (50000000)  /* or so long, */
 #define MAX_PHASE_NS   UINT64_C (200000000) /* beyond which it tries no more */
 #define STEP           2                    /* what a trial tries, of now */
-#define GAIN           1.1  /* that a higher limit has to bring, and */
-#define FLOOR_GAIN     1.15 /* the floor for each doubling up to it */
+#define GAIN           1.1    /* that a higher limit has to bring, and */
+#define FLOOR_GAIN     1.15   /* the floor for each doubling up to it */
+#define QUICK_NS       750000 /* alone; then what it costs to wait counts */
+#define MIN_LEAP       4      /* below, the backend serves one or two */
 #define LONG_TRIAL_NS  UINT64_C (400000000) /* what is seen so long is true */
 
 void
@@ -163,7 +171,9 @@ try_depths (struct depth *d, unsigned most, bool steady, uint64_t now)
   const unsigned used = min_u64 (most, d->floor);
   const bool may_climb = steady && most >= limit && limit < DEPTH_MAX &&
                          (d->untried || !depth_serves_one (d));
-  const unsigned higher = max_u64 (STEP * limit, d->untried ? FIRST_LIMIT : 0);
+  const unsigned higher =
+      d->leaps ? DEPTH_MAX
+               : max_u64 (STEP * limit, d->untried ? FIRST_LIMIT : 0);
 
   if (used <= d->limit)
     d->tries_floor = false;
@@ -212,8 +222,18 @@ note_gain (struct depth *d, uint64_t now)
     return;
   }
   d->floor = d->high;
-  d->untried = d->doubted = false;
+  d->untried = d->doubted = d->leaps = false;
   end_phases (d, FIRST_TRIAL_NS, now);
+}
+
+/* A climb has lost, though as many were in flight as it let in: so writes
+ * waited for a place all the same, which DEPTH_MAX places may end.
+ */
+static bool
+may_leap (const struct depth *d)
+{
+  return d->is_quick && d->low >= MIN_LEAP && !d->tries_floor && !d->leaps &&
+         d->phase_most >= d->high && d->high < DEPTH_MAX;
 }
 
 /* HIGH does not.  It is believed when it has been seen twice, or for long, or
@@ -232,8 +252,9 @@ note_loss (struct depth *d, uint64_t now)
   }
   if (d->tries_floor)
     d->floor = 0;
+  d->leaps = may_leap (d);
   d->untried = d->doubted = false;
-  end_phases (d, PERIOD_NS, now);
+  end_phases (d, d->leaps ? FIRST_TRIAL_NS : PERIOD_NS, now);
 }
 
 /* So many must have been in flight in a phase for it to tell something: with
@@ -321,7 +342,7 @@ static void
 begin_probe (struct depth *d, uint64_t now)
 {
   if (d->surprised || d->probe_ends == 0) {
-    d->doubted = false;
+    d->doubted = d->leaps = false;
     d->trial_interval = FIRST_TRIAL_NS;
     d->trial_due = now + PROBE_NS + d->trial_interval;
   }
@@ -365,6 +386,7 @@ depth_sample (struct depth *d, uint64_t bytes, bool fua, uint64_t latency,
 
   if (in_flight == 1)
     note_alone (d, alone, latency);
+  d->is_quick = *alone > 0 && *alone < QUICK_NS;
   if (d->probing) /* what began before it ends in it, and counts for nothing */
     return;
   if (d->phase > 0) {

@@ -31,6 +31,8 @@ struct depth {
   unsigned phase; /* 0: none */
   unsigned low, high;
   bool tries_floor; /* else, something above what is in use */
+  bool leaps;       /* the next trial above it is of DEPTH_MAX */
+  bool is_quick;    /* a batch alone takes less than QUICK_NS */
   unsigned phase_skips, phase_batches, phase_most;
   uint64_t phase_began, phase_bytes;
   double rate_low; /* of the low phase before, bytes a ns */
