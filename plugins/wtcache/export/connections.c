@@ -229,7 +229,7 @@ suits_to_flush (const struct flush_all *f, const struct connection *c)
   if (!loans_fit (c, NEED_FLUSH) ||
       (!mine && (c->state != CONNECTION_LENDING || !registry.parallel)))
     return 0;
-  return (loans_is_suspect (c) ? 1 : 3) + mine;
+  return (loans_is_suspect (c) || c->failed_flush != 0 ? 1 : 3) + mine;
 }
 
 /* The connection that suits best of those that came as number LAST at the
@@ -366,11 +366,16 @@ flush_connection (const struct flush_all *f, struct connection *c)
 
   if (err == EAGAIN && (c == f->mine || f->each))
     err = flush_and_time (c);
-  if (err != 0 && err != EAGAIN) {
-    lock_take (&f->e->connections_lock);
-    c->failed_flush = f->number;
-    lock_drop (&f->e->connections_lock);
-  }
+  if (err == EAGAIN)
+    return err;
+  /* All that is unstable becomes dirty, and this is before the epoch changes:
+   * so it owes nothing then, though its flush may still hang.
+   */
+  if (err != 0)
+    atomic_exchange_explicit (&c->owes, false, memory_order_acq_rel);
+  lock_take (&f->e->connections_lock);
+  c->failed_flush = err != 0 ? f->number : 0;
+  lock_drop (&f->e->connections_lock);
   return err;
 }
 
@@ -389,7 +394,9 @@ flush_each (const struct flush_all *f, const struct connection *by)
   return first;
 }
 
-/* Whether a connection can be asked by which this flush has not failed. */
+/* Whether a connection can be asked whose last flush has not failed.  That it
+ * takes writes says nothing: a backend may fail each flush alone.
+ */
 static bool
 is_another (const struct flush_all *f)
 {
@@ -398,7 +405,7 @@ is_another (const struct flush_all *f)
   assert_held (&f->e->connections_lock);
   for (c = f->e->connections; c; c = c->next)
     if (suits_to_flush (f, c) > 0 && !loans_is_suspect (c) &&
-        c->failed_flush != f->number)
+        c->failed_flush == 0)
       return true;
   return false;
 }

@@ -31,7 +31,7 @@ struct connection {
   unsigned borrowers;  /* loans that are out */
   uint64_t number;     /* see held_connect; UINT64_MAX while it joins */
   uint64_t last_flush; /* the last flush of all connections that took it … */
-  uint64_t failed_flush; /* … and the last that failed by it, or was late */
+  uint64_t failed_flush; /* … and that one, if it failed or was late; else 0 */
   struct {               /* for another connection's client */
     struct task task;
     bool runs;

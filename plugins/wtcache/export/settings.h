@@ -68,7 +68,7 @@ struct settings {
 
   /* Constant once the server runs; NULL: not given. */
   char *stats, *control, *warm; /* absolute paths */
-  char *name;            /* of the server, in its statistics */
+  char *name;                   /* of the server, in its statistics */
 
   enum origin origins[NR_PARAMETERS]; /* the lock of changes guards them */
 };
