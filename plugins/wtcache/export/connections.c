@@ -216,6 +216,7 @@ struct flush_all {
   uint64_t number;
   struct connection *mine; /* the caller's, which it calls itself */
   bool each;               /* only a connection's own flush covers its writes */
+  uint64_t covering; /* else a flush by those numbered so or less covers all */
 };
 
 /* How well a connection suits to flush; 0: not at all.  Another's is called by
@@ -394,18 +395,22 @@ flush_each (const struct flush_all *f, const struct connection *by)
   return first;
 }
 
-/* Whether a connection can be asked whose last flush has not failed.  That it
- * takes writes says nothing: a backend may fail each flush alone.
+/* Whether a connection can be asked that has not failed a flush just now: since
+ * it did, each connection has had its turn.  That it takes writes says nothing,
+ * as a backend may fail each flush alone.
  */
 static bool
 is_another (const struct flush_all *f)
 {
   struct connection *c;
+  unsigned n = 0;
 
   assert_held (&f->e->connections_lock);
   for (c = f->e->connections; c; c = c->next)
+    n++;
+  for (c = f->e->connections; c; c = c->next)
     if (suits_to_flush (f, c) > 0 && !loans_is_suspect (c) &&
-        c->failed_flush == 0)
+        (c->failed_flush == 0 || f->number - c->failed_flush > n))
       return true;
   return false;
 }
@@ -435,11 +440,11 @@ static int
 begin_flush_all (struct flush_all *f, struct connection **by)
 {
   LOCK_FOR_SCOPE (&f->e->connections_lock);
-  const uint64_t covering = held_covering (&f->e->pc.held);
 
   f->number = ++f->e->flushes;
   f->each = f->e->flushes_each;
-  *by = find_flusher (f, f->each ? UINT64_MAX : covering);
+  f->covering = f->each ? UINT64_MAX : held_covering (&f->e->pc.held);
+  *by = find_flusher (f, f->covering);
   if (*by) {
     (*by)->borrowers++;
     return 0;
@@ -459,5 +464,9 @@ connections_flush (void *opaque, struct backend *own)
     return err;
   err = f.each ? flush_each (&f, by) : flush_connection (&f, by);
   loans_give_back (by);
+  /* No helper is free to ask a better one. */
+  if (err == EAGAIN && f.mine->number <= f.covering &&
+      loans_fit (f.mine, NEED_FLUSH))
+    err = flush_connection (&f, f.mine);
   return err == 0 ? 0 : blame (&f, err);
 }
