@@ -369,7 +369,8 @@ static const char help[] =
     "  -s, --speed=N         Replay N times as fast as recorded (1).\n"
     "  -d, --depth=N         Requests in flight at once (32; at most 1024).\n"
     "  -j, --json            Print the result as JSON.\n"
-    "  -h, --help; -V, --version\n"
+    "  -h, --help            Print this.\n"
+    "  -V, --version         Print the version.\n"
     "\n"
     "TRACE is a file that `wtcachectl trace` has written, or - for standard\n"
     "input. URI is that of the server: nbd://HOST, nbd+unix:///?socket=PATH.\n";

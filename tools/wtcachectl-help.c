@@ -40,7 +40,8 @@ static const char help[] =
     "  -t, --timeout=SECONDS\n"
     "                        Wait so long for an answer (status, get, list\n"
     "                        and metrics 5 s, other commands until they end).\n"
-    "  -h, --help; -V, --version\n"
+    "  -h, --help            Print this.\n"
+    "  -V, --version         Print the version.\n"
     "\n"
     "SERVER is the path of the server's wtcache-control=SOCKET, or NAME for\n"
     "/run/wtcache/NAME.ctl; it can be left out where there is one only.\n";

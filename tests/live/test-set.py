@@ -259,8 +259,8 @@ def test_get():
             "depth": ("auto", "default"), "fill": ("512", "start"),
             "readahead": ("off", "start"), "share": ("auto", "default"),
             "key": ("name", "default"), "keep": ("yes", "default"),
-            "stats": ("", "default"), "control": (server.path("ctl"),
-                                                  "start"),
+            "stats": ("", "default"), "warm": ("", "default"),
+            "control": (server.path("ctl"), "start"),
             "name": ("ctl", "default")})
         ctl(server, "set", "size", "8388608")
         ctl(server, "set", "depth", "3")
@@ -273,7 +273,7 @@ def test_get():
                 ("writearound", "set")])
         expect(ctl(server, "get", "wtcache-size").split(),
                ["size", "8M", "changed", "by", "wtcachectl"])
-        expect(ctl(server, "get").count("\n"), 15)
+        expect(ctl(server, "get").count("\n"), 16)
         err = ctl(server, "get", "dirty-mx", status=2)
         assert "is dirty-max meant?" in err, err
 

@@ -69,7 +69,7 @@ def test_tls_and_plain_do_not_share():
         expect(durable(server, 0, 4096), [1] * 8)
         expect(durable(server, 64 * K, 4096), [2] * 8)
         lines = [line for line in server.stderr().splitlines()
-                 if "TLS" in line]
+                 if "with TLS and without" in line]
         expect(len(lines), 1, server.stderr())
 
 
