@@ -250,6 +250,7 @@ workers_start (unsigned shared)
 void
 workers_stop (void)
 {
+  bool begun[MAX_WORKERS];
   unsigned i;
 
   lock_take (&w.lock);
@@ -257,11 +258,13 @@ workers_stop (void)
   if (w.most > 0)
     condition_wake_all (&w.changed);
   w.most = 0;
+  for (i = 0; i < MAX_WORKERS; ++i)
+    begun[i] = w.threads[i].state != THREAD_NONE;
   lock_drop (&w.lock);
 
   /* No thread begins another: most is 0. */
   for (i = 0; i < MAX_WORKERS; ++i)
-    if (w.threads[i].state != THREAD_NONE) {
+    if (begun[i]) {
       pthread_join (w.threads[i].thread, NULL);
       w.threads[i].state = THREAD_NONE;
     }
