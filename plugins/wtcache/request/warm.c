@@ -241,11 +241,10 @@ static bool
 warm_next_run (struct warm *w, struct warm_run *r)
 {
   struct export *e = w->export;
-  const uint64_t max = fetch_spare (e, 0, w->beside ? RUN : MAX_RUNS * RUN);
 
   if (!goes_on (w))
     return false;
-  if (!next_pages (w, r, max)) {
+  if (!next_pages (w, r, fetch_spare (e, 0, RUN))) {
     w->state = WARM_DONE;
     return false;
   }
