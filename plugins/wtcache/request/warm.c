@@ -79,11 +79,12 @@ struct warm {
 static struct {
   struct lock lock; /* RANK_WARM */
 
-  /* Constant from warm_start to warm_stop. */
+  /* Constant from warm_start to warm_stop; before it there is no list. */
   struct warmlist list;
   struct warm *exports; /* as many as the list has */
-  uint64_t bytes;       /* taken from the budget */
-} loader;
+} loader = {
+  .lock = { .mutex = PTHREAD_MUTEX_INITIALIZER, .rank = RANK_WARM },
+};
 
 static struct warmlist_export *
 listed (const struct warm *w)
@@ -96,21 +97,15 @@ listed (const struct warm *w)
 int
 warm_start (char *text, size_t len, char *why, size_t size)
 {
+  const size_t each = sizeof (struct warm) + sizeof (struct warmlist_export);
   unsigned i;
 
-  lock_init (&loader.lock, RANK_WARM);
-  if (text == NULL)
-    return 0;
   if (warmlist_parse (&loader.list, text, len, why, size) == -1)
     return -1;
-  loader.bytes =
-      len + loader.list.nr_exports *
-                (sizeof (struct warm) + sizeof (struct warmlist_export));
   loader.exports = calloc (loader.list.nr_exports + 1, sizeof (struct warm));
-  if (loader.exports == NULL || !memory_take (&registry.memory, loader.bytes)) {
-    free (loader.exports);
-    loader.exports = NULL;
-    warmlist_free (&loader.list);
+  if (loader.exports == NULL ||
+      !memory_take (&registry.memory, len + loader.list.nr_exports * each)) {
+    warm_stop ();
     snprintf (why, size, "there is no memory for it");
     return -1;
   }
@@ -127,7 +122,6 @@ warm_stop (void)
   free (loader.exports);
   loader.exports = NULL;
   warmlist_free (&loader.list);
-  lock_destroy (&loader.lock);
 }
 
 static struct warm *
@@ -381,7 +375,7 @@ set_budget (struct warm *w)
   assert_held (&loader.lock);
   w->beside = asked != w->asked;
   w->asked = asked;
-  w->budget = w->budget + more < more ? w->budget + more : more;
+  w->budget = more + (w->budget < 0 ? w->budget : 0);
 }
 
 void
@@ -407,14 +401,6 @@ warm_tick (void)
 
 /* ---- for people ---- */
 
-static void
-add_progress (struct warm_progress *p, const struct warm *w)
-{
-  assert_held (&loader.lock);
-  p->listed += listed (w)->pages * listed (w)->page_size;
-  p->fetched += w->fetched;
-}
-
 struct warm_progress
 warm_progress (const char *name, bool tls)
 {
@@ -423,7 +409,8 @@ warm_progress (const char *name, bool tls)
 
   if (w) {
     LOCK_FOR_SCOPE (&loader.lock);
-    add_progress (&p, w);
+    p.listed = listed (w)->pages * listed (w)->page_size;
+    p.fetched = w->fetched;
     p.state = w->busy > 0 ? WARM_LOADING : w->state;
   }
   return p;

@@ -9,8 +9,9 @@
 
 #include "export.h"
 
-/* Takes a list, the TEXT of a file of LEN bytes, which malloc gave; TEXT may be
- * NULL.  0; or -1, with the reason in WHY, one line of at most SIZE bytes.
+/* Takes a list, the TEXT of a file of LEN bytes, which malloc gave.  0; or -1,
+ * with the reason in WHY, one line of at most SIZE bytes: then there is no
+ * list, as if it had not been called.
  */
 extern int warm_start (char *text, size_t len, char *why, size_t size);
 /* No request, helper or clock calls any more. */

@@ -115,7 +115,7 @@ warmfile_check (void)
   return 0;
 }
 
-/* Hands the list to the loader. */
+/* Hands the list to the loader, if there is one. */
 static void
 read_list (void)
 {
@@ -124,11 +124,9 @@ read_list (void)
 
   if (ownfile_read (&warm_file, memory_limit (&registry.memory) / PART, &text,
                     &len, why, sizeof why) == -1 ||
-      warm_start (text, len, why, sizeof why) == -1) {
+      (text && warm_start (text, len, why, sizeof why) == -1))
     nbdkit_error ("wtcache-warm=%s: the list is not used: %s", settings.warm,
                   why);
-    warm_start (NULL, 0, why, sizeof why);
-  }
 }
 
 int
