@@ -51,5 +51,6 @@ extern void clock_advance (uint64_t ns);
  * it has ended.
  */
 extern void host_use_threads (bool threads);
+extern bool host_uses_threads (void);
 
 #endif /* HOST_H */

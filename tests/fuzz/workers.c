@@ -38,6 +38,12 @@ host_use_threads (bool threads)
   own_threads = threads;
 }
 
+bool
+host_uses_threads (void)
+{
+  return own_threads;
+}
+
 static void *
 run (void *arg)
 {
