@@ -26,8 +26,8 @@
 
 #include <libnbd.h>
 
-#include "base/nearest.h"
 #include "base/util.h"
+#include "nearest-option.h"
 
 #define PAGE        4096
 #define MAX_REQUEST (UINT64_C (64) << 20) /* bytes; NBD has no longer one */
@@ -388,17 +388,8 @@ static const struct option long_options[] = {
 
 static void __attribute__ ((noreturn)) die_of_option (const char *word)
 {
-  const char *names[ARRAY_LEN (long_options) - 1], *meant = NULL;
-  char name[40];
-  size_t i;
+  const char *meant = nearest_option (word, long_options);
 
-  for (i = 0; i < ARRAY_LEN (names); ++i)
-    names[i] = long_options[i].name;
-  if (strncmp (word, "--", 2) == 0) {
-    snprintf (name, sizeof name, "%.*s", (int) strcspn (word + 2, "="),
-              word + 2);
-    meant = nearest_name (name, names, ARRAY_LEN (names));
-  }
   if (meant)
     die (EXIT_USAGE, "%s: there is no such option: is --%s meant?", word,
          meant);

@@ -18,8 +18,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/nearest.h"
 #include "base/util.h"
+#include "nearest-option.h"
 #include "wtcache-top-curve.h"
 #include "wtcache-top-file.h"
 #include "wtcache-top-interval.h"
@@ -94,17 +94,13 @@ seconds_of (const char *text)
 
 static void __attribute__ ((noreturn)) refuse_option (const char *word)
 {
-  const char *names[ARRAY_LEN (options) - 1], *meant;
-  char name[40];
-  size_t i;
+  const char *meant = nearest_option (word, options);
+  size_t len;
 
   if (strncmp (word, "--", 2) != 0)
     say_misuse ("-%c is not an option; see --help", optopt);
-  for (i = 0; i < ARRAY_LEN (names); ++i)
-    names[i] = options[i].name;
-  snprintf (name, sizeof name, "%.*s", (int) strcspn (word + 2, "="), word + 2);
-  meant = nearest_name (name, names, ARRAY_LEN (names));
-  if (meant && strcmp (meant, name) != 0)
+  len = strcspn (word + 2, "=");
+  if (meant && (strncmp (meant, word + 2, len) != 0 || meant[len]))
     say_misuse ("%s is not an option: is --%s meant?", word, meant);
   say_misuse ("%s is not an option; see --help", word);
 }

@@ -25,6 +25,7 @@
 #include "base/util.h"
 #include "base/value.h"
 #include "export/parameters.h"
+#include "nearest-option.h"
 #include "wtcachectl-help.h"
 #include "wtcachectl-metrics.h"
 #include "wtcachectl-say.h"
@@ -336,17 +337,8 @@ static const struct option options[] = {
 
 static void __attribute__ ((noreturn)) die_of_option (const char *word)
 {
-  const char *names[ARRAY_LEN (options) - 1], *meant = NULL;
-  char name[40];
-  size_t i;
+  const char *meant = nearest_option (word, options);
 
-  for (i = 0; i < ARRAY_LEN (names); ++i)
-    names[i] = options[i].name;
-  if (strncmp (word, "--", 2) == 0) {
-    snprintf (name, sizeof name, "%.*s", (int) strcspn (word + 2, "="),
-              word + 2);
-    meant = nearest_name (name, names, ARRAY_LEN (names));
-  }
   if (meant)
     die (EXIT_USAGE, "%s: there is no such option: is --%s meant?", word,
          meant);

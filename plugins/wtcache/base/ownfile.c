@@ -20,7 +20,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -31,23 +30,10 @@
 #include <unistd.h>
 
 #include "base/ownfile.h"
+#include "base/why.h"
 
 #define MARK_MAX   200 /* bytes of a mark */
 #define LOCK_TRIES 10
-
-static int ownfile_refuse (char *why, size_t size, const char *format, ...)
-    __attribute__ ((format (printf, 3, 4)));
-
-static int
-ownfile_refuse (char *why, size_t size, const char *format, ...)
-{
-  va_list args;
-
-  va_start (args, format);
-  vsnprintf (why, size, format, args);
-  va_end (args);
-  return -1;
-}
 
 /* Whether an open file begins with the mark or is empty. */
 static bool
@@ -72,22 +58,21 @@ look (const char *path, const char *mark, struct stat *st, char *why,
 
   /* First without opening it: to open a device can be an act. */
   if (lstat (path, st) != 0)
-    return errno == ENOENT ? 0 : ownfile_refuse (why, size, "%s: %m", path);
+    return errno == ENOENT ? 0 : why_refuse (why, size, "%s: %m", path);
   if (S_ISLNK (st->st_mode))
-    return ownfile_refuse (why, size, "%s is a symbolic link", path);
+    return why_refuse (why, size, "%s is a symbolic link", path);
   if (!S_ISREG (st->st_mode))
-    return ownfile_refuse (why, size, "%s is not a regular file", path);
+    return why_refuse (why, size, "%s is not a regular file", path);
   fd = open (path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   if (fd == -1)
-    return ownfile_refuse (why, size, "%s cannot be read: %m", path);
+    return why_refuse (why, size, "%s cannot be read: %m", path);
   ours = fstat (fd, st) == 0 && S_ISREG (st->st_mode) && is_ours (fd, mark);
   close (fd);
   if (!ours)
-    return ownfile_refuse (
-        why, size,
-        "%s was not written by wtcache, so it is not replaced: "
-        "name another file, or remove that one",
-        path);
+    return why_refuse (why, size,
+                       "%s was not written by wtcache, so it is not replaced: "
+                       "name another file, or remove that one",
+                       path);
   return 1;
 }
 
@@ -106,7 +91,7 @@ beside (const char *path, const char *suffix, char *why, size_t size)
 
   if (asprintf (&other, "%s%s", path, suffix) != -1)
     return other;
-  ownfile_refuse (why, size, "%s", strerror (ENOMEM));
+  why_refuse (why, size, "%s", strerror (ENOMEM));
   return NULL;
 }
 
@@ -130,15 +115,15 @@ open_lock (const char *path, bool create, char *why, size_t size)
       fd =
           open (path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd == -1 && errno != EEXIST)
-      return ownfile_refuse (why, size, "%s cannot be opened: %m", path);
+      return why_refuse (why, size, "%s cannot be opened: %m", path);
   }
   if (fd == -1)
-    return ownfile_refuse (why, size, "%s cannot be opened: %m", path);
+    return why_refuse (why, size, "%s cannot be opened: %m", path);
   if (fstat (fd, &st) == 0 && S_ISREG (st.st_mode) && st.st_size == 0)
     return fd;
   close (fd);
-  return ownfile_refuse (why, size, "%s is in the way, and no lock of wtcache",
-                         path);
+  return why_refuse (why, size, "%s is in the way, and no lock of wtcache",
+                     path);
 }
 
 /* Whether a descriptor is of the file that the path names now. */
@@ -158,8 +143,8 @@ take_lock (int fd, const char *path, char *why, size_t size)
   if (flock (fd, LOCK_EX | LOCK_NB) == 0)
     return 0;
   if (errno != EWOULDBLOCK)
-    return ownfile_refuse (why, size, "%s cannot be locked: %m", path);
-  ownfile_refuse (why, size, "another server uses this file");
+    return why_refuse (why, size, "%s cannot be locked: %m", path);
+  why_refuse (why, size, "another server uses this file");
   return 1;
 }
 
@@ -172,7 +157,7 @@ check_folder (const char *path, char *why, size_t size)
   int r = 0;
 
   if (folder == NULL || access (folder, W_OK | X_OK) != 0)
-    r = ownfile_refuse (why, size, "cannot write in its folder: %m");
+    r = why_refuse (why, size, "cannot write in its folder: %m");
   free (folder);
   return r;
 }
@@ -267,17 +252,16 @@ read_open (int fd, const struct ownfile *f, size_t max, char **text,
   struct stat st;
 
   if (fstat (fd, &st) != 0)
-    return ownfile_refuse (why, size, "%s: %m", f->path);
+    return why_refuse (why, size, "%s: %m", f->path);
   if ((uint64_t) st.st_size <= mark)
     return 0;
   if (st.st_size - mark > max)
-    return ownfile_refuse (why, size,
-                           "%s has %zu bytes, and there is room for %zu",
-                           f->path, (size_t) st.st_size, max);
+    return why_refuse (why, size, "%s has %zu bytes, and there is room for %zu",
+                       f->path, (size_t) st.st_size, max);
   *text = malloc (st.st_size - mark);
   if (*text && read_text (fd, *text, st.st_size - mark, mark, len) == 0)
     return 0;
-  ownfile_refuse (why, size, "%s cannot be read: %m", f->path);
+  why_refuse (why, size, "%s cannot be read: %m", f->path);
   free (*text);
   *text = NULL;
   return -1;
@@ -295,7 +279,7 @@ ownfile_read (const struct ownfile *f, size_t max, char **text, size_t *len,
     return r;
   fd = open (f->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   if (fd == -1)
-    return ownfile_refuse (why, size, "%s cannot be read: %m", f->path);
+    return why_refuse (why, size, "%s cannot be read: %m", f->path);
   r = read_open (fd, f, max, text, len, why, size);
   close (fd);
   return r;
@@ -333,7 +317,7 @@ make (const char *path, const char *mark, mode_t mode, char *why, size_t size)
     fd = open (path, flags, mode);
   }
   if (fd == -1)
-    return ownfile_refuse (why, size, "%s cannot be made: %m", path);
+    return why_refuse (why, size, "%s cannot be made: %m", path);
   return fd;
 }
 
@@ -368,14 +352,14 @@ write_new (const struct ownfile *f, const char *new_path, const char *text,
   good = write_text (fd, f->mark, strlen (f->mark)) == 0 &&
          write_text (fd, text, len) == 0;
   if (!good)
-    ownfile_refuse (why, size, "cannot write: %m");
+    why_refuse (why, size, "cannot write: %m");
   if (close (fd) != 0 && good) {
     good = false;
-    ownfile_refuse (why, size, "cannot write: %m");
+    why_refuse (why, size, "cannot write: %m");
   }
   if (good && rename (new_path, f->path) != 0) {
     good = false;
-    ownfile_refuse (why, size, "cannot replace: %m");
+    why_refuse (why, size, "cannot replace: %m");
   }
   if (!good)
     unlink (new_path);

@@ -34,6 +34,7 @@
 #include <string.h>
 
 #include "base/crc32c.h"
+#include "base/why.h"
 #include "request/warmlist.h"
 
 #define LIST_VERSION 1
@@ -42,20 +43,6 @@
 #define END_BYTES    13 /* "end ", eight digits, newline */
 
 /* ---- reading ---- */
-
-static int warmlist_refuse (char *why, size_t size, const char *format, ...)
-    __attribute__ ((format (printf, 3, 4)));
-
-static int
-warmlist_refuse (char *why, size_t size, const char *format, ...)
-{
-  va_list args;
-
-  va_start (args, format);
-  vsnprintf (why, size, format, args);
-  va_end (args);
-  return -1;
-}
 
 /* What is left of a text. */
 struct input {
@@ -284,17 +271,17 @@ warmlist_parse (struct warmlist *l, char *text, size_t len, char *why,
   in = (struct input){ .p = text, .end = text + len };
   if (!take_text (&in, "version ") || !take_number (&in, 1000, &version) ||
       !take_text (&in, "\n"))
-    r = warmlist_refuse (why, size, "it is damaged: it has no version");
+    r = why_refuse (why, size, "it is damaged: it has no version");
   else if (version != LIST_VERSION)
-    r = warmlist_refuse (why, size, "it has version %" PRIu64 ", not %d",
-                         version, LIST_VERSION);
+    r = why_refuse (why, size, "it has version %" PRIu64 ", not %d", version,
+                    LIST_VERSION);
   else if (!check_sum (l))
-    r = warmlist_refuse (why, size, "it is damaged: its checksum is wrong");
+    r = why_refuse (why, size, "it is damaged: its checksum is wrong");
   else {
     in.end = text + l->len;
     if (!check_lines (l, &in))
-      r = warmlist_refuse (why, size, "it is damaged at byte %zu",
-                           (size_t) (in.p - text));
+      r = why_refuse (why, size, "it is damaged at byte %zu",
+                      (size_t) (in.p - text));
   }
   if (r != 0)
     warmlist_free (l);

@@ -5,7 +5,7 @@
  * It is replaced whole, every few seconds, by the file writer's thread
  * (base/filewriter.c): no other waits for the file.  While one text is still
  * being written, for example because an NFS server does not answer, none is
- * made.  An error that repeats is logged once, then counted.
+ * made.
  */
 
 #include <config.h>
@@ -19,11 +19,11 @@
 #include <nbdkit-filter.h>
 
 #include "base/ownfile.h"
-#include "base/repeat.h"
 #include "base/util.h"
 #include "base/filewriter.h"
 #include "export.h"
 #include "watch.h"
+#include "wtcache/optionfile.h"
 #include "wtcache/statsfile.h"
 
 /* The first line of the statistics: no other file has it. */
@@ -34,32 +34,11 @@
 #define HANGS_NS UINT64_C (10000000000) /* a write this old is logged */
 
 static struct ownfile stats_file = { .mark = STATS_MARK, .lock = -1 };
-static struct repeat stats_repeat; /* of the file writer's thread */
+static struct optionfile stats_log = { .option = "stats", .often = "seconds" };
 
 /* Only for the clock's thread. */
 static uint64_t busy_since; /* ns; 0: the last text was written in time */
 static bool told_busy;
-
-static void
-log_result (bool failed, const char *why)
-{
-  switch (repeat_note (&stats_repeat, failed, now_ns ())) {
-  case REPEAT_BEGAN:
-    nbdkit_error ("wtcache-stats=%s: %s; it is tried again every few seconds",
-                  settings.stats, why);
-    break;
-  case REPEAT_GOES_ON:
-    nbdkit_error ("wtcache-stats=%s: %s; failed %" PRIu64 " times so far",
-                  settings.stats, why, stats_repeat.count);
-    break;
-  case REPEAT_ENDED:
-    nbdkit_error ("wtcache-stats=%s: written again, after %" PRIu64 " failures",
-                  settings.stats, stats_repeat.count);
-    break;
-  case REPEAT_SILENT:
-    break;
-  }
-}
 
 /* TEXT is NULL: there was no memory for it. */
 static int
@@ -77,7 +56,8 @@ run_write (char *text)
   char why[WHY_BYTES];
 
   if (stats_file.lock != -1)
-    log_result (write_file (text, why, sizeof why) == -1, why);
+    optionfile_note (&stats_log, settings.stats,
+                     write_file (text, why, sizeof why) == -1, why);
   free (text);
 }
 
@@ -142,13 +122,6 @@ statsfile_renew_last (void)
     filewriter_give (&folder_writer, &stats_writing, make_text ());
 }
 
-static int
-refuse_file (const char *why)
-{
-  nbdkit_error ("wtcache-stats=%s: %s", settings.stats, why);
-  return -1;
-}
-
 int
 statsfile_check (void)
 {
@@ -157,7 +130,7 @@ statsfile_check (void)
   watch_name (settings.name ? settings.name : "");
   stats_file.path = settings.stats;
   if (settings.stats && ownfile_check (&stats_file, why, sizeof why) != 0)
-    return refuse_file (why);
+    return optionfile_refuse (&stats_log, settings.stats, why);
   return 0;
 }
 
@@ -177,7 +150,7 @@ statsfile_begin (void)
   if (r == 0)
     return 0;
   ownfile_unlock (&stats_file);
-  return refuse_file (why);
+  return optionfile_refuse (&stats_log, settings.stats, why);
 }
 
 void

@@ -13,7 +13,6 @@
 #include <config.h>
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,10 +21,10 @@
 
 #include "base/filewriter.h"
 #include "base/ownfile.h"
-#include "base/repeat.h"
 #include "base/util.h"
 #include "export.h"
 #include "request.h"
+#include "wtcache/optionfile.h"
 #include "wtcache/warmfile.h"
 
 /* The first line of a list: no other file has it. */
@@ -36,30 +35,9 @@
 #define PART       16   /* of the memory that a list may take */
 
 static struct ownfile warm_file = { .mark = WARM_MARK, .lock = -1 };
-static struct repeat warm_repeat; /* only for that thread */
-static bool warm_runs;            /* from warmfile_begin on */
-static unsigned ticks;            /* only for the clock's thread */
-
-static void
-log_saving (bool failed, const char *why)
-{
-  switch (repeat_note (&warm_repeat, failed, now_ns ())) {
-  case REPEAT_BEGAN:
-    nbdkit_error ("wtcache-warm=%s: %s; it is tried again every few minutes",
-                  settings.warm, why);
-    break;
-  case REPEAT_GOES_ON:
-    nbdkit_error ("wtcache-warm=%s: %s; failed %" PRIu64 " times so far",
-                  settings.warm, why, warm_repeat.count);
-    break;
-  case REPEAT_ENDED:
-    nbdkit_error ("wtcache-warm=%s: written again, after %" PRIu64 " failures",
-                  settings.warm, warm_repeat.count);
-    break;
-  case REPEAT_SILENT:
-    break;
-  }
-}
+static struct optionfile warm_log = { .option = "warm", .often = "minutes" };
+static bool warm_runs; /* from warmfile_begin on */
+static unsigned ticks; /* only for the clock's thread */
 
 /* TEXT is NULL: it is to be made here. */
 static void
@@ -74,19 +52,12 @@ run_save (char *text)
     r = ownfile_replace (&warm_file, text, strlen (text), why, sizeof why);
   else
     snprintf (why, sizeof why, "cannot make it: %s", strerror (ENOMEM));
-  log_saving (r == -1, why);
+  optionfile_note (&warm_log, settings.warm, r == -1, why);
   free (text);
 }
 
 static struct filewriter warm_writer = FILEWRITER_INIT;
 static struct writing warm_saving = { .run = run_save };
-
-static int
-refuse_list (const char *why)
-{
-  nbdkit_error ("wtcache-warm=%s: %s", settings.warm, why);
-  return -1;
-}
 
 /* Whether the file is ours, or can be: if not, the server does without. */
 static bool
@@ -111,7 +82,7 @@ warmfile_check (void)
   if (warm_file.path && !is_usable ())
     warm_file.path = NULL;
   if (warm_file.path && ownfile_check (&warm_file, why, sizeof why) != 0)
-    return refuse_list (why);
+    return optionfile_refuse (&warm_log, settings.warm, why);
   return 0;
 }
 
@@ -139,11 +110,11 @@ warmfile_begin (void)
     return 0;
   if (ownfile_check (&warm_file, why, sizeof why) != 0 ||
       ownfile_lock (&warm_file, why, sizeof why) != 0)
-    return refuse_list (why);
+    return optionfile_refuse (&warm_log, settings.warm, why);
   err = filewriter_start (&warm_writer);
   if (err != 0) {
     ownfile_unlock (&warm_file);
-    return refuse_list (strerror (err));
+    return optionfile_refuse (&warm_log, settings.warm, strerror (err));
   }
   read_list ();
   warm_runs = true;
