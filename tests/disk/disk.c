@@ -336,7 +336,8 @@ act (const struct handle *h, const struct request *request,
      union payload payload, uint64_t length, bool durable, uint64_t began)
 {
   struct image *image = request->export->image;
-  const unsigned writer = request->connection;
+  const bool own = options.flushes_own && !h->offer.can_multi_conn;
+  const unsigned writer = own ? request->connection : 0;
 
   switch (request->op) {
   case OP_READ:
@@ -351,9 +352,7 @@ act (const struct handle *h, const struct request *request,
       return 0;
     return image_zero (image, length, request->offset, writer, durable);
   case OP_FLUSH:
-    return image_flush (image, began,
-                        options.flushes_own && !h->offer.can_multi_conn ? writer
-                                                                        : 0);
+    return image_flush (image, began, writer);
   case OP_EXTENTS:
     return image_extents (image, extents_length (length), request->offset,
                           options.block_min > 512 ? options.block_min : 512,

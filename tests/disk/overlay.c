@@ -179,6 +179,46 @@ fill_block (const struct image *image, struct chunk *chunk, unsigned block)
                        min_u64 (BLOCK_SIZE, image->size - offset), offset);
 }
 
+/* Writes blocks FIRST to LAST - 1, none of them durable, to the file. */
+static int
+persist_run (const struct image *image, struct chunk *chunk, unsigned first,
+             unsigned last)
+{
+  const uint64_t at = (uint64_t) first * BLOCK_SIZE;
+  const uint64_t offset = chunk->number * CHUNK_SIZE + at;
+  const uint64_t length =
+      min_u64 ((uint64_t) (last - first) * BLOCK_SIZE, image->size - offset);
+  int err;
+
+  if (chunk->data)
+    err = durable_write (image->fd, chunk->data + at, length, offset);
+  else
+    err = durable_zero (image->fd, length, offset);
+  if (err)
+    return err;
+  for (unsigned b = first; b < last; b++)
+    overlay_mark_durable (chunk, b);
+  return 0;
+}
+
+/* Blocks that another connection wrote are about to be overwritten.  Where the
+ * disk flushes each connection on its own, that one's flush still has to make
+ * durable what had ended before, or something newer: so it does now.  The
+ * blocks are FIRST to LAST.
+ */
+static int
+persist_of_others (const struct image *image, struct chunk *chunk,
+                   unsigned first, unsigned last, unsigned writer)
+{
+  int err = 0;
+
+  for (unsigned b = first; b <= last && !err; b++)
+    if (chunk->ended[b] != DURABLE && chunk->ended[b] != NOT_ENDED &&
+        chunk->writer[b] != 0 && chunk->writer[b] != writer)
+      err = persist_run (image, chunk, b, b + 1);
+  return err;
+}
+
 int
 overlay_write_piece (struct image *image, const uint8_t *buf, uint64_t length,
                      uint64_t offset, unsigned writer)
@@ -187,11 +227,12 @@ overlay_write_piece (struct image *image, const uint8_t *buf, uint64_t length,
   const unsigned first = at / BLOCK_SIZE;
   const unsigned last = (at + length - 1) / BLOCK_SIZE;
   struct chunk *chunk = get_chunk (image, offset / CHUNK_SIZE);
-  int err = 0;
+  int err;
 
   if (chunk == NULL)
     return ENOMEM;
-  if (chunk->data == NULL) {
+  err = persist_of_others (image, chunk, first, last, writer);
+  if (!err && chunk->data == NULL) {
     chunk->data = calloc (1, CHUNK_SIZE);
     if (chunk->data == NULL)
       err = ENOMEM;
@@ -217,9 +258,15 @@ overlay_zero_piece (struct image *image, uint64_t length, uint64_t offset,
   const unsigned first = at / BLOCK_SIZE;
   const unsigned last = (at + length - 1) / BLOCK_SIZE;
   struct chunk *chunk = get_chunk (image, offset / CHUNK_SIZE);
+  int err;
 
   if (chunk == NULL)
     return ENOMEM;
+  err = persist_of_others (image, chunk, first, last, writer);
+  if (err) {
+    overlay_drop_if_empty (image, chunk);
+    return err;
+  }
   for (unsigned b = first; b <= last; b++)
     mark_written (chunk, b, writer);
   if (length == CHUNK_SIZE) {
@@ -228,28 +275,6 @@ overlay_zero_piece (struct image *image, uint64_t length, uint64_t offset,
   }
   else if (chunk->data)
     memset (chunk->data + at, 0, length);
-  return 0;
-}
-
-/* Writes blocks FIRST to LAST - 1, none of them durable, to the file. */
-static int
-persist_run (const struct image *image, struct chunk *chunk, unsigned first,
-             unsigned last)
-{
-  const uint64_t at = (uint64_t) first * BLOCK_SIZE;
-  const uint64_t offset = chunk->number * CHUNK_SIZE + at;
-  const uint64_t length =
-      min_u64 ((uint64_t) (last - first) * BLOCK_SIZE, image->size - offset);
-  int err;
-
-  if (chunk->data)
-    err = durable_write (image->fd, chunk->data + at, length, offset);
-  else
-    err = durable_zero (image->fd, length, offset);
-  if (err)
-    return err;
-  for (unsigned b = first; b < last; b++)
-    overlay_mark_durable (chunk, b);
   return 0;
 }
 

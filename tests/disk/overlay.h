@@ -26,7 +26,7 @@ struct chunk {
   uint64_t number;
   unsigned count;                /* blocks that are not DURABLE */
   uint64_t ended[CHUNK_BLOCKS];  /* DURABLE, NOT_ENDED or a time */
-  unsigned writer[CHUNK_BLOCKS]; /* the last one */
+  unsigned writer[CHUNK_BLOCKS]; /* the last one; 0: all flushes cover it */
   uint8_t *data;                 /* null: the blocks here are zeroes */
 };
 

@@ -248,6 +248,18 @@ def test_flush_of_its_own():
         expect(durable(server, 0, 2048), [1, 2, 2, 0])
 
 
+def test_flush_of_its_own_after_another_wrote():
+    with disk(flush_own="yes", multi_conn="no") as server:
+        a, b = server.connect(), server.connect()
+        put(a, 0, 1024, 1)
+        put(b, 0, 512, 2)
+        b.zero(512, 512)
+        a.flush()
+        expect(durable(server, 0, 1024), [1, 1])
+        b.flush()
+        expect(durable(server, 0, 1024), [2, 0])
+
+
 def test_flush_of_its_own_with_multi_conn():
     with disk(flush_own="yes") as server:
         a, b = server.connect(), server.connect()

@@ -115,14 +115,17 @@ make_world (uint64_t seed)
 }
 
 static void
-tell_failure (const struct world *w)
+tell_failure (struct world *w)
 {
   printf ("# ");
   tap_comment (w->run.complaint);
   tell_troubles (w);
   server_report (&w->run.server);
-  if (keep)
+  if (keep) {
     list_requests (w);
+    if (w->remote_up) /* the disk's log, as far as it goes */
+      server_control (world_disk (w), "sync");
+  }
 }
 
 /* A TEST of 0 says nothing but what went wrong.  Returns the number of the law
