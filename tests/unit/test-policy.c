@@ -488,6 +488,28 @@ test_stream_is_gathered (void **state)
   assert_true (s.ended > 12 * s.batches);
 }
 
+/* A write of a batch that hangs, where no other is in flight, sleeps until the
+ * batch ends: there is no gathering that it could wait for.
+ */
+static void
+test_write_in_a_hung_batch_sleeps (void **state)
+{
+  const uint64_t now = 10 * SECOND;
+  struct policy_batch *b;
+  struct queue q;
+
+  begin_queue (&q, 1);
+  add (&q, 0, 0);
+  add (&q, 1, 512);
+  b = next_batch (&q, 4096);
+  assert_int_equal (b->nr, 2);
+  policy_look (&q.p, now);
+  assert_true (b->hung);
+  assert_int_equal (q.p.in_flight, 0);
+  assert_true (policy_looks_again (&q.p, now) > now);
+  end_queue (&q);
+}
+
 /* ---- all at once ---- */
 
 /* Hangs, idle writers, changes of the depth and of the backend, by chance: each
@@ -544,6 +566,7 @@ main (void)
     cmocka_unit_test (test_write_that_goes_alone),
     cmocka_unit_test (test_write_that_meets_no_other),
     cmocka_unit_test (test_stream_is_gathered),
+    cmocka_unit_test (test_write_in_a_hung_batch_sleeps),
     cmocka_unit_test (test_random),
   };
 

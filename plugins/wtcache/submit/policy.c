@@ -364,11 +364,13 @@ policy_look (struct policy *p, uint64_t now)
   pass_places (p, now);
 }
 
-/* A batch that begins after the call may hang sooner than those in flight. */
+/* A batch that begins after the call may hang sooner than those in flight.  The
+ * caller's write may be in a batch that hangs, while no other one waits.
+ */
 uint64_t
 policy_looks_again (const struct policy *p, uint64_t now)
 {
-  if (p->in_flight == 0)
+  if (p->in_flight == 0 && p->earliest)
     return p->gathers_until;
   return min_u64 (p->looks, now + MIN_AGE_NS);
 }
