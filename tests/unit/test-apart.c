@@ -218,6 +218,43 @@ test_slow_flush_by_another (void **state)
   stack_free (s);
 }
 
+static _Atomic bool hangs;
+
+static int
+hung_flush (struct backend *b)
+{
+  wait_until (!atomic_load (&hangs));
+  return flush_of_array (b);
+}
+
+/* Laws 2 and 22: the guest's connection is late, and its client's flush goes by
+ * the other one.  That is slow from its first flush on; but none is free to do
+ * better, so the client has no error.
+ */
+static void
+test_slow_flush_beside_a_late_one (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct stack *s;
+  struct guest g;
+
+  o.settings.mode = MODE_PROMPT;
+  o.traits.can_multi_conn = false;
+  s = stack_new (&o);
+  guest_join (&g, s, &o.traits);
+  flush_of_array = s->backends[0].flush;
+  s->backends[0].flush = slow_flush;
+  g.backend.flush = hung_flush;
+  atomic_store (&hangs, true);
+  assert_int_equal (guest_put (&g.client, 0, 4096, 1, false), 0);
+  assert_int_equal (connections_flush (s->export, s->client->own), EAGAIN);
+  assert_true (loans_is_suspect (&g.connection));
+  assert_int_equal (connections_flush (s->export, g.client.own), 0);
+  atomic_store (&hangs, false);
+  guest_leave (&g);
+  stack_free (s);
+}
+
 /* ---- a durable trim ---- */
 
 struct trim {
@@ -265,6 +302,7 @@ main (void)
     cmocka_unit_test (test_batch_that_fails_again),
     cmocka_unit_test (test_batch_of_one_connection),
     cmocka_unit_test (test_slow_flush_by_another),
+    cmocka_unit_test (test_slow_flush_beside_a_late_one),
     cmocka_unit_test (test_durable_trim_is_not_undone),
   };
 

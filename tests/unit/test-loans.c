@@ -99,6 +99,26 @@ test_suspect_is_the_last_one (void **state)
   stack_free (s);
 }
 
+/* The other has died since: the suspect is asked before a client hears of it.
+ */
+static void
+test_suspect_does_what_the_other_cannot (void **state)
+{
+  const struct stack_options o = stack_options (SIZE);
+  struct guest g;
+  struct stack *s = stack_with_a_dead_guest (&o, &g);
+
+  array_connect (s->array, &g.backend); /* it was not dead */
+  loans_suspect (&g.connection);
+  guest_die (&s->backends[0]);
+  assert_int_equal (request_flush (&g.client), 0);
+  assert_true (stack_keeps (s, 0, 64 * KiB, 1));
+  assert_false (loans_is_suspect (&g.connection));
+  assert_true (loans_is_suspect (&s->connections[0]));
+  guest_leave (&g);
+  stack_free (s);
+}
+
 /* Where both fail it is the backend's error, and none is suspect. */
 static void
 test_both_connections_fail (void **state)
@@ -218,6 +238,7 @@ main (void)
     cmocka_unit_test (test_flush_of_a_dead_connection),
     cmocka_unit_test (test_suspect_lends_again_after_a_success),
     cmocka_unit_test (test_suspect_is_the_last_one),
+    cmocka_unit_test (test_suspect_does_what_the_other_cannot),
     cmocka_unit_test (test_both_connections_fail),
     cmocka_unit_test (test_own_request_fails_alone),
     cmocka_unit_test (test_reads_ahead_beside_a_dead_connection),

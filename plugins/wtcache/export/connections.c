@@ -26,7 +26,8 @@
  * call that fails is tried once by another connection, and a flush that fails
  * is repeated by another with all that was unstable.  If that succeeds the
  * first is suspect: it lends nothing while others can, until a call of its own
- * client succeeds.  If both fail it is the backend's error.
+ * client succeeds, or a flush that was late.  If both fail it is the backend's
+ * error.
  *
  * A connection leaves in this order: it lends no more, every borrower returns
  * it, it flushes what it owes, flushes no longer reach it.
@@ -298,6 +299,10 @@ run_flush_for_another (struct task *t)
   LOCK_FOR_SCOPE (&e->connections_lock);
   c->flush.error = err;
   c->flush.runs = false;
+  if (err == 0 && c->failed_flush != 0) { /* it was late: slow, not dead */
+    c->failed_flush = 0;
+    loans_trust (c);
+  }
   c->borrowers--;
   condition_wake_all (&e->connections_changed);
 }
@@ -331,17 +336,57 @@ usual_time (struct export *e)
                   LATE_TIMES * max_u64 (least, e->submit.flush_latency));
 }
 
+/* Whether a connection other than C could flush, and is not busy with a flush
+ * that is late itself.
+ */
+static bool
+is_other_free (const struct flush_all *f, const struct connection *c)
+{
+  struct connection *other;
+
+  assert_held (&f->e->connections_lock);
+  for (other = f->e->connections; other; other = other->next)
+    if (other != c && !other->flush.runs && suits_to_flush (f, other) > 0)
+      return true;
+  return false;
+}
+
+/* Waits for a helper's flush by C.  False: it is late.  Where no other
+ * connection is free to flush, it is waited for as the backend is: to give up
+ * would be an error that no call has returned.  For example, each flush begins
+ * to take 5 s: one by A is late after 1 s, and one by B after that is not.
+ */
+static bool
+wait_flushed (const struct flush_all *f, const struct connection *c,
+              uint64_t deadline)
+{
+  uint64_t now;
+
+  assert_held (&f->e->connections_lock);
+  while (c->flush.runs) {
+    now = now_ns ();
+    if (now >= deadline) {
+      if (is_other_free (f, c))
+        return false;
+      deadline = now + MIN_LATE_NS; /* one may come */
+    }
+    condition_wait_until (&f->e->connections_changed, &f->e->connections_lock,
+                          deadline);
+  }
+  return true;
+}
+
 /* Flushes by another client's connection, which may be dead or hang: a helper
  * calls it.  EAGAIN: there is none.
  */
 static int
-flush_by_helper (struct connection *c)
+flush_by_helper (const struct flush_all *f, struct connection *c)
 {
   struct export *e = c->export;
   const uint64_t deadline = now_ns () + usual_time (e);
   LOCK_FOR_SCOPE (&e->connections_lock);
 
-  if (c->flush.runs) /* it has been late before */
+  if (!wait_flushed (f, c, 0)) /* it has been late before */
     return EIO;
   c->flush.task.run = run_flush_for_another;
   c->flush.runs = true;
@@ -351,10 +396,7 @@ flush_by_helper (struct connection *c)
     c->borrowers--;
     return EAGAIN;
   }
-  while (c->flush.runs && condition_wait_until (&e->connections_changed,
-                                                &e->connections_lock, deadline))
-    ;
-  return c->flush.runs ? EIO : c->flush.error;
+  return wait_flushed (f, c, deadline) ? c->flush.error : EIO;
 }
 
 /* Flushes by a connection that is the caller's own or borrowed.  If only that
@@ -363,7 +405,7 @@ flush_by_helper (struct connection *c)
 static int
 flush_connection (const struct flush_all *f, struct connection *c)
 {
-  int err = c == f->mine ? EAGAIN : flush_by_helper (c);
+  int err = c == f->mine ? EAGAIN : flush_by_helper (f, c);
 
   if (err == EAGAIN && (c == f->mine || f->each))
     err = flush_and_time (c);
@@ -409,7 +451,7 @@ is_another (const struct flush_all *f)
   for (c = f->e->connections; c; c = c->next)
     n++;
   for (c = f->e->connections; c; c = c->next)
-    if (suits_to_flush (f, c) > 0 && !loans_is_suspect (c) &&
+    if (suits_to_flush (f, c) > 0 &&
         (c->failed_flush == 0 || f->number - c->failed_flush > n))
       return true;
   return false;

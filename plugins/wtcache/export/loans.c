@@ -7,11 +7,12 @@
  *
  * No errno tells a dead connection from a backend that fails: called from our
  * threads, most plugins report EIO for everything.  So a call by a loan that
- * fails is tried once by another connection.  If that succeeds the first is
- * suspect: it lends nothing while others can, until a call of its own client
- * succeeds.  If both fail it is the backend's error.  For example, A's remote
- * has reset the connection, and a helper writes back what B's client wrote: the
- * write fails by A, and succeeds by B, from which helpers borrow from then on.
+ * fails is tried once by another connection, a suspect if there is no better
+ * one.  If that succeeds the first is suspect: it lends nothing while others
+ * can, until a call of its own client succeeds.  If both fail it is the
+ * backend's error.  For example, A's remote has reset the connection, and a
+ * helper writes back what B's client wrote: the write fails by A, and succeeds
+ * by B, from which helpers borrow from then on.
  *
  * May not know nbdkit.
  */
@@ -56,27 +57,40 @@ loans_give_back (struct connection *c)
   condition_wake_all (&c->export->connections_changed);
 }
 
-/* Another connection that does the same in the same way, borrowed; or NULL. */
+/* Whether a connection does what C does in the same way. */
+static bool
+does_the_same (const struct connection *other, const struct connection *c)
+{
+  const struct backend_traits *t = &c->below->traits,
+                              *u = &other->below->traits;
+
+  return u->fua == t->fua && u->can_flush == t->can_flush &&
+         u->maximum >= t->maximum;
+}
+
+/* Another connection that does the same in the same way, borrowed; or NULL.  A
+ * suspect is asked where there is no other, as all may have failed by turns,
+ * but not one whose flush hangs.
+ */
 static struct connection *
 borrow_instead (const struct connection *c, enum need need)
 {
   LOCK_FOR_SCOPE (&c->export->connections_lock);
-  const struct backend_traits *t = &c->below->traits, *u;
-  struct connection *other;
+  struct connection *other, *best = NULL;
 
   if (!registry.parallel)
     return NULL;
-  for (other = c->export->connections; other; other = other->next) {
-    u = &other->below->traits;
+  for (other = c->export->connections; other; other = other->next)
     if (other != c && other->state == CONNECTION_LENDING &&
-        !loans_is_suspect (other) && loans_fit (other, need) &&
-        u->fua == t->fua && u->can_flush == t->can_flush &&
-        u->maximum >= t->maximum) {
-      other->borrowers++;
-      return other;
+        loans_fit (other, need) && does_the_same (other, c) &&
+        (!loans_is_suspect (other) || !(best || other->flush.runs))) {
+      best = other;
+      if (!loans_is_suspect (other))
+        break;
     }
-  }
-  return NULL;
+  if (best)
+    best->borrowers++;
+  return best;
 }
 
 /* One call, whichever connection makes it. */
@@ -114,12 +128,19 @@ call_below (struct connection *c, const struct call *k)
   return err;
 }
 
+void
+loans_trust (struct connection *c)
+{
+  if (loans_is_suspect (c))
+    atomic_store_explicit (&c->suspect, false, memory_order_relaxed);
+}
+
 /* A call of the connection's own client has ended. */
 static int
 note_own (struct connection *c, int err)
 {
-  if (err == 0 && loans_is_suspect (c))
-    atomic_store_explicit (&c->suspect, false, memory_order_relaxed);
+  if (err == 0)
+    loans_trust (c);
   return err;
 }
 
@@ -156,6 +177,7 @@ call_loan (const struct loan *l, const struct call *k)
     return err;
   if (call_below (other, k) == 0) {
     loans_suspect (c);
+    loans_trust (other);
     err = 0;
   }
   loans_give_back (other);

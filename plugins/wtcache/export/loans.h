@@ -42,6 +42,7 @@ extern void loans_set_backend (struct backend *b, struct connection *c);
 extern bool loans_fit (const struct connection *c, enum need need);
 extern bool loans_is_suspect (const struct connection *c);
 extern void loans_suspect (struct connection *c);
+extern void loans_trust (struct connection *c);
 /* One borrower less. */
 extern void loans_give_back (struct connection *c);
 
