@@ -24,6 +24,7 @@
 
 #include "array.h"
 #include "base/lock.h"
+#include "base/util.h"
 #include "unit.h"
 
 #define UNIT 512
@@ -459,11 +460,26 @@ array_connect (struct array *a, struct backend *b)
   b->flush = array_flush;
 }
 
+/* Byte I becomes (I / UNIT * 7 + I) % 251, so that no two of the first 251
+ * units begin with the same byte.
+ */
+static void
+fill_with_pattern (uint8_t *bytes, uint64_t len)
+{
+  uint8_t period[251 + UNIT];
+  uint64_t i;
+
+  for (i = 0; i < sizeof period; ++i)
+    period[i] = i % 251;
+  for (i = 0; i < len; i += UNIT)
+    memcpy (bytes + i, period + (i / UNIT * 7 + i) % 251,
+            min_u64 (UNIT, len - i));
+}
+
 struct array *
 array_new (const struct backend_traits *traits)
 {
   struct array *a = calloc (1, sizeof *a);
-  uint64_t i;
 
   must (a != NULL);
   a->backend.traits = *traits;
@@ -479,8 +495,8 @@ array_new (const struct backend_traits *traits)
   a->owing = calloc (units (a) + 1, sizeof *a->owing);
   must (a->seen && a->durable && a->version && a->durable_version &&
         a->writer && a->owing);
-  for (i = 0; i < traits->size; ++i)
-    a->seen[i] = a->durable[i] = (i / UNIT * 7 + i) % 251;
+  fill_with_pattern (a->seen, traits->size);
+  memcpy (a->durable, a->seen, traits->size);
   return a;
 }
 
