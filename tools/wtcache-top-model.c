@@ -60,7 +60,7 @@ static const char *const value_names[NR_VALUES] = {
   [DEPTH] = "depth",
   [IN_FLIGHT] = "in_flight_batches",
   [REFUSING] = "refusing",
-  [FAILING_SINCE] = "writeback_failing_since_timestamp_seconds",
+  [FAILING_SINCE] = "refusing_since_timestamp_seconds",
 };
 
 /* The histograms: a metric, and the operation if that is a label. */
@@ -237,7 +237,7 @@ take_of_export (struct export *e, const char *name, const struct sample *s)
   for (i = 0; i < NR_DISTRIBUTIONS; ++i)
     if (take_distribution (e, i, name, s, &trouble))
       return trouble;
-  if (strcmp (name, "writeback_failing_info") == 0)
+  if (strcmp (name, "refusing_info") == 0)
     copy_label (e->now.error, sizeof e->now.error, s, "error");
   return NULL;
 }

@@ -314,9 +314,9 @@ def test_backend_that_refuses():
         put(h, M, 4096, 1)
         stats = wait_stats(server, lambda s: s.value("refusing") == 1,
                            "it refuses")
-        since = stats.value("writeback_failing_since_timestamp_seconds")
+        since = stats.value("refusing_since_timestamp_seconds")
         assert before <= since <= after, (before, since, after)
-        expect(stats.values("writeback_failing_info", error="ENOSPC"), [1.0])
+        expect(stats.values("refusing_info", error="ENOSPC"), [1.0])
         assert stats.value("writeback_refused_total") >= 1
         assert stats.value("dirty_again_total") >= 1
         server.control("unfault all")
@@ -324,8 +324,8 @@ def test_backend_that_refuses():
         # Each of them is looked at by itself, maybe during the flush.
         stats = wait_stats(server, lambda s: s.value("refusing") == 0
                            and s.value("dirty_bytes") == 0, "it takes all")
-        stats.expect(writeback_failing_since_timestamp_seconds=0)
-        expect(stats.values("writeback_failing_info"), [])
+        stats.expect(refusing_since_timestamp_seconds=0)
+        expect(stats.values("refusing_info"), [])
         stats = at_end(server)
         stats.expect(throttled_writes_total=1, written_through_total=1)
         assert stats.value("throttled_seconds_total") > 0

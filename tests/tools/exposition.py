@@ -21,7 +21,7 @@ COUNTERS = """read_requests read_bytes read_hit_requests read_hit_bytes
 GAUGES = """connections cached_pages page_size_bytes dirty_bytes
     writeback_bytes unstable_bytes dirty_bound_bytes oldest_dirty_seconds
     depth in_flight_batches refusing
-    writeback_failing_since_timestamp_seconds""".split()
+    refusing_since_timestamp_seconds""".split()
 OPERATIONS = ["read", "write", "zero", "trim", "flush"]
 REQUESTS = ["read_hit", "read_miss", "write", "fua_write", "flush"]
 
@@ -92,7 +92,7 @@ class Export:
         lines += self.histogram("batch_requests", self.batches,
                                 [1, 2, 4, 8, 16])
         if self.error:
-            lines += self.line("writeback_failing_info", 1, error=self.error)
+            lines += self.line("refusing_info", 1, error=self.error)
         return lines
 
 

@@ -51,7 +51,7 @@ def test_refusing():
     condition, words = state(
         refusing=1, error="ENOSPC", dirty_bytes=12 * MIB,
         oldest_dirty_seconds=200,
-        writeback_failing_since_timestamp_seconds=since)
+        refusing_since_timestamp_seconds=since)
     expect(condition, "refusing")
     expect(words, "backend refuses writes: ENOSPC since 2020-05-17 14:03:05;"
            " 12 MiB dirty, oldest 3 min")
@@ -60,7 +60,7 @@ def test_refusing():
 def test_refusing_since_today():
     since = int(time.time()) - 1
     _, words = state(refusing=1, error="EIO", dirty_bytes=512,
-                     writeback_failing_since_timestamp_seconds=since)
+                     refusing_since_timestamp_seconds=since)
     # Unless midnight was a second ago.
     clock = time.strftime("%H:%M:%S", time.localtime(since))
     assert re.match("backend refuses writes: EIO since (.* )?%s; 512 B dirty"

@@ -194,12 +194,12 @@ put_errors (FILE *f, const struct sample *s)
 {
   char label[32];
 
-  put_head (f, "writeback_failing_info", "gauge",
+  put_head (f, "refusing_info", "gauge",
             "With which error the backend refuses write-back.");
   for (; s; s = s->next)
     if (s->error != 0) {
       snprintf (label, sizeof label, "error=\"%s\"", error_name (s->error));
-      put_name (f, s, "writeback_failing_info", "", label);
+      put_name (f, s, "refusing_info", "", label);
       put_value (f, 1, PLAIN);
     }
 }

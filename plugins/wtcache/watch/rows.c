@@ -361,7 +361,7 @@ const struct row rows[] = {
     NULL, failures, 0, PLAIN },
   { "refusing", "gauge", "1 while the backend refuses write-back.", NULL,
     refusing, 0, PLAIN },
-  { "writeback_failing_since_timestamp_seconds", "gauge",
+  { "refusing_since_timestamp_seconds", "gauge",
     "When the backend began to refuse write-back; 0 if it does not.", NULL,
     failing_since, 0, PLAIN },
   { 0 },
