@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pagecache/rings.h"
+
 /* Size I is 2^I quarters of the size that the cache has. */
 #define CURVE_SIZES 6
 
@@ -39,12 +41,6 @@ extern size_t curve_memory (const struct curve *c);
 
 /* Whether a page is in the sample: only then need its uses be reported. */
 extern bool curve_samples (const struct curve *c, uint64_t key);
-
-enum curve_use {
-  CURVE_HIT,  /* a read of cached bytes */
-  CURVE_MISS, /* and of bytes that were not */
-  CURVE_WRITE
-};
 
 /* A client used a page of the sample.  Takes no lock that it would have to wait
  * for, so it may be called under any, and writes what is the thread's own, but

@@ -9,7 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "pagecache/curve.h"
+enum curve_use {
+  CURVE_HIT,  /* a read of cached bytes */
+  CURVE_MISS, /* and of bytes that were not */
+  CURVE_WRITE
+};
 
 #define RING_SLOTS 128
 struct ring;
