@@ -451,7 +451,7 @@ is_another (const struct flush_all *f)
   for (c = f->e->connections; c; c = c->next)
     n++;
   for (c = f->e->connections; c; c = c->next)
-    if (suits_to_flush (f, c) > 0 &&
+    if (suits_to_flush (f, c) > 0 && !loans_is_suspect (c) &&
         (c->failed_flush == 0 || f->number - c->failed_flush > n))
       return true;
   return false;
