@@ -277,7 +277,7 @@ pagecache_amounts (struct pagecache *pc)
 bool
 pagecache_is_beyond_bound (struct pagecache *pc)
 {
-  return pagecache_amounts (pc).held >
+  return held_bytes (pc) >
          atomic_load_explicit (&pc->bound, memory_order_relaxed);
 }
 

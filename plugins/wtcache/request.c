@@ -118,11 +118,10 @@ read_pieces (struct client *c, uint8_t *buf, uint32_t len, uint64_t offset)
 int
 request_read (struct client *c, void *buf, uint32_t len, uint64_t offset)
 {
-  uint64_t at = offset, rest = len;
   struct part part;
 
   /* Most requests are this. */
-  if (next_part (&c->export->pc, &at, &rest, &part) && rest == 0 &&
+  if (only_part (&c->export->pc, offset, len, &part) &&
       page_read (&c->export->pc, &part, buf)) {
     if (stats_request (&c->export->stats, COUNT_HITS, COUNT_HIT_BYTES, len))
       request_time_next (c);

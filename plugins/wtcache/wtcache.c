@@ -469,23 +469,20 @@ wtcache_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
                       err);
 }
 
-static int
-wtcache_pwrite (nbdkit_next *next, void *handle, const void *buf,
-                uint32_t count, uint64_t offset, uint32_t flags, int *err)
+/* The same as in wtcache_pwrite of a write with FUA, and of one that is timed.
+ */
+static __attribute__ ((noinline)) int
+write_slowly (struct handle *h, const void *buf, uint32_t count,
+              uint64_t offset, uint32_t flags)
 {
-  struct handle *h = handle;
   const bool fua = flags & NBDKIT_FLAG_FUA;
-  const enum request_kind kind = fua ? KIND_FUA_WRITE : KIND_WRITE;
   struct stats *s = &h->client.export->stats;
   uint64_t began = 0;
   int error;
 
-  (void) next;
-  PROBE5 (request__begin, kind, h->name, offset, count, flags);
-  if (stats_request (s, COUNT_WRITES, COUNT_WRITE_BYTES, count))
-    request_time_next (&h->client);
   if (!is_common (h))
-    began = begin_slowly (h, kind, count, offset, flags);
+    began = begin_slowly (h, fua ? KIND_FUA_WRITE : KIND_WRITE, count, offset,
+                          flags);
   if (fua) {
     began = now_ns ();
     stats_request (s, COUNT_FUA, COUNT_FUA_BYTES, count);
@@ -497,7 +494,28 @@ wtcache_pwrite (nbdkit_next *next, void *handle, const void *buf,
     stats_note_latency (s, LATENCY_WRITE, began, STATS_SAMPLE);
     is_timed (h);
   }
-  return end_request (h, kind, count, offset, error, err);
+  return error;
+}
+
+static int
+wtcache_pwrite (nbdkit_next *next, void *handle, const void *buf,
+                uint32_t count, uint64_t offset, uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  const bool fua = flags & NBDKIT_FLAG_FUA;
+  const enum request_kind kind = fua ? KIND_FUA_WRITE : KIND_WRITE;
+
+  (void) next;
+  PROBE5 (request__begin, kind, h->name, offset, count, flags);
+  if (stats_request (&h->client.export->stats, COUNT_WRITES, COUNT_WRITE_BYTES,
+                     count))
+    request_time_next (&h->client);
+  return end_request (
+      h, kind, count, offset,
+      !fua && is_common (h)
+          ? request_write (&h->client, buf, count, offset, false)
+          : write_slowly (h, buf, count, offset, flags),
+      err);
 }
 
 static int

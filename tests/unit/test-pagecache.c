@@ -302,6 +302,33 @@ test_exclusive_range_keeps_writers_out (void **state)
   cache_free (c);
 }
 
+/* A write without a pin, over what is there: it says whether more is dirty, and
+ * an exclusive range keeps it out, also where its blocks are dirty already.
+ */
+static void
+test_rewrite_of_dirty_and_of_clean_blocks (void **state)
+{
+  struct cache *c = cache_small ();
+  const struct part part = part_of (c, 512, 512);
+  uint8_t bytes[512];
+  struct exclusive x;
+
+  memset (bytes, 2, sizeof bytes);
+  assert_int_equal (page_rewrite (&c->pc, &part, bytes), REWRITE_NOT);
+  cache_fill (c, 0, 2048, 1);
+  assert_int_equal (page_rewrite (&c->pc, &part, bytes), REWRITE_MORE);
+  cache_assert_amounts (c, 512, 0, 0, 512);
+  assert_int_equal (page_rewrite (&c->pc, &part, NULL), REWRITE_SAME);
+  cache_assert_amounts (c, 512, 0, 0, 512);
+  assert_int_equal (cache_value (c, 512, 512), 0);
+
+  exclusive_begin (&c->pc.zeroes, &x, 512, 512);
+  assert_int_equal (page_rewrite (&c->pc, &part, bytes), REWRITE_NOT);
+  assert_int_equal (cache_value (c, 512, 512), 0);
+  exclusive_end (&c->pc.zeroes, &x);
+  cache_free (c);
+}
+
 static void
 test_remembered_zeroes_fill_at_once (void **state)
 {
@@ -522,6 +549,7 @@ main (void)
     cmocka_unit_test (test_clear_unknown),
     cmocka_unit_test (test_clear_failed),
     cmocka_unit_test (test_exclusive_range_keeps_writers_out),
+    cmocka_unit_test (test_rewrite_of_dirty_and_of_clean_blocks),
     cmocka_unit_test (test_remembered_zeroes_fill_at_once),
     cmocka_unit_test (test_stable_write_in_zeroes_is_held),
     cmocka_unit_test (test_lost_zeroes_keep_their_writes_held),

@@ -14,8 +14,7 @@
 bool
 dirty_is_held (struct export *e)
 {
-  return pagecache_amounts (&e->pc).held > 0 ||
-         zeroes_bytes (&e->pc.zeroes) > 0;
+  return held_bytes (&e->pc) > 0 || zeroes_bytes (&e->pc.zeroes) > 0;
 }
 
 bool
@@ -44,26 +43,48 @@ dirty_age (struct export *e)
   return now - since;
 }
 
+/* The bound of all exports where the settings leave it open: what is written
+ * back in five seconds, at most a quarter of the cache.
+ */
+static uint64_t
+bound_by_speed (const struct export *e, uint64_t size)
+{
+  const uint64_t speed =
+      atomic_load_explicit (&e->submit.write_speed, memory_order_relaxed);
+  uint64_t bound = size / 4;
+
+  if (speed > 0)
+    bound = min_u64 (bound, speed * 5);
+  return max_u64 (bound, min_u64 (4 * MiB, size / 2));
+}
+
 uint64_t
 dirty_bound (struct export *e)
 {
   const uint64_t size = memory_limit (e->memory);
-  const uint64_t least = min_u64 (4 * MiB, size / 2);
+  const unsigned sharers =
+      atomic_load_explicit (&registry.holding, memory_order_relaxed);
   uint64_t bound = settings_bytes (SETTING (dirty_max), size);
-  uint64_t speed;
-  unsigned sharers;
 
-  if (bound == 0) {
-    speed = atomic_load_explicit (&e->submit.write_speed, memory_order_relaxed);
-    bound = size / 4;
-    if (speed > 0)
-      bound = min_u64 (bound, speed * 5);
-    bound = max_u64 (bound, least);
-  }
-  sharers = atomic_load_explicit (&registry.holding, memory_order_relaxed);
-  bound /= max_u64 (sharers, 1);
+  if (bound == 0)
+    bound = bound_by_speed (e, size);
+  if (sharers > 1)
+    bound /= sharers;
   atomic_store_explicit (&e->pc.bound, bound, memory_order_relaxed);
   return bound;
+}
+
+static inline bool
+reserve_within_bound (struct export *e, uint64_t len)
+{
+  const int64_t bound = dirty_bound (e);
+  const int64_t reserved =
+      atomic_fetch_add_explicit (&e->pc.reserved, len, memory_order_relaxed);
+
+  if (held_bytes (&e->pc) + reserved + (int64_t) len <= bound)
+    return true;
+  dirty_release (e, len);
+  return false;
 }
 
 bool
@@ -72,24 +93,11 @@ dirty_reserve (struct export *e, uint64_t len)
   return !dirty_is_refused (e) &&
          !atomic_load_explicit (&registry.stopping, memory_order_relaxed) &&
          atomic_load_explicit (&e->holds, memory_order_relaxed) &&
-         dirty_reserve_unstable (e, len);
+         reserve_within_bound (e, len);
 }
 
 bool
 dirty_reserve_unstable (struct export *e, uint64_t len)
 {
-  const int64_t bound = dirty_bound (e);
-  const int64_t reserved =
-      atomic_fetch_add_explicit (&e->pc.reserved, len, memory_order_relaxed);
-
-  if (pagecache_amounts (&e->pc).held + reserved + (int64_t) len <= bound)
-    return true;
-  dirty_release (e, len);
-  return false;
-}
-
-void
-dirty_release (struct export *e, uint64_t len)
-{
-  atomic_fetch_sub_explicit (&e->pc.reserved, len, memory_order_relaxed);
+  return reserve_within_bound (e, len);
 }

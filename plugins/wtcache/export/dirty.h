@@ -30,6 +30,10 @@ extern bool dirty_reserve (struct export *e, uint64_t len);
  * false: only because the bound is reached.
  */
 extern bool dirty_reserve_unstable (struct export *e, uint64_t len);
-extern void dirty_release (struct export *e, uint64_t len);
+static inline void
+dirty_release (struct export *e, uint64_t len)
+{
+  atomic_fetch_sub_explicit (&e->pc.reserved, len, memory_order_relaxed);
+}
 
 #endif /* WTCACHE_DIRTY_H */

@@ -26,13 +26,6 @@
 
 static_assert (MAX_CACHES < MAX_CREWS, "an export's number is its crew's");
 
-/* Relaxed: a thread that misses the change acts as a moment before. */
-static enum share_state
-state_of (const struct export *e)
-{
-  return atomic_load_explicit (&e->share, memory_order_relaxed);
-}
-
 static void
 set_state (struct export *e, enum share_state state)
 {
@@ -86,7 +79,7 @@ bool
 shares_reserve (struct export *e)
 {
   LOCK_FOR_SCOPE (&registry.lock);
-  const enum share_state before = state_of (e);
+  const enum share_state before = shares_state (e);
 
   if (!registry.parallel || before == SHARE_RESERVED)
     return true;
@@ -102,24 +95,9 @@ void
 shares_release (struct export *e)
 {
   assert_held (&registry.lock);
-  if (state_of (e) == SHARE_RESERVED) {
+  if (shares_state (e) == SHARE_RESERVED) {
     borrower_release (e->memory, &e->pc.borrower);
     release_threads (e);
   }
   set_state (e, SHARE_NONE);
-}
-
-enum mode
-shares_mode (const struct export *e)
-{
-  const enum mode mode = SETTING (mode);
-
-  return mode == MODE_WRITEBACK && state_of (e) == SHARE_REFUSED ? MODE_PROMPT
-                                                                 : mode;
-}
-
-bool
-shares_allow_helpers (const struct export *e)
-{
-  return registry.parallel && state_of (e) != SHARE_REFUSED;
 }

@@ -17,12 +17,31 @@ extern bool shares_reserve (struct export *e);
 /* The last connection has ended.  The registry lock is held. */
 extern void shares_release (struct export *e);
 
+/* Relaxed: a thread that misses the change acts as a moment before. */
+static inline enum share_state
+shares_state (const struct export *e)
+{
+  return atomic_load_explicit (&e->share, memory_order_relaxed);
+}
+
 /* The mode as it is now: without a share nothing is held back. */
-extern enum mode shares_mode (const struct export *e);
+static inline enum mode
+shares_mode (const struct export *e)
+{
+  const enum mode mode = SETTING (mode);
+
+  return mode == MODE_WRITEBACK && shares_state (e) == SHARE_REFUSED
+             ? MODE_PROMPT
+             : mode;
+}
 
 /* Whether helpers may serve the export: the stack is parallel, and the export
  * was not refused a share.
  */
-extern bool shares_allow_helpers (const struct export *e);
+static inline bool
+shares_allow_helpers (const struct export *e)
+{
+  return registry.parallel && shares_state (e) != SHARE_REFUSED;
+}
 
 #endif /* WTCACHE_SHARES_H */

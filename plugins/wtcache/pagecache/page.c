@@ -159,7 +159,7 @@ is_excluded (struct pagecache *pc, const struct part *part)
 /* A page that the curve samples is written.  Where writes leave the cache
  * again they are no use of it.  `around` is relaxed, as everywhere.
  */
-static void
+static __attribute__ ((noinline)) void
 note_watched_write (struct pagecache *pc, struct page *p)
 {
   assert_held (&p->lock);
@@ -170,7 +170,7 @@ note_watched_write (struct pagecache *pc, struct page *p)
 
 /* Copies the bytes of a part in; after this the write of the page cannot fail.
  */
-static void
+static inline __attribute__ ((always_inline)) void
 copy_in (struct pagecache *pc, struct page *p, const struct part *part,
          const void *from)
 {
@@ -185,7 +185,20 @@ copy_in (struct pagecache *pc, struct page *p, const struct part *part,
     note_watched_write (pc, p);
 }
 
-static int
+/* What EVENT_WRITTEN sets and clears, blocks that are dirty have and have not.
+ */
+static bool
+changes_bytes_alone (struct pagecache *pc, struct page *p,
+                     const struct part *part)
+{
+  return bits_all (page_map (pc, p, DIRTY), part_span (pc, part)) &&
+         exclusive_none (&pc->zeroes);
+}
+
+/* Copies a part in, and makes its blocks dirty that are not.  Not inline, so
+ * that a write that changes no state needs no registers for it.
+ */
+static __attribute__ ((noinline)) int
 write_locked (struct pagecache *pc, struct page *p, const struct part *part,
               const void *from)
 {
@@ -210,18 +223,24 @@ page_write (struct pagecache *pc, struct page *p, const struct part *part,
   return why;
 }
 
-bool
+enum rewrite
 page_rewrite (struct pagecache *pc, const struct part *part, const void *from)
 {
   const uint64_t key = pagecache_key (pc, part->index);
   struct page *p = pool_find (pc->pool, key);
-  bool done;
+  enum rewrite done = REWRITE_NOT;
 
   if (p == NULL)
-    return false;
+    return REWRITE_NOT;
   word_lock_take (&p->lock, RANK_PAGE);
-  done = page_key (p) == key && (p->flags & PAGE_INDEXED) &&
-         write_locked (pc, p, part, from) == 0;
+  if (page_key (p) == key && (p->flags & PAGE_INDEXED)) {
+    if (changes_bytes_alone (pc, p, part)) {
+      copy_in (pc, p, part, from);
+      done = REWRITE_SAME;
+    }
+    else if (write_locked (pc, p, part, from) == 0)
+      done = REWRITE_MORE;
+  }
   word_lock_drop (&p->lock);
   return done;
 }

@@ -43,11 +43,15 @@ enum {
 extern int page_write (struct pagecache *pc, struct page *p,
                        const struct part *part, const void *from);
 
-/* Does the same to a page that is there, without a pin; false: nothing has
- * changed, for whatever reason.
- */
-extern bool page_rewrite (struct pagecache *pc, const struct part *part,
-                          const void *from);
+enum rewrite {
+  REWRITE_NOT,  /* nothing has changed, for whatever reason */
+  REWRITE_SAME, /* all of it was dirty before */
+  REWRITE_MORE, /* more is dirty than before */
+};
+
+/* Does the same to a page that is there, without a pin. */
+extern enum rewrite page_rewrite (struct pagecache *pc, const struct part *part,
+                                  const void *from);
 
 /* Puts the blocks of a part in writeback before a writethrough.  0, or why
  * not.  The page is pinned.

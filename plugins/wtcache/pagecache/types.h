@@ -63,6 +63,13 @@ export_number (const struct pagecache *pc)
   return pc->key_base >> KEY_INDEX_BITS;
 }
 
+/* Bytes in a state that keeps their page. */
+static inline int64_t
+held_bytes (const struct pagecache *pc)
+{
+  return atomic_load_explicit (&pc->held_bytes, memory_order_relaxed);
+}
+
 static inline uint32_t
 block_size (const struct pagecache *pc)
 {
@@ -95,6 +102,19 @@ next_part (const struct pagecache *pc, uint64_t *offset, uint64_t *len,
   *offset += part->len;
   *len -= part->len;
   return true;
+}
+
+/* The part that is all of a range; false: the range is empty, or lies in more
+ * than one page.
+ */
+static inline bool
+only_part (const struct pagecache *pc, uint64_t offset, uint64_t len,
+           struct part *part)
+{
+  part->index = offset >> pc->page_shift;
+  part->offset = offset & (page_size (pc) - 1);
+  part->len = len;
+  return len - 1 < page_size (pc) - part->offset;
 }
 
 /* The blocks that a part touches. */

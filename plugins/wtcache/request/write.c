@@ -346,13 +346,6 @@ write_past (struct piece *p)
 /* How a piece is written. */
 enum path { PATH_DIRTY, PATH_THROUGH, PATH_DURABLE };
 
-/* Whether every write and zero is treated as one with FUA. */
-bool
-write_all_are_durable (enum mode mode)
-{
-  return mode >= MODE_WRITETHROUGH;
-}
-
 /* A write that may stay neither dirty nor unstable is as durable as FUA: at the
  * bound, and if the backend refuses.  Where two caches may be over one disk it
  * is enough that nothing stays dirty.  The other paths have LEN bytes reserved.
@@ -378,21 +371,24 @@ choose_path (struct export *e, uint64_t len, enum mode mode, bool durable)
 }
 
 /* Most ordinary writes that may stay dirty find their one page: that is all
- * they need.
+ * they need.  One that makes nothing more dirty leaves the amounts to the write
+ * that did, and the age to the clock.
  */
 static bool
-rewrite (struct export *e, const void *buf, uint64_t offset, uint64_t len)
+rewrite (struct client *c, const void *buf, uint64_t offset, uint64_t len)
 {
-  uint64_t walk = offset, rest = len;
+  struct export *e = c->export;
   struct part part;
-  bool done;
+  enum rewrite done;
 
-  if (!next_part (&e->pc, &walk, &rest, &part) || rest != 0 ||
-      !dirty_reserve (e, len))
+  if (!only_part (&e->pc, offset, len, &part) || !dirty_reserve (e, len))
     return false;
   done = page_rewrite (&e->pc, &part, buf);
   dirty_release (e, len);
-  return done;
+  if (done == REWRITE_MORE ||
+      (done == REWRITE_SAME && !shares_allow_helpers (e)))
+    writeback_poke (e, c->own);
+  return done != REWRITE_NOT;
 }
 
 /* A buffer for all blocks of the piece.  Where it is to be had only for some of
@@ -567,19 +563,15 @@ write_large (struct writing *w, uint64_t len)
   return write_spread (w, len);
 }
 
-int
-write_in_mode (struct client *c, const void *buf, uint32_t len, uint64_t offset,
-               enum mode mode, bool durable)
+/* Any other write. */
+static __attribute__ ((noinline)) int
+write_at_length (struct client *c, const void *buf, uint32_t len,
+                 uint64_t offset, enum mode mode, bool durable)
 {
   struct writing w;
   uint64_t waited;
   int err;
 
-  if (!durable && mode == MODE_WRITEBACK &&
-      rewrite (c->export, buf, offset, len)) {
-    writeback_poke (c->export, c->own);
-    return 0;
-  }
   w.c = c;
   w.buf = buf;
   w.offset = offset;
@@ -597,4 +589,13 @@ write_in_mode (struct client *c, const void *buf, uint32_t len, uint64_t offset,
                    waited);
   writeback_poke (c->export, c->own);
   return err;
+}
+
+int
+write_in_mode (struct client *c, const void *buf, uint32_t len, uint64_t offset,
+               enum mode mode, bool durable)
+{
+  if (!durable && mode == MODE_WRITEBACK && rewrite (c, buf, offset, len))
+    return 0;
+  return write_at_length (c, buf, len, offset, mode, durable);
 }

@@ -8,7 +8,11 @@
 #include "request/types.h"
 
 /* Whether every write and zero is treated as one with FUA. */
-extern bool write_all_are_durable (enum mode mode);
+static inline bool
+write_all_are_durable (enum mode mode)
+{
+  return mode >= MODE_WRITETHROUGH;
+}
 
 /* Writes a range, zeroes if BUF is NULL.  0 or an errno. */
 extern int write_in_mode (struct client *c, const void *buf, uint32_t len,
