@@ -76,14 +76,17 @@ outcome_of (int err, bool stable)
  * what it writes in its own way, so the others' connections have the same way.
  */
 static void
-set_kind (struct policy_write *w, const struct backend_traits *t, bool keeps)
+set_kind (struct write *w, const struct backend_traits *t)
 {
-  w->kind = 4 * t->fua + 2 * t->can_flush + keeps;
+  struct policy_write *p = &w->policy;
+
   if (!t->can_flush)
-    w->flagging = t->fua == FUA_NONE ? FLAG_NEVER : FLAG_ALWAYS;
+    p->flagging = t->fua == FUA_NONE ? FLAG_NEVER : FLAG_ALWAYS;
+  else if (!w->durable || w->by_flush || t->fua != FUA_NATIVE)
+    p->flagging = FLAG_NEVER;
   else
-    w->flagging =
-        w->durable && t->fua == FUA_NATIVE ? FLAG_BY_CHOICE : FLAG_NEVER;
+    p->flagging = w->keeps ? FLAG_ALWAYS : FLAG_BY_CHOICE;
+  p->kind = 16 * p->flagging + 4 * t->fua + 2 * t->can_flush + w->keeps;
 }
 
 /* One write to the backend. */
@@ -374,7 +377,7 @@ submit_write (struct submit *s, struct backend *b, struct write *w)
   w->policy.turn = w->turn;
   w->policy.alone = false;
   w->policy.durable = w->durable;
-  set_kind (&w->policy, &b->traits, w->keeps);
+  set_kind (w, &b->traits);
   while (!submit_once (s, b, w))
     w->policy.alone = true;
 }

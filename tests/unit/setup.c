@@ -75,7 +75,7 @@ run_writer (void *arg)
   write.len = w->len;
   write.bytes = w->bytes;
   write.durable = w->durable;
-  write.keeps = false;
+  write.by_flush = write.keeps = false;
   write.completion = &completion;
   submit_write (&w->s->submit, &w->s->array->backend, &write);
   w->error = completion_error (&completion);

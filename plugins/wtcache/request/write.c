@@ -9,8 +9,8 @@
  * division.  A write that gets no memory bypasses the cache, and has its range
  * exclusively meanwhile.
  *
- * The pieces of a large write go side by side (spread.c) and share one flush
- * where one is due (series.c).
+ * The pieces of a large write go side by side (spread.c), and are made durable
+ * as one operation (series.c).
  *
  * For example, with blocks of 512 bytes a write of 1000 bytes at 512 covers
  * block 1 whole and block 2 in part: block 2 is read first, unless it is
@@ -31,7 +31,7 @@ struct writing {
   enum mode mode;
   bool durable;
   struct spread *spread;         /* of one with several pieces; or NULL */
-  struct series *series;         /* its pieces share a flush; or NULL */
+  struct series *series;         /* its pieces are one operation; or NULL */
   uint8_t (*edges)[SMALL_BLOCK]; /* of a series: its first and last block */
   /* Time that an ordinary write took because it might not stay dirty, ns.
    * Relaxed: read after all pieces have ended.
@@ -282,6 +282,11 @@ write_through (struct piece *p, bool durable)
   in_series = take_series (p, len);
   if (in_series)
     sw = in_series;
+  else {
+    sw->w.durable = durable;
+    sw->w.by_flush = p->of->series != NULL; /* other pieces overlap it */
+    sw->w.keeps = false;
+  }
   completion_init (&completion);
   durable_open (&p->e->submit, &sw->open);
   copy_claimed (p, &sw->open);
@@ -291,8 +296,6 @@ write_through (struct piece *p, bool durable)
     sw->w.bytes = bytes_in_series (p, len);
   else
     sw->w.bytes = p->gather.bytes ? p->gather.bytes : p->buf;
-  sw->w.durable = durable && !in_series;
-  sw->w.keeps = in_series != NULL;
   sw->w.turn = 0;
   sw->w.completion = &completion;
   if (p->of->spread)
@@ -393,19 +396,23 @@ rewrite (struct client *c, const void *buf, uint64_t offset, uint64_t len)
 
 /* A buffer for all blocks of the piece.  Where it is to be had only for some of
  * them, the piece becomes shorter: as long as the buffer, or whole blocks that
- * need none.
+ * need none.  0 or an errno.
  */
-static void
+static int
 take_gather (struct piece *p)
 {
   const uint32_t block = block_size (&p->e->pc);
   const uint64_t within = p->offset % block;
   const uint64_t blocks =
       piece_block_end (p->e, p->offset + p->len) - (p->offset - within);
+  int err;
 
+  if (p->of->series && piece_try_scratch (&p->gather, p->e, blocks))
+    return 0;
+  err = part_series (p); /* it may have to wait for one */
   piece_take_scratch (&p->gather, p->e, blocks, block);
   if (p->gather.len >= blocks)
-    return;
+    return err;
   if (within > 0 || p->len < block || p->buf == NULL)
     p->len = min_u64 (p->len, round_down (p->gather.len, block) - within);
   else {
@@ -413,6 +420,7 @@ take_gather (struct piece *p)
     piece_drop_scratch (&p->gather);
     p->gather.bytes = NULL;
   }
+  return err;
 }
 
 /* Writes a piece of at most *LENGTH bytes, which then says how long it was. */
@@ -442,13 +450,11 @@ write_piece (struct writing *w, uint64_t offset, uint64_t *length)
   p.len = len;
   p.nr = 0;
   p.edge.bytes = p.gather.bytes = NULL;
-  if (gathers && block_size (&e->pc) > SMALL_BLOCK)
-    err = part_series (&p); /* it may have to wait for a buffer */
   /* Never one buffer while waiting for another: the edges are read before
    * the blocks are gathered, so one serves both.
    */
   if (gathers && path != PATH_DIRTY) {
-    take_gather (&p);
+    err = take_gather (&p);
     p.edge.bytes = p.gather.bytes;
     p.edge.len = 0;
   }
@@ -463,9 +469,10 @@ write_piece (struct writing *w, uint64_t offset, uint64_t *length)
     if (gathers && path == PATH_DIRTY) {
       piece_drop_scratch (&p.edge);
       p.edge.bytes = NULL;
-      take_gather (&p);
+      err = take_gather (&p);
     }
-    err = write_past (&p);
+    if (err == 0)
+      err = write_past (&p);
   }
   unpin_pages (&p);
   piece_drop_scratch (&p.gather);

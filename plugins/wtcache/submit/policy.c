@@ -276,7 +276,7 @@ choose_way (struct policy *p, struct policy_batch *b, bool flush, uint64_t now)
 {
   const enum flagging flagging = b->writes->flagging;
 
-  b->way = BY_FLAG;
+  b->way = flagging == FLAG_NEVER ? BY_FLUSH : BY_FLAG;
   if (flagging == FLAG_BY_CHOICE)
     b->way = flush ? BY_FLUSH : choice_way (&p->choice, p->durable, now);
   b->flag = flagging != FLAG_NEVER && b->way == BY_FLAG;

@@ -1,29 +1,37 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The writes of one request that share one flush, where FUA is emulated.
+/* The writes of one durable request: to durable.c they are one operation.
  *
  *     piece 0   claim ─ copy ─ write ┄┄┄┄ waits ┄┄┄┐
- *     piece 1   claim ─ copy ───── write ┄ waits ┄┄┼─ flush ─> blocks end
+ *     piece 1   claim ─ copy ───── write ┄ waits ┄┄┼─ settled ─> blocks end
  *     piece 2   claim ─ copy ─ write ┄┄┄┄ waits ┄┄┄┘
  *
  * The write of a piece does not end its blocks: they stay in writeback, and
- * pending if nothing acknowledged was there, until the flush has ended.  So if
- * that fails, they become what they were; and if a failure of others undid a
- * write, it is done again from the same bytes.
+ * pending if nothing acknowledged was there, until all pieces are settled
+ * together.  So if that fails, they become what they were; and if a failure of
+ * others undid a write, it is done again from the same bytes.
+ *
+ * They go one way: with the FUA flag on each, or plain and then one flush.  By
+ * the flag it takes no further call to settle them.  Whether other operations
+ * overlapped the request, so that its blocks stay unstable (durable.c), is
+ * asked when its last piece has been written; its pieces overlap each other all
+ * the time, and a failure of one is one of all.
  *
  * No request waits for blocks while it has some: before a thread of it waits
  * for a block, a range or memory, it parts the series.  The writes that wait
- * for the flush get one at once, and those in progress flush by themselves,
- * which takes nothing but the backend.  So what a thread waits for is held by a
- * thread that waits for the backend alone, and two requests never wait for each
- * other, however they overlap and whichever piece comes first.
+ * are settled at once, and those in progress by themselves, which takes nothing
+ * but the backend.  So what a thread waits for is held by a thread that waits
+ * for the backend alone, and two requests never wait for each other, however
+ * they overlap and whichever piece comes first.  By the flag what is settled
+ * while other pieces are in progress stays unstable, as beside any other
+ * operation.
  *
  * A piece that hangs parts the series, too, when it is as old as a call that
  * hangs: it delays its own blocks alone.
  *
- * For example, a write of 24 MiB with FUA has 24 pieces and one flush.  If a
- * small FUA write is in flight over the seventh, the six before it and those
- * beside it are flushed, and the seventh has its own flush.
+ * For example, a write of 24 MiB with emulated FUA has 24 pieces and one flush.
+ * If a small FUA write is in flight over the seventh, the six before it and
+ * those beside it are flushed, and the seventh has its own flush.
  *
  * May not know pages or pieces.
  */
@@ -38,7 +46,18 @@
 bool
 series_is_due (const struct backend *b)
 {
-  return b->traits.can_flush && b->traits.fua != FUA_NATIVE;
+  return b->traits.can_flush;
+}
+
+/* As small writes go now.  Beyond the bound by a flush, see policy.c. */
+static enum way
+way_of_series (struct submit *s, const struct backend *b)
+{
+  if (b->traits.fua != FUA_NATIVE || pagecache_is_beyond_bound (s->pc))
+    return BY_FLUSH;
+
+  LOCK_FOR_SCOPE (&s->lock);
+  return s->policy.choice.chosen;
 }
 
 void
@@ -50,6 +69,7 @@ series_init (struct series *r, struct submit *s, struct backend *b,
   r->s = s;
   r->b = b;
   r->request = request;
+  r->way = way_of_series (s, b);
   lock_init (&r->lock, RANK_SUBMIT);
   r->together = true;
   r->unused = r->waiting = NULL;
@@ -77,20 +97,7 @@ take_unused (struct series *r)
   return w;
 }
 
-struct series_write *
-series_take (struct series *r)
-{
-  struct series_write *w = take_unused (r);
-
-  if (w == NULL || pagecache_is_beyond_bound (r->s->pc)) {
-    completion_fail (r->request, series_settle (r));
-    if (w == NULL)
-      w = take_unused (r);
-  }
-  return w;
-}
-
-/* Writes that one flush is to make durable. */
+/* Writes that are settled together. */
 struct settling {
   struct operation op;
   struct series_write *writes;
@@ -124,10 +131,11 @@ write_undone (struct submit *s, struct backend *b, const struct operation *op,
  * After an error of their request they are not flushed.
  */
 static int
-settle_writes (struct series *r, struct series_write *writes, int err)
+settle_writes (struct series *r, struct series_write *writes, enum way way,
+               int err)
 {
   struct settling t = {
-    .op = { .call = write_undone, .durable = true, .way = BY_FLUSH },
+    .op = { .call = write_undone, .durable = true, .way = way },
     .writes = writes,
   };
   enum outcome outcome = OUTCOME_FAILED;
@@ -150,7 +158,7 @@ settle_writes (struct series *r, struct series_write *writes, int err)
   return err;
 }
 
-/* Takes the writes that wait for a flush. */
+/* Takes the writes that wait. */
 static struct series_write *
 take_waiting (struct series *r, bool together)
 {
@@ -162,7 +170,7 @@ take_waiting (struct series *r, bool together)
   return writes;
 }
 
-/* Whether the write waits for the common flush from now on. */
+/* Whether the write waits for the others from now on. */
 static bool
 waits (struct series *r, struct series_write *w)
 {
@@ -181,27 +189,44 @@ series_put (struct series *r, struct series_write *w, int err)
   if (err == 0 && waits (r, w))
     return 0;
   w->next = NULL;
-  return settle_writes (r, w, err ? err : completion_error (r->request));
+  return settle_writes (r, w, r->way,
+                        err ? err : completion_error (r->request));
 }
 
 static int
-settle_waiting (struct series *r, bool together)
+settle_waiting (struct series *r, enum way way, bool together)
 {
   struct series_write *writes = take_waiting (r, together);
 
-  return writes ? settle_writes (r, writes, completion_error (r->request)) : 0;
-}
-
-int
-series_settle (struct series *r)
-{
-  return settle_waiting (r, true);
+  return writes ? settle_writes (r, writes, way, completion_error (r->request))
+                : 0;
 }
 
 int
 series_part (struct series *r)
 {
-  return settle_waiting (r, false);
+  return settle_waiting (r, r->way, false);
+}
+
+/* Where there is no room for more, a flush makes stable what was written: by
+ * the flag it would stay unstable, because other pieces are in progress.
+ */
+struct series_write *
+series_take (struct series *r)
+{
+  struct series_write *w = take_unused (r);
+
+  if (w == NULL || pagecache_is_beyond_bound (r->s->pc)) {
+    completion_fail (r->request, settle_waiting (r, BY_FLUSH, true));
+    if (w == NULL)
+      w = take_unused (r);
+  }
+  if (w) {
+    w->w.durable = r->way == BY_FLAG;
+    w->w.keeps = true;
+    w->w.by_flush = false;
+  }
+  return w;
 }
 
 static uint64_t

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The writes of one request that share one flush.  See series.c. */
+/* The writes of one durable request.  See series.c. */
 
 #ifndef WTCACHE_SERIES_H
 #define WTCACHE_SERIES_H
@@ -23,16 +23,17 @@ struct series {
   struct submit *s;
   struct backend *b;
   struct completion *request;
+  enum way way; /* of all its writes, where the backend can do both */
 
   struct lock lock; /* RANK_SUBMIT */
   /* Guarded by lock. */
-  bool together; /* writes wait for a common flush */
+  bool together; /* writes wait for each other */
   struct series_write *unused, *waiting;
   struct series_write writes[SERIES_MAX];
 };
 
-/* Whether the durable writes of a request by this connection end with a flush,
- * which they may share.
+/* Whether the durable writes of a request by this connection may be taken back
+ * until a flush has covered them.
  */
 extern bool series_is_due (const struct backend *b);
 
@@ -45,20 +46,18 @@ extern void series_destroy (struct series *r);
  */
 extern struct series_write *series_take (struct series *r);
 /* The write has ended, with ERR; its blocks are still in writeback.  They end
- * now or with the flush; 0 or an errno.
+ * now or with the others; 0 or an errno.
  */
 extern int series_put (struct series *r, struct series_write *w, int err);
 
-/* Flushes, and ends the blocks of the writes that wait for it.  0 or an errno.
- */
-extern int series_settle (struct series *r);
-/* The same, and from now on each write flushes by itself.  A thread of the
- * request calls this before it waits for blocks, ranges or memory.
+/* Settles the writes that wait, and from now on each write by itself; 0 or an
+ * errno.  A thread of the request calls this before it waits for blocks, ranges
+ * or memory.
  */
 extern int series_part (struct series *r);
 
 /* No piece of the request is left to be begun: waits for those in progress, or
- * until one hangs, and flushes.  The error is in the request's completion.
+ * until one hangs, and settles them.  The error is in the request's completion.
  */
 extern void series_rest (struct series *r, struct spread *spread);
 

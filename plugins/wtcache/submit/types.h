@@ -37,7 +37,8 @@ struct write {
   uint32_t len;         /* bytes */
   const uint8_t *bytes; /* do not change until it has ended */
   bool durable;
-  bool keeps; /* the caller ends its blocks; EPOCH: when the write began */
+  bool by_flush; /* durable without the flag, if it can be */
+  bool keeps;    /* the caller ends its blocks; EPOCH: when the write began */
   uint32_t epoch;
   uint64_t turn; /* from submit_turn; 0: after all that came before it */
   struct completion *completion;

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Unit tests of large durable writes by the FUA flag: to the rest of the filter
+ * the pieces of one are one operation.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "stack.h"
+
+#define PIECE  MiB /* with this memory */
+#define MEMORY (64 * MiB)
+#define PIECES 6
+#define SPAN   (PIECES * PIECE)
+#define SIZE   (64 * MiB)
+#define OTHER  (48 * MiB) /* not in the large write */
+
+/* A write at this offset hangs until it is UINT64_MAX again. */
+static _Atomic uint64_t hanging;
+
+static int
+hang (struct array *a, struct array_watched *w, bool ended, int error)
+{
+  if (w->op == ARRAY_WRITE && !ended)
+    while (w->offset == atomic_load (&hanging))
+      usleep (1000);
+  return error;
+}
+
+static struct stack *
+stack_of_blocks (uint32_t block)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct stack *s;
+
+  o.traits.block = block;
+  o.traits.preferred = max_u64 (4096, block);
+  o.memory = MEMORY;
+  o.settings.dirty_max = MEMORY / 2;
+  s = stack_new (&o);
+  atomic_store (&hanging, UINT64_MAX);
+  s->array->watch = hang;
+  return s;
+}
+
+static struct stack *
+stack_of_pieces (void)
+{
+  return stack_of_blocks (512);
+}
+
+/* All its pieces are at the backend at once, before one ends. */
+static void
+start_side_by_side (struct stack *s, struct request *large, unsigned pieces)
+{
+  const unsigned before = stack_calls (s, ARRAY_WRITE);
+
+  array_shut (s->array, ARRAY_WRITE, GATE_BEFORE);
+  request_start (large);
+  wait_until (stack_calls (s, ARRAY_WRITE) == before + pieces);
+}
+
+/* Writes that carried FUA. */
+static unsigned
+count_flags (struct stack *s)
+{
+  const unsigned calls = stack_calls (s, ARRAY_WRITE);
+  unsigned i, count = 0;
+
+  for (i = 0; i < calls; ++i)
+    count += (array_call (s->array, ARRAY_WRITE, i).flags & ZERO_FUA) != 0;
+  return count;
+}
+
+/* Its pieces overlap each other, and nothing else: so nothing can take them
+ * back, and no flush has to follow.
+ */
+static void
+test_meets_none (void **state)
+{
+  struct stack *s = stack_of_pieces ();
+  struct request large = {
+    .s = s, .what = DO_FUA, .offset = 100, .len = SPAN, .value = 7
+  };
+
+  stack_set_backend (s, 0, SIZE, 5);
+  start_side_by_side (s, &large, PIECES + 2);
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (request_join (&large), 0);
+  assert_true (stack_keeps (s, 100, SPAN, 7));
+  assert_int_equal (count_flags (s), PIECES + 2);
+  assert_int_equal (stack_calls (s, ARRAY_FLUSH), 0);
+  assert_int_equal (stack_amounts (s).held, 0);
+  stack_free (s);
+}
+
+/* More pieces than a series has places for, and beyond the bound: some end
+ * while the first is in progress.
+ */
+static void
+test_with_many_pieces (void **state)
+{
+  struct stack *s = stack_of_pieces ();
+  struct request large = {
+    .s = s, .what = DO_FUA, .len = 40 * PIECE, .value = 7
+  };
+
+  atomic_store (&hanging, 0);
+  request_start (&large);
+  wait_until (stack_calls (s, ARRAY_FLUSH) > 0 ||
+              stack_calls (s, ARRAY_WRITE) == 40);
+  atomic_store (&hanging, UINT64_MAX);
+  assert_int_equal (request_join (&large), 0);
+  assert_true (stack_keeps (s, 0, 40 * PIECE, 7));
+  assert_int_equal (stack_amounts (s).held, 0);
+  stack_free (s);
+}
+
+/* Its first and last block need a buffer each, and are operations of their own:
+ * by a flush, since the other pieces overlap them.
+ */
+static void
+test_with_large_blocks (void **state)
+{
+  struct stack *s = stack_of_blocks (8192);
+  struct request large = {
+    .s = s, .what = DO_FUA, .offset = 100, .len = SPAN, .value = 7
+  };
+
+  stack_set_backend (s, 0, SIZE, 5);
+  start_side_by_side (s, &large, PIECES + 2);
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (request_join (&large), 0);
+  assert_true (stack_keeps (s, 0, 100, 5));
+  assert_true (stack_keeps (s, 100, SPAN, 7));
+  assert_int_equal (count_flags (s), PIECES);
+  assert_int_equal (stack_amounts (s).held, 0);
+  stack_free (s);
+}
+
+/* The pieces go as small writes do. */
+static void
+test_by_a_flush (void **state)
+{
+  struct stack *s = stack_of_pieces ();
+
+  s->export->submit.policy.choice.chosen = BY_FLUSH;
+  assert_int_equal (stack_write (s, 0, SPAN, 7, true), 0);
+  assert_true (stack_keeps (s, 0, SPAN, 7));
+  assert_int_equal (count_flags (s), 0);
+  assert_int_equal (stack_calls (s, ARRAY_FLUSH), 1);
+  assert_int_equal (stack_amounts (s).held, 0);
+  stack_free (s);
+}
+
+/* A FUA write elsewhere is in progress when the large one ends. */
+static void
+end_beside_another (struct stack *s, struct request *other)
+{
+  *other = (struct request){
+    .s = s, .what = DO_FUA, .offset = OTHER, .len = 512, .value = 8
+  };
+  atomic_store (&hanging, OTHER);
+  request_start (other);
+  wait_until (array_was_called (s->array, ARRAY_WRITE, OTHER));
+  assert_int_equal (stack_write (s, 0, SPAN, 7, true), 0);
+  assert_true (stack_keeps (s, 0, SPAN, 7));
+}
+
+/* Law 4: it stays unstable until a flush has covered it. */
+static void
+test_meets_one_that_succeeds (void **state)
+{
+  struct stack *s = stack_of_pieces ();
+  struct request other;
+
+  end_beside_another (s, &other);
+  assert_int_equal (stack_amounts (s).unstable, SPAN);
+  atomic_store (&hanging, UINT64_MAX);
+  assert_int_equal (request_join (&other), 0);
+  assert_int_equal (stack_amounts (s).dirty, 0);
+  assert_int_equal (request_flush (s->client), 0);
+  assert_int_equal (stack_amounts (s).held, 0);
+  assert_int_equal (stack_bytes (s, ARRAY_WRITE), SPAN + 512);
+  stack_free (s);
+}
+
+/* Law 4: the backend may have dropped it, so it is written again. */
+static void
+test_meets_one_that_fails (void **state)
+{
+  struct stack *s = stack_of_pieces ();
+  struct request other;
+
+  array_fail_range (s->array, ARRAY_WRITE, OTHER, 512, EIO);
+  end_beside_another (s, &other);
+  atomic_store (&hanging, UINT64_MAX);
+  assert_int_equal (request_join (&other), EIO);
+  assert_int_equal (stack_amounts (s).dirty, SPAN);
+  assert_int_equal (request_flush (s->client), 0);
+  assert_int_equal (stack_amounts (s).held, 0);
+  assert_true (stack_bytes (s, ARRAY_WRITE) >= 2 * SPAN);
+  stack_free (s);
+}
+
+/* Law 4: one that failed after some pieces had been written, and before the
+ * last was.
+ */
+static void
+test_meets_one_that_failed_before_its_end (void **state)
+{
+  struct stack *s = stack_of_pieces ();
+  struct request large = { .s = s, .what = DO_FUA, .len = SPAN, .value = 7 };
+
+  s->array->forgets = true;
+  array_fail_range (s->array, ARRAY_WRITE, OTHER, 512, EIO);
+  atomic_store (&hanging, 3 * PIECE);
+  request_start (&large);
+  wait_until (stack_calls (s, ARRAY_WRITE) == PIECES);
+  assert_int_equal (stack_write (s, OTHER, 512, 8, true), EIO);
+  atomic_store (&hanging, UINT64_MAX);
+  assert_int_equal (request_join (&large), 0);
+  assert_true (stack_keeps (s, 0, SPAN, 7));
+  assert_int_equal (stack_amounts (s).dirty, 0);
+  stack_free (s);
+}
+
+/* Law 5: a block that was dirty before is dirty again, and for all others the
+ * backend has to be asked.
+ */
+static void
+test_one_piece_fails (void **state)
+{
+  struct stack *s = stack_of_pieces ();
+  struct request large = { .s = s, .what = DO_FUA, .len = SPAN, .value = 7 };
+
+  stack_set_backend (s, 0, SIZE, 5);
+  stack_write (s, 4 * PIECE, 4096, 6, false);
+  array_fail_range (s->array, ARRAY_WRITE, 3 * PIECE, 512, ENOSPC);
+  start_side_by_side (s, &large, PIECES);
+  array_open (s->array, ARRAY_WRITE);
+  assert_int_equal (request_join (&large), ENOSPC);
+  assert_int_equal (stack_amounts (s).held, 4096);
+  assert_int_equal (stack_amounts (s).dirty, 4096);
+  array_heal (s->array);
+  assert_int_equal (request_flush (s->client), 0);
+  assert_true (stack_keeps (s, 4 * PIECE, 4096, 7));
+  stack_free (s);
+}
+
+/* A piece that waits for a block in flight: the request keeps no block
+ * meanwhile, and no other piece waits.
+ */
+static void
+test_piece_waits_for_a_block (void **state)
+{
+  struct stack *s = stack_of_pieces ();
+  struct request large = { .s = s, .what = DO_FUA, .len = SPAN, .value = 7 };
+  struct request before = {
+    .s = s, .what = DO_FUA, .offset = 5 * PIECE, .len = 512, .value = 6
+  };
+
+  atomic_store (&hanging, 5 * PIECE);
+  request_start (&before);
+  wait_until (stack_calls (s, ARRAY_WRITE) == 1);
+  request_start (&large);
+  wait_until (stack_calls (s, ARRAY_WRITE) == PIECES);
+  wait_until (stack_page_waits (s, 5 * PIECE));
+  assert_int_equal (stack_write (s, 4096, 512, 8, true), 0);
+  assert_true (stack_keeps (s, 4096, 512, 8));
+  assert_false (large.ended);
+  atomic_store (&hanging, UINT64_MAX);
+  assert_int_equal (request_join (&before), 0);
+  assert_int_equal (request_join (&large), 0);
+  assert_true (stack_keeps (s, 5 * PIECE, PIECE, 7));
+  assert_int_equal (request_flush (s->client), 0);
+  assert_int_equal (stack_amounts (s).held, 0);
+  stack_free (s);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (test_meets_none),
+    cmocka_unit_test (test_with_many_pieces),
+    cmocka_unit_test (test_with_large_blocks),
+    cmocka_unit_test (test_by_a_flush),
+    cmocka_unit_test (test_meets_one_that_succeeds),
+    cmocka_unit_test (test_meets_one_that_fails),
+    cmocka_unit_test (test_meets_one_that_failed_before_its_end),
+    cmocka_unit_test (test_one_piece_fails),
+    cmocka_unit_test (test_piece_waits_for_a_block),
+  };
+
+  return cmocka_run_group_tests_name ("series", tests, NULL, NULL);
+}
