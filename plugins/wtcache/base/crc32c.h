@@ -11,5 +11,7 @@
 /* The checksum of LEN more bytes after those that CRC is of; of none it is 0.
  */
 extern uint32_t crc32c (uint32_t crc, const void *bytes, size_t len);
+/* The same without the CPU's instruction, where that is missing. */
+extern uint32_t crc32c_by_table (uint32_t crc, const void *bytes, size_t len);
 
 #endif /* WTCACHE_CRC32C_H */
