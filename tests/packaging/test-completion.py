@@ -234,9 +234,27 @@ def test_options_of_wtcache_replay():
     check_options("wtcache-replay")
 
 
+def test_options_of_wtcache_tier():
+    check_options("wtcache-tier")
+
+
+def test_commands_of_wtcache_tier():
+    """Each command of the help, in each shell."""
+    tool = os.path.join(BUILT, "tools", "wtcache-tier")
+    tap.require(os.path.exists(tool), "wtcache-tier is not built")
+    text = subprocess.run([tool, "--help"], check=True,
+                          stdout=subprocess.PIPE, text=True).stdout
+    names = re.findall(r"^  ([a-z]+) ", text, re.M)
+    assert len(names) == 4, names
+    for file in "wtcache-tier", "_wtcache-tier", "wtcache-tier.fish":
+        with open(os.path.join(FOLDER, file), encoding="ascii") as f:
+            assert " ".join(names) in f.read(), (file, names)
+
+
 def test_zsh():
     """The functions are well formed, and found by the name of the command."""
-    for name in "wtcachectl", "wtcache-replay", "wtcache-top":
+    for name in ("wtcachectl", "wtcache-replay", "wtcache-tier",
+                 "wtcache-top"):
         path = os.path.join(FOLDER, "_" + name)
         shell("zsh", "-n", path)
         out = shell("zsh", "-f", "-c", "fpath=( %s $fpath ); autoload -Uz "

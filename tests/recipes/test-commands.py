@@ -30,12 +30,13 @@ DOCUMENTS = ["HACKING.md", "README.md", "SECURITY.md", "docs/faq.md",
              "docs/laws.md", "docs/nbdkit-wtcache-filter.pod",
              "docs/operations.md", "docs/peers.md", "docs/testing.md",
              "docs/upgrade.md", "docs/wtcache-replay.pod",
-             "docs/wtcache-top.pod", "docs/wtcachectl.pod"]
+             "docs/wtcache-tier.pod", "docs/wtcache-top.pod",
+             "docs/wtcachectl.pod"]
 
 # Programs that may be missing where the tests run.
 PROGRAMS = ["certtool", "jq", "nbdcopy", "nbdinfo", "nbdsh", "psktool", "qemu-img",
             "qemu-io", "qemu-system-x86_64", "systemd-socket-activate"]
-TOOLS = ["wtcache-replay", "wtcache-top", "wtcachectl"]
+TOOLS = ["wtcache-replay", "wtcache-tier", "wtcache-top", "wtcachectl"]
 PLUGINS = ["curl", "file", "nbd", "S3", "sh", "ssh"]
 
 

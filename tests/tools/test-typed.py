@@ -38,7 +38,8 @@ def test_h_everywhere():
     programs = [os.path.join(TOP, name) for name in ("check", "quickstart")]
     programs += [path for path in (
         os.path.join(BUILT, "tools", name)
-        for name in ("wtcachectl", "wtcache-replay", "wtcache-top"))
+        for name in ("wtcachectl", "wtcache-replay", "wtcache-tier",
+                     "wtcache-top"))
         if os.path.exists(path)]
     programs.append(os.path.join(TOP, "bench", "run"))
     for program in programs:
