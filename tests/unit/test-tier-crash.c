@@ -323,6 +323,46 @@ test_superblocks_are_repaired (void **state)
   model_free (&m);
 }
 
+/* A medium is put back to an older generation, and begins the newer one anew:
+ * intents of its first life do not count, nor do they hide those of the second.
+ */
+static void
+test_generation_again (void **state)
+{
+  const struct tier_intent first[] = { { 1, 5 }, { 1, 6 } };
+  const struct tier_intent second = { 1, 7 };
+  uint8_t superblocks[SUPERBLOCK_COPIES * TIER_UNIT];
+  struct tier_state was;
+  struct random r;
+  struct model m;
+  struct tier t;
+
+  random_seed (&r, 8);
+  model_init (&m, 5 * MiB);
+  make_before (&m, &r, &was);
+  memcpy (superblocks, m.now, sizeof superblocks);
+  must (open_model (&t, &m) == TIER_GOOD);
+  must (tier_checkpoint (&t, false) == 0);
+  must (tier_add_intents (&t, &first[0], 1) == 0);
+  must (tier_add_intents (&t, &first[1], 1) == 0);
+  tier_close (&t);
+
+  memcpy (m.now, superblocks, sizeof superblocks);
+  must (open_model (&t, &m) == TIER_GOOD);
+  must (tier_checkpoint (&t, false) == 0);
+  tier_close (&t);
+  must (open_model (&t, &m) == TIER_GOOD);
+  must (model_same_state (&t.state, &was));
+  must (tier_add_intents (&t, &second, 1) == 0);
+  tier_close (&t);
+  must (open_model (&t, &m) == TIER_GOOD);
+  must (state_has_intent (&t.state, 1, 3) && state_has_intent (&t.state, 1, 7));
+  must (!state_has_intent (&t.state, 1, 5));
+  tier_close (&t);
+  state_free (&was);
+  model_free (&m);
+}
+
 /* After a failure nothing more is written. */
 static void
 test_failure_ends_writing (void **state)
@@ -418,6 +458,7 @@ main (void)
     cmocka_unit_test (test_intents),
     cmocka_unit_test (test_decay),
     cmocka_unit_test (test_superblocks_are_repaired),
+    cmocka_unit_test (test_generation_again),
     cmocka_unit_test (test_failure_ends_writing),
     cmocka_unit_test (test_segment),
   };

@@ -258,6 +258,24 @@ write_live (const struct tier_state *state, const struct superblock *s,
   return 0;
 }
 
+/* Zeroes all groups: there may be some of a checkpoint that was to be this
+ * generation and did not end, or of a medium that was put back to an older one.
+ */
+static int
+clear_groups (const struct superblock *s, struct medium *m, uint8_t *run)
+{
+  const uint64_t end = geometry_bitmap_at (&s->geometry);
+  uint64_t at = geometry_intents_at (&s->geometry), n;
+
+  memset (run, 0, RUN_UNITS * TIER_UNIT);
+  for (; at < end; at += n) {
+    n = min_u64 (end - at, RUN_UNITS);
+    if (m->ops->write (m, run, n * TIER_UNIT, area_offset (s, at)) == -1)
+      return -1;
+  }
+  return 0;
+}
+
 /* Writes the last group to the pair of its units that is not current. */
 static int
 write_group (struct tier_state *state, const struct superblock *s,
@@ -315,7 +333,7 @@ state_write (struct tier_state *state, const struct superblock *s,
   state->tail = 0;
   state->group = 0;
   state->number = 0;
-  r = write_table (state, s, m, run) == -1 ||
+  r = write_table (state, s, m, run) == -1 || clear_groups (s, m, run) == -1 ||
               write_added (state, s, m, run, all) == -1 ||
               write_live (state, s, m, run) == -1
           ? -1
