@@ -18,6 +18,11 @@
 /* The longest that one input may take, s: one that takes longer hangs. */
 #define PATIENCE 60
 
+/* The folder beside this that has the inputs. */
+#ifndef FUZZ_CORPUS
+#define FUZZ_CORPUS "corpus"
+#endif
+
 /* Larger files are no inputs of ours. */
 #define MAX_BYTES 65536
 
@@ -87,7 +92,7 @@ main (int argc, char *argv[])
       run (i, argv[i]);
     return 0;
   }
-  snprintf (folder, sizeof folder, "%s/tests/fuzz/corpus",
+  snprintf (folder, sizeof folder, "%s/tests/fuzz/" FUZZ_CORPUS,
             srcdir ? srcdir : ".");
   run_folder (folder);
   return 0;
