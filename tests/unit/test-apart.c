@@ -255,6 +255,35 @@ test_slow_flush_beside_a_late_one (void **state)
   stack_free (s);
 }
 
+/* Law 22: each connection takes writes, so that none stays suspect, and fails
+ * each flush.  A flush that is repeated for the turn of one asks that one, so
+ * the repeat is the last.
+ */
+static void
+test_each_flush_fails (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct stack *s;
+  struct guest g;
+  int err, last = 0;
+  unsigned i;
+
+  o.traits.can_multi_conn = false;
+  s = stack_new (&o);
+  guest_join (&g, s, &o.traits);
+  array_fail (s->array, ARRAY_FLUSH, 0, 1000, EIO);
+  for (i = 0; i < 20; ++i) {
+    err = connections_flush (s->export, g.client.own);
+    assert_true (err == EIO || (err == EAGAIN && last != EAGAIN));
+    loans_trust (&g.connection);
+    loans_trust (&s->connections[0]);
+    last = err;
+  }
+  array_heal (s->array);
+  guest_leave (&g);
+  stack_free (s);
+}
+
 /* ---- a durable trim ---- */
 
 struct trim {
@@ -303,6 +332,7 @@ main (void)
     cmocka_unit_test (test_batch_of_one_connection),
     cmocka_unit_test (test_slow_flush_by_another),
     cmocka_unit_test (test_slow_flush_beside_a_late_one),
+    cmocka_unit_test (test_each_flush_fails),
     cmocka_unit_test (test_durable_trim_is_not_undone),
   };
 

@@ -215,13 +215,23 @@ connections_agree (struct export *e, bool first, bool multi_conn)
 struct flush_all {
   struct export *e;
   uint64_t number;
+  unsigned nr;             /* connections when it began */
   struct connection *mine; /* the caller's, which it calls itself */
   bool each;               /* only a connection's own flush covers its writes */
   uint64_t covering; /* else a flush by those numbered so or less covers all */
 };
 
+/* Whether it has not failed a flush, or since it did each connection has had
+ * its turn.
+ */
+static bool
+is_its_turn (const struct flush_all *f, const struct connection *c)
+{
+  return c->failed_flush == 0 || f->number - c->failed_flush > f->nr;
+}
+
 /* How well a connection suits to flush; 0: not at all.  Another's is called by
- * a helper.
+ * a helper.  A flush that is repeated because it is the turn of one asks it.
  */
 static unsigned
 suits_to_flush (const struct flush_all *f, const struct connection *c)
@@ -231,7 +241,7 @@ suits_to_flush (const struct flush_all *f, const struct connection *c)
   if (!loans_fit (c, NEED_FLUSH) ||
       (!mine && (c->state != CONNECTION_LENDING || !registry.parallel)))
     return 0;
-  return (loans_is_suspect (c) || c->failed_flush != 0 ? 1 : 3) + mine;
+  return (loans_is_suspect (c) || !is_its_turn (f, c) ? 1 : 3) + mine;
 }
 
 /* The connection that suits best of those that came as number LAST at the
@@ -437,22 +447,18 @@ flush_each (const struct flush_all *f, const struct connection *by)
   return first;
 }
 
-/* Whether a connection can be asked that has not failed a flush just now: since
- * it did, each connection has had its turn.  That it takes writes says nothing,
- * as a backend may fail each flush alone.
+/* Whether a connection can be asked that has not failed a flush just now.  That
+ * it takes writes says nothing, as a backend may fail each flush alone.
  */
 static bool
 is_another (const struct flush_all *f)
 {
   struct connection *c;
-  unsigned n = 0;
 
   assert_held (&f->e->connections_lock);
   for (c = f->e->connections; c; c = c->next)
-    n++;
-  for (c = f->e->connections; c; c = c->next)
     if (suits_to_flush (f, c) > 0 && !loans_is_suspect (c) &&
-        (c->failed_flush == 0 || f->number - c->failed_flush > n))
+        is_its_turn (f, c))
       return true;
   return false;
 }
@@ -482,8 +488,12 @@ static int
 begin_flush_all (struct flush_all *f, struct connection **by)
 {
   LOCK_FOR_SCOPE (&f->e->connections_lock);
+  struct connection *c;
 
   f->number = ++f->e->flushes;
+  f->nr = 0;
+  for (c = f->e->connections; c; c = c->next)
+    f->nr++;
   f->each = f->e->flushes_each;
   f->covering = f->each ? UINT64_MAX : held_covering (&f->e->pc.held);
   *by = find_flusher (f, f->covering);
