@@ -42,6 +42,33 @@ test_fill_is_at_least_the_option (void **state)
   stack_free (s);
 }
 
+/* Law 21: what is filled along comes in the call that the client waits for, so
+ * it waits for no other.
+ */
+static void
+test_fill_ends_at_what_is_cached (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct stack *s;
+
+  o.settings.fill = 65536;
+  s = stack_new (&o);
+  stack_set_backend (s, 0, 65536, 5);
+  stack_write (s, 8192, 4096, 7, false);       /* a page */
+  stack_write (s, 32768, 512, 7, false);       /* the first block of one */
+  stack_write (s, 49152 - 512, 512, 7, false); /* the last block of one */
+  assert_int_equal (stack_read (s, 0, 4096), 5);
+  assert_int_equal (stack_read (s, 12288, 512), 5);
+  assert_int_equal (stack_read (s, 61440, 4096), 5);
+  assert_int_equal (stack_calls (s, ARRAY_READ), 3);
+  assert_int_equal (array_call (s->array, ARRAY_READ, 0).offset, 0);
+  assert_int_equal (array_call (s->array, ARRAY_READ, 1).offset, 12288);
+  assert_int_equal (array_call (s->array, ARRAY_READ, 2).offset, 49152);
+  assert_int_equal (stack_bytes (s, ARRAY_READ),
+                    8192 + (32768 - 12288) + (65536 - 49152));
+  stack_free (s);
+}
+
 static void
 test_read_asks_only_for_what_is_missing (void **state)
 {
@@ -266,6 +293,7 @@ main (void)
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (test_read_again_is_a_hit),
     cmocka_unit_test (test_fill_is_at_least_the_option),
+    cmocka_unit_test (test_fill_ends_at_what_is_cached),
     cmocka_unit_test (test_read_asks_only_for_what_is_missing),
     cmocka_unit_test (test_read_error_is_told_and_not_cached),
     cmocka_unit_test (test_error_beside_the_request_is_none),

@@ -11,6 +11,9 @@
  * Helpers read several runs at once; fills of other requests are joined.  For
  * example, with pages 3 and 5 of 1 … 8 cached, the runs are 1–2, 4 and 6–8.
  *
+ * What is filled along comes in the same call as something that is asked for:
+ * a request for page 4 alone reads no other run, so it waits for no other call.
+ *
  * A request that gets no memory for a page bypasses the cache: it copies what
  * is cached block by block, and asks the backend for the rest.
  */
@@ -255,6 +258,18 @@ run_length (const struct fetch *f, const struct miss *m, unsigned most)
   return n;
 }
 
+/* Whether the client asked for any of a run. */
+static bool
+run_is_asked (const struct miss *m, unsigned n)
+{
+  unsigned i;
+
+  for (i = 0; i < n; ++i)
+    if (m[i].asked)
+      return true;
+  return false;
+}
+
 /* A run that a helper reads. */
 struct run {
   struct task task;
@@ -286,10 +301,14 @@ read_runs (struct fetch *f)
     n = 1;
     if (f->misses[i].fill != FILL_OURS)
       continue;
+    n = run_length (f, &f->misses[i], f->nr - i);
+    if (!run_is_asked (&f->misses[i], n)) {
+      end_run (f, &f->misses[i], n, NULL, EAGAIN);
+      continue;
+    }
     if (f->spread)
       spread_invite (f->spread);
     f->spread = NULL;
-    n = run_length (f, &f->misses[i], f->nr - i);
     if (i + n < f->nr && nr_helped < MAX_HELPERS &&
         shares_allow_helpers (f->e)) {
       r = &helped[nr_helped];
@@ -336,6 +355,36 @@ finish_miss (struct fetch *f, struct miss *m)
   }
   return fetch_past (f->e, f->b, asked_bytes (f, &asked),
                      piece_part_offset (pc, &asked), asked.len);
+}
+
+/* Whether the page at an offset is cached, as far as it is in the export. */
+static bool
+page_at_is_cached (const struct fetch *f, uint64_t offset)
+{
+  struct pagecache *pc = &f->e->pc;
+  uint64_t len = page_size (pc);
+  struct part part;
+
+  len = min_u64 (len, pc->size - offset);
+  next_part (pc, &offset, &len, &part);
+  return page_is_uptodate (pc, &part);
+}
+
+/* The window ends at the first cached page before and after the request: beyond
+ * it nothing would come in the same call, and no frame is taken for that.
+ */
+static void
+trim_window (const struct fetch *f, uint64_t *from, uint64_t *to)
+{
+  const uint64_t page = page_size (&f->e->pc);
+  uint64_t at;
+
+  for (at = round_down (f->offset, page); at > *from; at -= page)
+    if (page_at_is_cached (f, at - page))
+      *from = at;
+  for (at = round_up (f->end, page); at < *to; at += page)
+    if (page_at_is_cached (f, at))
+      *to = at;
 }
 
 /* Fills a window and copies the client's part of it. */
@@ -405,6 +454,7 @@ fetch_piece (struct client *c, struct spread *spread, uint8_t *buf,
   f.spare = NULL;
   f.offset = offset;
   f.end = offset + len;
+  trim_window (&f, &from, &to);
   return fetch_window (&f, from, to - from);
 }
 
