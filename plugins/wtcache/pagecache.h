@@ -9,6 +9,7 @@
 #include "pagecache/ledger.h"
 #include "pagecache/page.h"
 #include "pagecache/types.h"
+#include "pagecache/unmade.h"
 
 /* NUMBER is 1 … MAX_CACHES and no other cache's; BLOCK and the pool's page
  * size are powers of two, in bytes.

@@ -21,7 +21,6 @@
 
 #include <errno.h>
 
-#include "export/connections.h"
 #include "export/loans.h"
 
 bool

@@ -7,8 +7,6 @@
 
 #include "export/types.h"
 
-struct connection;
-
 /* A connection that a thread may call for one act; on its stack.  A call that
  * fails by it is tried once by another.
  */

@@ -42,6 +42,49 @@ struct writeback {
   uint64_t looked, looked_before;
 };
 
+/* The life of a connection: it moves down this list, and never back.  Each
+ * change has one function.
+ */
+enum connection_state {
+  CONNECTION_JOINING, /* connections_join: it has sent no data request */
+  CONNECTION_LENDING, /* connections_lend: helpers may call its backend */
+  CONNECTION_LEAVING, /* connections_leave: only flushes still reach it */
+  CONNECTION_GONE,    /* and after the last of them */
+};
+
+struct connection {
+  /* The calls of its own client's requests: they go to BELOW, and are noted
+   * here.
+   */
+  struct backend backend;
+  struct backend *below;
+  struct export *export;
+
+  /* Guarded by the export's connections lock. */
+  enum connection_state state;
+  struct connection *next;
+  unsigned borrowers;  /* loans that are out */
+  uint64_t number;     /* see held_connect; UINT64_MAX while it joins */
+  uint64_t last_flush; /* the last flush of all connections that took it … */
+  uint64_t failed_flush; /* … and that one, if it failed or was late; else 0 */
+  struct {               /* for another connection's client */
+    struct task task;
+    bool runs;
+    int error;
+  } flush;
+
+  /* It owes a flush: it wrote since its last good flush began.  Release in
+   * call_below, after a write, pairs with acquire in connection_flush.
+   */
+  _Atomic bool owes;
+
+  /* A call by it failed, or was late, where another connection did better: it
+   * lends nothing while others can, until a call of its own client succeeds.
+   * Relaxed: a stale value costs one more attempt.
+   */
+  _Atomic bool suspect;
+};
+
 /* Whether an export has a share of its own.  See shares.c. */
 enum share_state { SHARE_NONE, SHARE_RESERVED, SHARE_REFUSED };
 

@@ -389,7 +389,7 @@ flush_backend (struct export *e, struct backend *own)
 static int
 flush_once (struct export *e, struct backend *own, uint64_t deadline)
 {
-  const uint64_t unmade = ledger_unmade (&e->pc);
+  const uint64_t unmade = unmade_total (&e->pc);
   int err, pass_err, flush_err;
 
   err = redo_zeroes (e, own);
@@ -399,7 +399,7 @@ flush_once (struct export *e, struct backend *own, uint64_t deadline)
   note_result (e, err);
   flush_err = flush_backend (e, own);
   err = err ? err : flush_err;
-  return err == 0 && ledger_unmade (&e->pc) != unmade ? EAGAIN : err;
+  return err == 0 && unmade_total (&e->pc) != unmade ? EAGAIN : err;
 }
 
 static int

@@ -28,24 +28,13 @@
 #include "pagecache/ledger.h"
 #include "pagecache/page.h"
 #include "pagecache/states.h"
-
-uint64_t
-ledger_unmade (struct pagecache *pc)
-{
-  return atomic_load_explicit (&pc->unmade, memory_order_acquire);
-}
-
-void
-ledger_count_unmade (struct pagecache *pc)
-{
-  atomic_fetch_add_explicit (&pc->unmade, 1, memory_order_release);
-}
+#include "pagecache/unmade.h"
 
 void
 ledger_lose_zeroes (struct pagecache *pc, uint64_t offset, uint64_t len)
 {
   if (zeroes_lose_range (&pc->zeroes, offset, len))
-    ledger_count_unmade (pc);
+    unmade_count (pc);
 }
 
 void
@@ -149,5 +138,5 @@ ledger_fail (struct pagecache *pc, uint32_t epoch)
   /* Even if no block had a mark: a write in flight may have taken it, and what
    * the mark stood for is lost until that write has ended.
    */
-  ledger_count_unmade (pc);
+  unmade_count (pc);
 }

@@ -7,14 +7,6 @@
 
 #include "pagecache/types.h"
 
-/* How often something acknowledged ceased to be on its way to durable.  If it
- * has not changed since a flush began, nothing that the flush covers was
- * undone.
- */
-extern uint64_t ledger_unmade (struct pagecache *pc);
-/* Called by states_end and here, nowhere else. */
-extern void ledger_count_unmade (struct pagecache *pc);
-
 /* Flush number FLUSH succeeded: what ended before it began is durable. */
 extern void ledger_settle (struct pagecache *pc, uint32_t flush);
 

@@ -14,8 +14,8 @@
 
 #include <config.h>
 
-#include "pagecache/ledger.h"
 #include "pagecache/states.h"
+#include "pagecache/unmade.h"
 
 /* Blocks more in a state, or fewer.  Returns the bytes there were before. */
 static int64_t
@@ -79,7 +79,7 @@ states_end (struct pagecache *pc, struct page *p, const struct change *c)
    * its next one takes.
    */
   if (c->unmade)
-    ledger_count_unmade (pc);
+    unmade_count (pc);
 }
 
 struct amounts

@@ -44,7 +44,7 @@ struct pagecache {
   _Atomic uint64_t dirty_since; /* ns; when the oldest became dirty; 0: none */
   /* How often something that was acknowledged ceased to be on its way to
    * durable: blocks became dirty again, zeroes were lost.  Release in
-   * ledger_count_unmade pairs with acquire in ledger_unmade.
+   * unmade_count pairs with acquire in unmade_total.
    */
   _Atomic uint64_t unmade;
   _Atomic int64_t bound; /* bytes that may be held; see writeback.c */
