@@ -124,7 +124,7 @@ static const char usage[] =
     "Exit status 1: a request failed or differed; 2: wrong options.\n";
 
 static uint64_t
-parse_size (const char *option, const char *text, uint64_t least, uint64_t most)
+parse_size (const char *option, const char *text, uint64_t min, uint64_t max)
 {
   static const char suffixes[] = "KMGT";
   char *end;
@@ -142,24 +142,24 @@ parse_size (const char *option, const char *text, uint64_t least, uint64_t most)
       goto bad;
     n <<= 10 * (suffix - suffixes + 1);
   }
-  if (n < least || n > most)
+  if (n < min || n > max)
     goto bad;
   return n;
 
 bad:
   load_die (2, "--%s: '%s' is not a number from %" PRIu64 " to %" PRIu64,
-            option, text, least, most);
+            option, text, min, max);
 }
 
 static double
-parse_real (const char *option, const char *text, double most)
+parse_real (const char *option, const char *text, double max)
 {
   char *end;
   const double x = strtod (text, &end);
 
-  if (end == text || *end != '\0' || !(x > 0) || !(x <= most))
+  if (end == text || *end != '\0' || !(x > 0) || !(x <= max))
     load_die (2, "--%s: '%s' is not a number above 0, at most %g", option, text,
-              most);
+              max);
   return x;
 }
 

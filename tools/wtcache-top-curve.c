@@ -57,9 +57,9 @@ struct picture {
   FILE *f;
   const struct named_curve *curves;
   size_t nr_curves;
-  double least, most; /* sizes, bytes */
-  double top;         /* the ratio at the upper end */
-  double right;       /* where the axis ends */
+  double min, max; /* sizes, bytes */
+  double top;      /* the ratio at the upper end */
+  double right;    /* where the axis ends */
 };
 
 static double
@@ -67,10 +67,10 @@ x_of (const struct picture *p, double bytes)
 {
   const double first = LEFT + INSET;
 
-  if (p->most <= p->least)
+  if (p->max <= p->min)
     return (LEFT + p->right) / 2;
-  return first + (p->right - first) * log2 (bytes / p->least) /
-                     log2 (p->most / p->least);
+  return first +
+         (p->right - first) * log2 (bytes / p->min) / log2 (p->max / p->min);
 }
 
 static double
@@ -121,14 +121,14 @@ find_bounds (struct picture *p)
   size_t i, j;
 
   p->right = WIDTH - (p->nr_curves == 1 ? 40 : NAME_WIDTH + 26);
-  p->least = INFINITY;
-  p->most = 0;
+  p->min = INFINITY;
+  p->max = 0;
   for (i = 0; i < p->nr_curves; ++i)
     for (j = 0; j < p->curves[i].curve.nr_points; ++j) {
       const struct curve_point *at = &p->curves[i].curve.points[j];
 
-      p->least = fmin (p->least, at->bytes);
-      p->most = fmax (p->most, at->bytes);
+      p->min = fmin (p->min, at->bytes);
+      p->max = fmax (p->max, at->bytes);
       highest = fmax (highest, fmin (at->ratio, 1));
     }
   p->top = ceil (highest / step_of (highest) - 1e-9) * step_of (highest);
@@ -236,8 +236,8 @@ put_sizes (const struct picture *p)
                   first->points[i].bytes / first->size);
     }
   else {
-    step = log2 (p->most / p->least) > 8 ? 4 : 2;
-    for (bytes = exp2 (ceil (log2 (p->least))); bytes <= p->most; bytes *= step)
+    step = log2 (p->max / p->min) > 8 ? 4 : 2;
+    for (bytes = exp2 (ceil (log2 (p->min))); bytes <= p->max; bytes *= step)
       put_size (p, bytes);
   }
   fprintf (p->f,

@@ -114,11 +114,11 @@ spark (const struct history *h, size_t columns)
 {
   const size_t n = min_u64 (min_u64 (h->next, HISTORY), columns);
   char *text = must_resize (NULL, n * strlen (blocks[0]) + 1, 1), *to = text;
-  double most = 0;
+  double max = 0;
   size_t i;
 
   for (i = 0; i < n; ++i)
-    most = fmax (most, history_value (h, i));
+    max = fmax (max, history_value (h, i));
   for (i = n; i-- > 0;) {
     const double v = history_value (h, i);
     size_t height = 0;
@@ -128,7 +128,7 @@ spark (const struct history *h, size_t columns)
       continue;
     }
     if (v > 0)
-      height = (size_t) clamp_u64 (lrint (v / most * 7), 1, 7);
+      height = (size_t) clamp_u64 (lrint (v / max * 7), 1, 7);
     to = stpcpy (to, use_unicode ? blocks[height] : marks[height]);
   }
   *to = '\0';

@@ -184,7 +184,7 @@ build_trace (FILE *f, char **args, int nr)
 
 static const struct command {
   const char *name, *arguments;
-  int least, most; /* arguments */
+  int min, max; /* arguments */
   void (*build) (FILE *f, char **args, int nr);
   bool quick; /* the server answers at once */
 } commands[] = {
@@ -430,7 +430,7 @@ main (int argc, char **argv)
   nr = argc - optind;
   command = parse_words (argv + optind, &nr, &server);
   args = argv + argc - nr;
-  if (nr < command->least || nr > command->most)
+  if (nr < command->min || nr > command->max)
     die (EXIT_USAGE, "usage: wtcachectl [SERVER] %s%s", command->name,
          command->arguments);
   if (yes && command->build != build_discard)

@@ -145,7 +145,7 @@ disk_size (const struct disk *d)
  * takes any byte, and else whole blocks of it, since others are refused.
  */
 uint64_t
-disk_choose_size (struct input *in, uint64_t most, uint32_t block)
+disk_choose_size (struct input *in, uint64_t max, uint32_t block)
 {
   const uint8_t kind = input_take (in);
   const uint64_t n = input_take (in) + 1;
@@ -153,7 +153,7 @@ disk_choose_size (struct input *in, uint64_t most, uint32_t block)
                         : (kind & 7) < 4 ? n * 4 * KiB
                                          : n * 512;
   const uint64_t bytes =
-      clamp_u64 (size + (kind & 8 ? input_take (in) * 2 + 1 : 0), 512, most);
+      clamp_u64 (size + (kind & 8 ? input_take (in) * 2 + 1 : 0), 512, max);
 
   return block == 512 ? bytes : round_up (bytes, block);
 }
@@ -161,7 +161,7 @@ disk_choose_size (struct input *in, uint64_t most, uint32_t block)
 static void
 make_disk (struct disk *d, const struct backend_traits *says, uint8_t salt)
 {
-  struct backend_traits has = array_traits (d->most);
+  struct backend_traits has = array_traits (d->max);
   struct array *a;
   uint64_t i;
 
@@ -170,9 +170,9 @@ make_disk (struct disk *d, const struct backend_traits *says, uint8_t salt)
   has.can_multi_conn = says->can_multi_conn;
   d->host.says = *says;
   d->host.array = a = array_new (&has);
-  for (i = 0; salt != 0 && i < d->most; ++i)
+  for (i = 0; salt != 0 && i < d->max; ++i)
     a->seen[i] = a->durable[i] = a->seen[i] ^ salt;
-  d->shadow = shadow_new (d->most, salt);
+  d->shadow = shadow_new (d->max, salt);
 }
 
 static void
@@ -211,13 +211,13 @@ choose_disks (struct life *l)
   l->learns = !forgets && (!tears || says.can_flush);
   l->nr_disks = more & 0x10 && !settings.one_cache ? 2 : 1;
   for (i = 0; i < l->nr_disks; ++i) {
-    l->disks[i].most = disk_choose_size (in, 4 * MiB, says.block);
+    l->disks[i].max = disk_choose_size (in, 4 * MiB, says.block);
     make_disk (&l->disks[i], &says, 0x55 * i);
     tell ("disk %u: size %" PRIu64 " maximum %u multi-conn %d forgets %d "
           "tears %d\n",
-          i, l->disks[i].most, says.maximum, says.can_multi_conn, forgets,
+          i, l->disks[i].max, says.maximum, says.can_multi_conn, forgets,
           tears);
-    l->disks[i].last = l->disks[i].most;
+    l->disks[i].last = l->disks[i].max;
     l->disks[i].host.array->forgets = forgets;
     l->disks[i].host.array->tears = tears;
     l->disks[i].host.array->unsteady = l->threads;
@@ -312,7 +312,7 @@ end_life (struct life *l)
   l->filter->unload ();
   for (i = 0; i < l->nr_disks; ++i) {
     a = l->disks[i].host.array;
-    a->backend.traits.size = l->disks[i].most;
+    a->backend.traits.size = l->disks[i].max;
     array_free (a);
     shadow_free (l->disks[i].shadow);
   }

@@ -26,7 +26,7 @@ struct input {
 struct disk {
   struct host_disk host;
   struct shadow *shadow;
-  uint64_t most; /* bytes it ever has */
+  uint64_t max;  /* bytes it ever has */
   uint64_t last; /* size at the last open that was not refused */
   unsigned open, writers;
   unsigned faults;
@@ -66,8 +66,8 @@ extern unsigned input_take_16 (struct input *in);
   } while (0)
 
 extern uint64_t disk_size (const struct disk *d);
-/* A size from nothing to more than the cache holds, at most MOST. */
-extern uint64_t disk_choose_size (struct input *in, uint64_t most,
+/* A size from nothing to more than the cache holds, at most MAX. */
+extern uint64_t disk_choose_size (struct input *in, uint64_t max,
                                   uint32_t block);
 /* How many calls of all disks have failed. */
 extern unsigned disk_failures (struct life *l);

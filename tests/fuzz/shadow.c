@@ -22,15 +22,15 @@
 
 #include "shadow.h"
 
-#define PAGE 4096
-#define MOST 3
-#define ANY  63
+#define PAGE       4096
+#define MAX_VALUES 3
+#define ANY        63
 
 struct set {
   uint8_t n : 6;       /* values, or ANY */
   uint8_t trimmed : 1; /* a byte that was read may change again */
   uint8_t failed : 1;  /* the last change did: it need not be durable */
-  uint8_t values[MOST];
+  uint8_t values[MAX_VALUES];
 };
 
 struct shadow_page {
@@ -44,9 +44,9 @@ struct shadow {
 };
 
 struct shadow *
-shadow_new (uint64_t most, uint8_t salt)
+shadow_new (uint64_t max, uint8_t salt)
 {
-  const uint64_t pages = (most + PAGE - 1) / PAGE;
+  const uint64_t pages = (max + PAGE - 1) / PAGE;
   struct shadow *s = calloc (1, sizeof *s + pages * sizeof s->page[0]);
 
   if (s == NULL)
@@ -118,7 +118,7 @@ add (struct set *set, uint8_t value)
 {
   if (has (set, value))
     return;
-  if (set->n == MOST)
+  if (set->n == MAX_VALUES)
     set->n = ANY;
   else
     set->values[set->n++] = value;

@@ -18,8 +18,8 @@ enum fate {
   FATE_DURABLE  /* and the disk keeps it */
 };
 
-/* At most MOST bytes, which hold what shadow_first says. */
-extern struct shadow *shadow_new (uint64_t most, uint8_t salt);
+/* At most MAX bytes, which hold what shadow_first says. */
+extern struct shadow *shadow_new (uint64_t max, uint8_t salt);
 extern void shadow_free (struct shadow *s);
 extern uint8_t shadow_first (uint64_t offset, uint8_t salt);
 

@@ -417,7 +417,7 @@ static void
 do_resize (struct life *l)
 {
   struct disk *d = &l->disks[input_take (&l->in) % l->nr_disks];
-  const uint64_t size = disk_choose_size (&l->in, d->most, d->host.says.block);
+  const uint64_t size = disk_choose_size (&l->in, d->max, d->host.says.block);
 
   if (d->open > 0)
     return;

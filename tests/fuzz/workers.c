@@ -19,7 +19,7 @@
 #include "unit.h"
 
 /* As if there were no more. */
-#define MOST 24
+#define MAX_RUNNING 24
 
 static bool own_threads;
 
@@ -64,9 +64,9 @@ hand_over (struct task *t, bool must_run)
   bool room;
 
   pthread_mutex_lock (&w.lock);
-  while (must_run && w.started && own_threads && w.running >= MOST)
+  while (must_run && w.started && own_threads && w.running >= MAX_RUNNING)
     pthread_cond_wait (&w.changed, &w.lock);
-  room = w.started && w.running < MOST;
+  room = w.started && w.running < MAX_RUNNING;
   w.running += room;
   pthread_mutex_unlock (&w.lock);
   if (!room)

@@ -160,7 +160,7 @@ settle (struct load *l, unsigned expected)
  * descriptors go a moment after their connection.
  */
 static bool
-check_amounts (struct load *l, const char *when, const struct amounts *most)
+check_amounts (struct load *l, const char *when, const struct amounts *max)
 {
   static const struct timespec moment = { .tv_nsec = 5000000 };
   const double began = now ();
@@ -170,8 +170,8 @@ check_amounts (struct load *l, const char *when, const struct amounts *most)
   do {
     nanosleep (&moment, NULL);
     a = measure (l);
-    good = a.threads <= most->threads && a.descriptors <= most->descriptors &&
-           a.resident <= most->resident && a.allocations <= most->allocations;
+    good = a.threads <= max->threads && a.descriptors <= max->descriptors &&
+           a.resident <= max->resident && a.allocations <= max->allocations;
   } while (!good && now () - began < 20 * time_scale ());
   tell (when, &a);
   return good || run_fail (&l->run, "the server keeps something of clients "
@@ -437,23 +437,23 @@ go_on (struct load *l)
 static bool
 run (struct load *l)
 {
-  struct amounts most;
+  struct amounts max;
 
   if (!run_step (&l->run, server_start (&l->run.server)) || !settle (l, 0))
     return false;
-  most = measure (l);
-  most.threads += MORE_THREADS;
-  most.resident = most.allocations = INT64_MAX;
+  max = measure (l);
+  max.threads += MORE_THREADS;
+  max.resident = max.allocations = INT64_MAX;
   /* Threads and buffers that are made once are made before the first count. */
   if (!dial_all (l) || !run_turn (l, l->run.nr_connections * 20) ||
       !leave_all (l) || !open_and_close_all (l, 20) ||
-      !check_amounts (l, "before", &most))
+      !check_amounts (l, "before", &max))
     return false;
   if (l->allocations) /* else a sanitizer has memory of its own */
-    most.resident = resident (l) + MORE_RESIDENT;
-  most.allocations = measure (l).allocations + MORE_ALLOCATIONS;
+    max.resident = resident (l) + MORE_RESIDENT;
+  max.allocations = measure (l).allocations + MORE_ALLOCATIONS;
   return dial_all (l) && go_on (l) && leave_all (l) &&
-         open_and_close_all (l, opens) && check_amounts (l, "after", &most) &&
+         open_and_close_all (l, opens) && check_amounts (l, "after", &max) &&
          run_step (&l->run, server_stop (&l->run.server)) &&
          (seconds > 0 ||
           run_step (&l->run, server_check_log (&l->run.server))) &&

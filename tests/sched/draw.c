@@ -32,14 +32,14 @@ new_item (struct world *w)
   return w->nr_items++;
 }
 
-/* From LEAST to MOST, each power of two alike. */
+/* From MIN to MAX, each power of two alike. */
 static uint64_t
-draw_log (struct rng *rng, uint64_t least, uint64_t most)
+draw_log (struct rng *rng, uint64_t min, uint64_t max)
 {
-  const unsigned powers = log2_u64 (most / least) + 1;
-  const uint64_t base = least << rng_below (rng, powers);
+  const unsigned powers = log2_u64 (max / min) + 1;
+  const uint64_t base = min << rng_below (rng, powers);
 
-  return min_u64 (base + rng_below (rng, base), most);
+  return min_u64 (base + rng_below (rng, base), max);
 }
 
 /* ---- the filter ---- */
@@ -311,7 +311,7 @@ draw_ask (struct world *w, struct rng *rng, const struct guest *g,
 }
 
 static void
-draw_session (struct world *w, struct guest *g, unsigned most, bool differ,
+draw_session (struct world *w, struct guest *g, unsigned max, bool differ,
               bool tls)
 {
   struct session *s = &g->sessions[g->nr_sessions++];
@@ -333,7 +333,7 @@ draw_session (struct world *w, struct guest *g, unsigned most, bool differ,
     struct lane *l = &s->lanes[i];
 
     l->guest = g;
-    l->nr_asks = 1 + rng_below (rng, most);
+    l->nr_asks = 1 + rng_below (rng, max);
     l->asks = calloc (l->nr_asks, sizeof *l->asks);
     for (j = 0; j < l->nr_asks; ++j)
       draw_ask (w, &own, g, &h, &next, &l->asks[j]);
@@ -374,14 +374,14 @@ draw_guests (struct world *w)
                       : rng_chance (rng, 85) ? "auto"
                                              : "never";
   const unsigned churn = PICK (rng, ((const unsigned[]){ 1, 1, 2, 4 }));
-  unsigned most = PICK (rng, ((const unsigned[]){ 5, 15, 30, 60 }));
+  unsigned max = PICK (rng, ((const unsigned[]){ 5, 15, 30, 60 }));
   unsigned i, j;
 
   configure (w, "wtcache-share", share);
   w->nr_guests = 1 + rng_below (rng, rng_chance (rng, 70) ? 5 : GUESTS_MAX);
   if (rng_chance (rng, 6)) { /* few, with many requests */
     w->nr_guests = 1 + rng_below (rng, 2);
-    most = ASKS_MAX;
+    max = ASKS_MAX;
   }
   for (i = 0; i < w->nr_places; ++i) {
     struct place *p = &w->places[i];
@@ -412,7 +412,7 @@ draw_guests (struct world *w)
       /* Alone it sees its own writes by either kind: see above. */
       if (tls && w->nr_guests == 1)
         kind = rng_chance (rng, 50);
-      draw_session (w, g, most, differ, kind);
+      draw_session (w, g, max, differ, kind);
     }
   }
 }

@@ -165,8 +165,8 @@ begin (struct backend *b, struct array_in_flight *f, enum array_op op,
   a->in_flight = f;
   a->calls[op]++;
   a->bytes[op] += op == ARRAY_FLUSH ? 0 : len;
-  if (++a->now[op] > a->most_at_once[op])
-    a->most_at_once[op] = a->now[op];
+  if (++a->now[op] > a->max_at_once[op])
+    a->max_at_once[op] = a->now[op];
   call.offset = offset;
   call.len = op == ARRAY_FLUSH ? 0 : len;
   call.began = ++a->events;
@@ -636,7 +636,7 @@ array_forget_calls (struct array *a)
   memset (a->calls, 0, sizeof a->calls);
   memset (a->failed, 0, sizeof a->failed);
   memset (a->bytes, 0, sizeof a->bytes);
-  memset (a->most_at_once, 0, sizeof a->most_at_once);
+  memset (a->max_at_once, 0, sizeof a->max_at_once);
   a->logged = 0;
   unlock (a);
 }

@@ -93,7 +93,7 @@ struct array {
   unsigned at_gate[ARRAY_OPS], let_by[ARRAY_OPS];
   struct array_in_flight *in_flight;
   unsigned calls[ARRAY_OPS], failed[ARRAY_OPS], now[ARRAY_OPS];
-  unsigned most_at_once[ARRAY_OPS];
+  unsigned max_at_once[ARRAY_OPS];
   uint64_t bytes[ARRAY_OPS];
   uint64_t events;
   struct array_call *log;

@@ -7,17 +7,17 @@
 #include "policy.h"
 
 struct policy *
-policy_new_most (size_t capacity, size_t most)
+policy_new_max (size_t capacity, size_t max)
 {
   struct policy *c = calloc (1, sizeof *c);
 
   assert_non_null (c);
-  c->frames = calloc (most, sizeof *c->frames);
+  c->frames = calloc (max, sizeof *c->frames);
   assert_non_null (c->frames);
   c->capacity = capacity;
-  c->most = most;
+  c->max = max;
   c->random = 1;
-  c->ev = evict_new (capacity, most, &c->frames[0].entry, sizeof *c->frames);
+  c->ev = evict_new (capacity, max, &c->frames[0].entry, sizeof *c->frames);
   assert_non_null (c->ev);
   return c;
 }
@@ -25,7 +25,7 @@ policy_new_most (size_t capacity, size_t most)
 struct policy *
 policy_new (size_t capacity)
 {
-  return policy_new_most (capacity, capacity);
+  return policy_new_max (capacity, capacity);
 }
 
 void

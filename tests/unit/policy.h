@@ -21,7 +21,7 @@ struct frame {
 struct policy {
   struct evict *ev;
   struct frame *frames;
-  size_t most, capacity, used;
+  size_t max, capacity, used;
   struct frame *spare; /* the victim that takes the next key */
   struct frame *index[POLICY_KEYS];
   size_t questions; /* calls of policy_may_go */
@@ -29,8 +29,8 @@ struct policy {
 };
 
 extern struct policy *policy_new (size_t capacity);
-/* CAPACITY may grow to MOST. */
-extern struct policy *policy_new_most (size_t capacity, size_t most);
+/* CAPACITY may grow to MAX. */
+extern struct policy *policy_new_max (size_t capacity, size_t max);
 extern void policy_free (struct policy *c);
 
 /* A random number below BELOW. */

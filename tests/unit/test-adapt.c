@@ -37,7 +37,7 @@ test_ghost_loses_trust (void **state)
 static void
 test_resize (void **state)
 {
-  struct policy *c = policy_new_most (1000, 4000);
+  struct policy *c = policy_new_max (1000, 4000);
   uint64_t key = 0;
 
   for (; key < 2000; ++key)
@@ -61,7 +61,7 @@ test_resize (void **state)
 static void
 test_ghost_after_shrinking (void **state)
 {
-  struct policy *c = policy_new_most (16, 40000);
+  struct policy *c = policy_new_max (16, 40000);
   size_t wrong = 0;
 
   for (unsigned round = 0; round < 2000; ++round)
@@ -82,7 +82,7 @@ static void
 test_ghost_time_wraps (void **state)
 {
   const uint64_t bits_of_time = 4096;
-  struct policy *c = policy_new_most (16, 100000);
+  struct policy *c = policy_new_max (16, 100000);
   size_t wrong = 0;
 
   for (unsigned round = 0; round < 8; ++round)
@@ -241,11 +241,11 @@ test_memory (void **state)
 {
   struct evict *ev;
   struct evict_entry none;
-  const size_t most = 10 * 1000 * 1000;
+  const size_t max = 10 * 1000 * 1000;
 
-  ev = evict_new (most, most, &none, sizeof none);
+  ev = evict_new (max, max, &none, sizeof none);
   assert_non_null (ev);
-  assert_true (evict_memory (ev) <= 6 * most);
+  assert_true (evict_memory (ev) <= 6 * max);
   evict_free (ev);
   evict_free (NULL);
 }
@@ -258,7 +258,7 @@ check_links (const struct policy *c)
 {
   size_t queued = 0, ends[EVICT_QUEUES] = { 0 }, starts[EVICT_QUEUES] = { 0 };
 
-  for (size_t i = 0; i < c->most; ++i) {
+  for (size_t i = 0; i < c->max; ++i) {
     const struct evict_entry *e = &c->frames[i].entry;
 
     if (e->queue == EVICT_NONE)
@@ -285,27 +285,27 @@ check_links (const struct policy *c)
 
 /* A long run of everything, checked against what the caller knows. */
 static void
-random_run (uint32_t seed, size_t most)
+random_run (uint32_t seed, size_t max)
 {
-  struct policy *c = policy_new_most (most, most);
-  struct frame **free_pages = calloc (most, sizeof *free_pages);
+  struct policy *c = policy_new_max (max, max);
+  struct frame **free_pages = calloc (max, sizeof *free_pages);
   size_t free_count = 0, cached = 0, steps = 200000;
   struct frame *frame;
 
   assert_non_null (free_pages);
   c->random = seed;
-  for (size_t i = 0; i < most; ++i)
+  for (size_t i = 0; i < max; ++i)
     free_pages[free_count++] = &c->frames[i];
 
   while (steps-- > 0) {
     /* Half of the uses go to a tenth of the keys. */
     const uint64_t key =
-        policy_any (c, policy_any (c, 2) ? most * 4 : most * 4 / 10);
+        policy_any (c, policy_any (c, 2) ? max * 4 : max * 4 / 10);
     const uint32_t what = policy_any (c, 1000);
 
     frame = c->index[key];
     if (what < 4) {
-      c->capacity = 1 + policy_any (c, most);
+      c->capacity = 1 + policy_any (c, max);
       evict_resize (c->ev, c->capacity);
     }
     else if (what < 24 && frame != NULL) {

@@ -407,7 +407,7 @@ test_writes (void **state)
 static void
 test_work_is_bounded (void **state)
 {
-  const uint64_t most = 40000000;
+  const uint64_t max = 40000000;
   struct curve *c = curve_of (8 * PAGES);
   struct curve_counts counts;
   struct curve_estimate e;
@@ -415,7 +415,7 @@ test_work_is_bounded (void **state)
   uint64_t n, key, noted = 0;
 
   random_seed (&random, 3);
-  for (n = 0; n < most; ++n) {
+  for (n = 0; n < max; ++n) {
     key = random_below (&random, 6 * PAGES);
     if (curve_samples (c, key)) {
       curve_note (c, key, CURVE_HIT);
@@ -424,9 +424,9 @@ test_work_is_bounded (void **state)
   }
   curve_get (c, &counts);
   assert_int_equal (counts.sampled_reads, noted);
-  assert_true (noted < most / 64);
-  curve_estimate (c, most, 1, &e);
-  print_message ("# %g of 1/32 noted; %.4f %.4f %.4f\n", 32.0 * noted / most,
+  assert_true (noted < max / 64);
+  curve_estimate (c, max, 1, &e);
+  print_message ("# %g of 1/32 noted; %.4f %.4f %.4f\n", 32.0 * noted / max,
                  e.miss_ratio[0], e.miss_ratio[1], e.miss_ratio[2]);
   assert_true (e.miss_ratio[0] > 0.57 && e.miss_ratio[0] < 0.77);
   assert_true (e.miss_ratio[1] > 0.23 && e.miss_ratio[1] < 0.43);

@@ -283,7 +283,7 @@ test_fixed_depth_stays (void **state)
 
 /* A backend that serves any number never sees more than the bound. */
 static void
-test_most_in_flight (void **state)
+test_max_in_flight (void **state)
 {
   struct simulation s;
 
@@ -342,16 +342,16 @@ assert_moves (const struct simulation *like, uint64_t soon, unsigned percent)
 static const uint64_t commits[] = { MS, 5 * MS, 20 * MS };
 
 /* Commits that take SHARE of their time more for each batch, one in STALLS
- * stalls; 8 to MOST writers.
+ * stalls; 8 to MAX writers.
  */
 static void
-assert_all_move (double share, unsigned stalls, unsigned most, unsigned percent)
+assert_all_move (double share, unsigned stalls, unsigned max, unsigned percent)
 {
   unsigned i, writers;
   struct simulation s;
 
   for (i = 0; i < ARRAY_LEN (commits); ++i)
-    for (writers = 8; writers <= most; writers *= 2) {
+    for (writers = 8; writers <= max; writers *= 2) {
       begin_commits (&s, commits[i], commits[i] * share, writers);
       s.stalls = stalls;
       assert_moves (&s, 5000 * MS, percent);
@@ -423,7 +423,7 @@ main (void)
     cmocka_unit_test (test_backend_gets_slower_and_faster),
     cmocka_unit_test (test_backend_serves_more_and_fewer),
     cmocka_unit_test (test_fixed_depth_stays),
-    cmocka_unit_test (test_most_in_flight),
+    cmocka_unit_test (test_max_in_flight),
     cmocka_unit_test (test_little_load_does_not_grow),
     cmocka_unit_test (test_group_commit),
     cmocka_unit_test (test_group_commit_of_some_cost_each),

@@ -174,7 +174,7 @@ share_flushes (int error, unsigned succeed)
   for (i = 0; i < ARRAY_LEN (others); ++i)
     assert_int_equal (flusher_join (&others[i]), error);
   assert_int_equal (array_calls (s->array, ARRAY_FLUSH), 2);
-  assert_int_equal (s->array->most_at_once[ARRAY_FLUSH], 1);
+  assert_int_equal (s->array->max_at_once[ARRAY_FLUSH], 1);
   assert_int_equal (setup_amounts (s).dirty, error ? 512 : 0);
   assert_int_equal (setup_amounts (s).unstable, 0);
   setup_free (s);

@@ -469,11 +469,11 @@ test_threads (void **state)
 /* ---- another budget while it is used ---- */
 
 static struct setup *
-setup_growing (uint64_t limit, uint64_t most)
+setup_growing (uint64_t limit, uint64_t max)
 {
   struct setup *s = setup_new (limit);
 
-  memory_may_grow (&s->memory, most);
+  memory_may_grow (&s->memory, max);
   return s;
 }
 
@@ -533,9 +533,8 @@ test_shrink_that_does_not_fit (void **state)
   assert_int_equal (count_keys (pool, ARRAY_LEN (pages)), ARRAY_LEN (pages));
   for (i = 0; i < ARRAY_LEN (pages); ++i)
     unpin (pages[i]);
-  assert_int_equal (pools_resize (&s->pools, pools_least (&s->pools) - 1),
-                    EBUSY);
-  assert_int_equal (pools_resize (&s->pools, pools_least (&s->pools)), 0);
+  assert_int_equal (pools_resize (&s->pools, pools_min (&s->pools) - 1), EBUSY);
+  assert_int_equal (pools_resize (&s->pools, pools_min (&s->pools)), 0);
   setup_free (s);
 }
 

@@ -34,14 +34,14 @@ pick_range (struct shadow *d, uint64_t *offset, uint64_t *len)
 {
   const uint64_t stripes = (d->size + d->stripe - 1) / d->stripe;
   uint64_t n = stripes / d->count + (d->number < stripes % d->count);
-  uint64_t start, most;
+  uint64_t start, max;
 
   n = random_below (&d->random, n) * d->count + d->number;
   start = n * d->stripe;
-  most = min_u64 (d->stripe, d->size - start);
+  max = min_u64 (d->stripe, d->size - start);
   if (random_chance (&d->random, 50))
-    most = min_u64 (most, 3000);
-  *len = 1 + random_below (&d->random, most);
+    max = min_u64 (max, 3000);
+  *len = 1 + random_below (&d->random, max);
   *offset =
       start + random_below (&d->random,
                             min_u64 (d->stripe, d->size - start) - *len + 1);

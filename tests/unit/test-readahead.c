@@ -75,14 +75,14 @@ run_tasks (void)
 }
 
 static struct stack *
-setup_memory (uint64_t most, uint64_t fill, uint64_t memory)
+setup_memory (uint64_t max, uint64_t fill, uint64_t memory)
 {
   struct stack_options o = stack_options (SIZE);
   struct stack *s;
 
   o.memory = memory;
   o.settings.fill = fill;
-  o.settings.readahead = most;
+  o.settings.readahead = max;
   s = stack_new (&o);
   s->client->ahead = readahead_new (s->export);
   must (s->client->ahead != NULL);
@@ -90,15 +90,15 @@ setup_memory (uint64_t most, uint64_t fill, uint64_t memory)
 }
 
 static struct stack *
-setup_fill (uint64_t most, uint64_t fill)
+setup_fill (uint64_t max, uint64_t fill)
 {
-  return setup_memory (most, fill, 32 * MiB);
+  return setup_memory (max, fill, 32 * MiB);
 }
 
 static struct stack *
-setup_new (uint64_t most)
+setup_new (uint64_t max)
 {
-  return setup_fill (most, 4096);
+  return setup_fill (max, 4096);
 }
 
 static void

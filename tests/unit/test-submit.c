@@ -276,7 +276,7 @@ test_depth_is_kept (void **state)
     array_open (s->array, ARRAY_WRITE);
     for (i = 0; i < ARRAY_LEN (writers); ++i)
       assert_int_equal (writer_join (&writers[i]), 0);
-    assert_int_equal (s->array->most_at_once[ARRAY_WRITE], depths[d]);
+    assert_int_equal (s->array->max_at_once[ARRAY_WRITE], depths[d]);
     assert_int_equal (s->submit.policy.in_flight, 0);
     setup_free (s);
   }
@@ -500,7 +500,7 @@ test_random_load (void **state)
     must (setup_amounts (s).writeback == 0);
     must (s->submit.policy.in_flight == 0 && s->submit.policy.first == NULL);
     must (s->submit.oldest == NULL && s->submit.policy.unwritten == 0);
-    must (s->array->most_at_once[ARRAY_FLUSH] <= 1);
+    must (s->array->max_at_once[ARRAY_FLUSH] <= 1);
     setup_free (s);
   }
 }

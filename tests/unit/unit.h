@@ -29,10 +29,10 @@
 extern _Noreturn void must_fail (const char *what, const char *file, int line);
 
 /* cmocka's own has other names from 2.0 on. */
-#define assert_between(n, least, most)                                         \
+#define assert_between(n, min, max)                                            \
   do {                                                                         \
-    assert_true ((n) >= (least));                                              \
-    assert_true ((n) <= (most));                                               \
+    assert_true ((n) >= (min));                                                \
+    assert_true ((n) <= (max));                                                \
   } while (0)
 
 /* Random numbers of one thread. */

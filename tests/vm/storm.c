@@ -177,8 +177,8 @@ change (struct worker *w, struct file *f, unsigned number, const char *name,
 {
   const unsigned unit = how == DIRECT_DSYNC ? DIRECT : 1;
   const unsigned first = below (w, BLOCKS / unit) * unit;
-  const unsigned most = (BLOCKS - first) / unit;
-  const unsigned count = (1 + below (w, most < 64 ? most : 64)) * unit;
+  const unsigned max = (BLOCKS - first) / unit;
+  const unsigned count = (1 + below (w, max < 64 ? max : 64)) * unit;
   const bool is_new = !f->begun;
   const int flags = how == DIRECT_DSYNC ? O_DIRECT | O_DSYNC : 0;
   int fd, r;
@@ -209,8 +209,8 @@ change (struct worker *w, struct file *f, unsigned number, const char *name,
 static int
 replace (struct worker *w, struct file *f, unsigned number, const char *name)
 {
-  const unsigned least = f->size_begun > 0 ? f->size_begun : 1;
-  const unsigned count = least + below (w, BLOCKS - least + 1);
+  const unsigned min = f->size_begun > 0 ? f->size_begun : 1;
+  const unsigned count = min + below (w, BLOCKS - min + 1);
   int r, fd = openat (w->dir, "new", O_RDWR | O_CREAT | O_TRUNC, 0600);
 
   if (fd == -1)
@@ -374,19 +374,19 @@ static void
 check_block (unsigned worker, unsigned number, struct file *f, unsigned block,
              const uint8_t *bytes)
 {
-  const uint32_t least = f->blocks_promised[block];
-  const uint32_t most = f->blocks_begun[block];
+  const uint32_t min = f->blocks_promised[block];
+  const uint32_t max = f->blocks_begun[block];
   uint8_t expected[BLOCK];
   uint32_t version;
 
   memcpy (&version, bytes, sizeof version);
   fill_block (expected, worker, number, block, version);
   if (memcmp (bytes, expected, BLOCK) != 0)
-    accuse (worker, number, "block %u is no version of it (%u..%u)", block,
-            least, most);
-  else if (version < least || version > most)
+    accuse (worker, number, "block %u is no version of it (%u..%u)", block, min,
+            max);
+  else if (version < min || version > max)
     accuse (worker, number, "block %u has version %u, not %u..%u", block,
-            version, least, most);
+            version, min, max);
   f->blocks_promised[block] = f->blocks_begun[block] = version;
 }
 

@@ -29,7 +29,7 @@
 static unsigned
 character (const unsigned char *p)
 {
-  static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+  static const uint32_t min[] = { 0, 0, 0x80, 0x800, 0x10000 };
   uint32_t c = *p;
   unsigned n, i;
 
@@ -45,7 +45,7 @@ character (const unsigned char *p)
     c = c << 6 | (p[i] & 0x3f);
   }
   /* Too long a form, a surrogate, or above the last; C1 are controls. */
-  if (c < least[n] || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff || c < 0xa0)
+  if (c < min[n] || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff || c < 0xa0)
     return 0;
   return n;
 }

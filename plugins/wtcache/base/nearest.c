@@ -15,7 +15,7 @@
 #define LONGEST 40 /* of a name, characters */
 
 static unsigned
-least (unsigned a, unsigned b)
+min (unsigned a, unsigned b)
 {
   return a < b ? a : b;
 }
@@ -36,10 +36,10 @@ edit_distance (const char *a, const char *b)
         d[i][j] = i + j;
         continue;
       }
-      d[i][j] = least (least (d[i - 1][j], d[i][j - 1]) + 1,
-                       d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
+      d[i][j] = min (min (d[i - 1][j], d[i][j - 1]) + 1,
+                     d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
       if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-        d[i][j] = least (d[i][j], d[i - 2][j - 2] + 1);
+        d[i][j] = min (d[i][j], d[i - 2][j - 2] + 1);
     }
   return d[m][n];
 }
@@ -49,7 +49,7 @@ nearest_name (const char *word, const char *const *names, size_t nr)
 {
   /* A third of the word may be wrong, and not all of a short one. */
   const size_t length = strlen (word);
-  unsigned best = 1 + least (length / 3, 3), edits;
+  unsigned best = 1 + min (length / 3, 3), edits;
   const char *found = NULL;
   size_t i;
 

@@ -56,7 +56,7 @@ static struct {
   struct condition changed;
 
   /* Guarded by lock. */
-  unsigned most;     /* threads; 0: none may be begun */
+  unsigned max;      /* threads; 0: none may be begun */
   unsigned shared;   /* of them */
   unsigned reserved; /* own threads of crews, those that still run included */
   unsigned begun;    /* threads that run */
@@ -103,7 +103,7 @@ add_worker (void)
   unsigned i;
 
   assert_held (&w.lock);
-  if (w.begun >= w.most)
+  if (w.begun >= w.max)
     return false;
   for (i = 0; w.threads[i].state == THREAD_RUNS; ++i)
     ;
@@ -238,13 +238,13 @@ workers_start (unsigned shared)
   condition_init (&w.changed);
   LOCK_FOR_SCOPE (&w.lock);
 
-  w.most = thread_limit (MAX_WORKERS);
-  w.shared = min_u64 (min_u64 (shared, MAX_SHARED), w.most / 2);
+  w.max = thread_limit (MAX_WORKERS);
+  w.shared = min_u64 (min_u64 (shared, MAX_SHARED), w.max / 2);
   w.ready.last = &w.ready.first;
   w.later.last = &w.later.first;
   w.stopping = false;
   if (w.shared == 0 || !add_worker ())
-    w.most = 0;
+    w.max = 0;
 }
 
 void
@@ -255,9 +255,9 @@ workers_stop (void)
 
   lock_take (&w.lock);
   w.stopping = true;
-  if (w.most > 0)
+  if (w.max > 0)
     condition_wake_all (&w.changed);
-  w.most = 0;
+  w.max = 0;
   for (i = 0; i < MAX_WORKERS; ++i)
     begun[i] = w.threads[i].state != THREAD_NONE;
   lock_drop (&w.lock);
@@ -275,7 +275,7 @@ workers_are_there (void)
 {
   LOCK_FOR_SCOPE (&w.lock);
 
-  return w.most > 0;
+  return w.max > 0;
 }
 
 bool
@@ -286,7 +286,7 @@ workers_reserve (unsigned crew)
   const unsigned more = OWN_WORKERS - c->own;
 
   /* One thread is left to share. */
-  if (w.shared + w.reserved + more > w.most)
+  if (w.shared + w.reserved + more > w.max)
     return false;
   while (w.begun < w.sharing + w.reserved + more + (w.sharing == 0))
     if (!add_worker ())
@@ -318,7 +318,7 @@ void
 workers_run (unsigned crew, struct task *t)
 {
   lock_take (&w.lock);
-  if (w.most > 0) {
+  if (w.max > 0) {
     t->crew = crew;
     if (!admit (t, URGENCY_NEEDED, true))
       add_task (&w.later, t);
@@ -335,5 +335,5 @@ workers_try (unsigned crew, struct task *t, enum urgency urgency)
   LOCK_FOR_SCOPE (&w.lock);
 
   t->crew = crew;
-  return w.most > 0 && admit (t, urgency, urgency == URGENCY_NEEDED);
+  return w.max > 0 && admit (t, urgency, urgency == URGENCY_NEEDED);
 }

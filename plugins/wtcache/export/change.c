@@ -44,22 +44,22 @@ change_snapshot (void)
 static bool
 resize (uint64_t size, struct why *why)
 {
-  const uint64_t least = pools_least (&registry.pools);
+  const uint64_t min = pools_min (&registry.pools);
   struct export *e;
   uint64_t held = 0;
 
-  if (size < least) {
+  if (size < min) {
     snprintf (why->s, sizeof why->s,
               "must be at least %s: buffers and tables that were made for the "
               "size at the start take most of that",
-              value_size (round_up (least, KiB)).s);
+              value_size (round_up (min, KiB)).s);
     return false;
   }
   lock_take (&registry.lock);
   for (e = registry.first; e; e = e->next)
     held += pagecache_amounts (&e->pc).held;
   lock_drop (&registry.lock);
-  if (held <= size - least)
+  if (held <= size - min)
     switch (pools_resize (&registry.pools, size)) {
     case 0:
       return true;
@@ -67,7 +67,7 @@ resize (uint64_t size, struct why *why)
       snprintf (why->s, sizeof why->s,
                 "must be at most %s while the server runs, for which it made "
                 "its tables",
-                value_size (memory_most (&registry.memory)).s);
+                value_size (memory_max (&registry.memory)).s);
       return false;
     }
   snprintf (why->s, sizeof why->s,

@@ -319,15 +319,15 @@ run_flush_for_another (struct task *t)
 
 /* A time that each of the last flushes took at least, in ns. */
 static uint64_t
-least_time (struct export *e)
+min_time (struct export *e)
 {
   LOCK_FOR_SCOPE (&e->connections_lock);
-  uint64_t least = UINT64_MAX;
+  uint64_t min = UINT64_MAX;
   unsigned i;
 
   for (i = 0; i < ARRAY_LEN (e->flush_times); ++i)
-    least = min_u64 (least, e->flush_times[i]);
-  return least;
+    min = min_u64 (min, e->flush_times[i]);
+  return min;
 }
 
 /* How long another client's connection may take for a flush, ns.  One flush
@@ -339,11 +339,11 @@ least_time (struct export *e)
 static uint64_t
 usual_time (struct export *e)
 {
-  const uint64_t least = least_time (e);
+  const uint64_t min = min_time (e);
   LOCK_FOR_SCOPE (&e->submit.lock);
 
   return max_u64 (MIN_LATE_NS,
-                  LATE_TIMES * max_u64 (least, e->submit.flush_latency));
+                  LATE_TIMES * max_u64 (min, e->submit.flush_latency));
 }
 
 /* Whether a connection other than C could flush, and is not busy with a flush

@@ -468,14 +468,14 @@ parameters_free (struct settings *s)
 bool
 parameters_agree (const struct settings *s, struct why *why)
 {
-  const uint64_t least = 16 * s->page_size;
+  const uint64_t min = 16 * s->page_size;
   uint64_t dirty_max;
 
-  if (s->size < least) {
+  if (s->size < min) {
     snprintf (why->s, sizeof why->s,
               "wtcache-size=%s: must be at least 16 pages, that is %s, with "
               "wtcache-page-size=%s",
-              value_size (s->size).s, value_size (least).s,
+              value_size (s->size).s, value_size (min).s,
               value_size (s->page_size).s);
     return false;
   }

@@ -86,7 +86,7 @@ pass_destroy (struct pass *p)
  * dirty after the pass began count too.
  */
 static struct span
-gather_run (struct pass *p, uint32_t before, uint64_t most, bool later,
+gather_run (struct pass *p, uint32_t before, uint64_t max, bool later,
             uint8_t *to)
 {
   struct pagecache *pc = &p->e->pc;
@@ -94,7 +94,7 @@ gather_run (struct pass *p, uint32_t before, uint64_t most, bool later,
   struct span s;
 
   assert_held (&p->lock);
-  s = page_gather (pc, p->index, p->block, before, most >> pc->block_shift,
+  s = page_gather (pc, p->index, p->block, before, max >> pc->block_shift,
                    p->number, later, to, &busy);
   if (busy && !p->busy) {
     p->busy = true;
@@ -103,14 +103,14 @@ gather_run (struct pass *p, uint32_t before, uint64_t most, bool later,
   return s;
 }
 
-/* Copies the next batch at the cursor, at most MOST bytes, to TO, and puts its
+/* Copies the next batch at the cursor, at most MAX bytes, to TO, and puts its
  * blocks in writeback.  Returns its length in bytes, 0 if there is none.  A
  * batch continues with blocks that became dirty after the pass began: a
  * client's writes that end during its flush would be small writes of the next
  * flush.
  */
 static uint64_t
-gather_batch (struct pass *p, uint8_t *to, uint64_t most, uint64_t *offset)
+gather_batch (struct pass *p, uint8_t *to, uint64_t max, uint64_t *offset)
 {
   LOCK_FOR_SCOPE (&p->lock);
   struct pagecache *pc = &p->e->pc;
@@ -125,7 +125,7 @@ gather_batch (struct pass *p, uint8_t *to, uint64_t most, uint64_t *offset)
     if (index != p->index)
       p->block = 0;
     p->index = index;
-    s = gather_run (p, blocks, most, false, to);
+    s = gather_run (p, blocks, max, false, to);
     if (s.count == 0)
       index++;
   }
@@ -134,11 +134,11 @@ gather_batch (struct pass *p, uint8_t *to, uint64_t most, uint64_t *offset)
     part = span_part (pc, p->index, s);
     len += part.len;
     p->block = s.first + s.count;
-    if (p->block < blocks || len >= most || *offset + len >= pc->size)
+    if (p->block < blocks || len >= max || *offset + len >= pc->size)
       break;
     p->index++;
     p->block = 0;
-    s = gather_run (p, 1, most - len, true, to + len);
+    s = gather_run (p, 1, max - len, true, to + len);
     if (s.count == 0)
       break;
   }
@@ -166,10 +166,10 @@ buffer_size (struct pass *p, const struct backend *b)
 {
   LOCK_FOR_SCOPE (&p->lock);
   const uint64_t small = max_u64 (64 * KiB, block_size (&p->e->pc));
-  const uint64_t most =
+  const uint64_t max =
       min_u64 (memory_batch_size (p->e->memory), b->traits.maximum);
 
-  return p->run < small ? min_u64 (small, most) : most;
+  return p->run < small ? min_u64 (small, max) : max;
 }
 
 static void run_pass_helper (struct task *t);

@@ -142,15 +142,14 @@ struct curve {
   uint64_t period_began;      /* ns; 0: curve_estimate was not called yet */
 };
 
-/* How many of MOST pages are in the sample. */
+/* How many of MAX pages are in the sample. */
 static size_t
-sampled_pages (size_t most)
+sampled_pages (size_t max)
 {
-  const size_t least =
-      clamp_u64 (most / SAMPLED_DENSE, HALVED_MIN, SAMPLED_MIN);
-  const size_t n = clamp_u64 (most / SAMPLED_ONE_IN, least, SAMPLED_MAX);
+  const size_t min = clamp_u64 (max / SAMPLED_DENSE, HALVED_MIN, SAMPLED_MIN);
+  const size_t n = clamp_u64 (max / SAMPLED_ONE_IN, min, SAMPLED_MAX);
 
-  return min_u64 (n, max_u64 (most, 1));
+  return min_u64 (n, max_u64 (max, 1));
 }
 
 /* Pages of the simulated cache for size I, if the one for the size itself has
@@ -178,12 +177,12 @@ sample_shift (unsigned i)
   return i > SAME && i < CURVE_SIZES ? i - SAME : 0;
 }
 
-/* The threshold below which PAGES of MOST hash. */
+/* The threshold below which PAGES of MAX hash. */
 static uint32_t
-threshold_for (size_t pages, size_t most)
+threshold_for (size_t pages, size_t max)
 {
-  return pages >= most ? UINT32_MAX
-                       : (uint32_t) ((double) pages / most * UINT32_MAX);
+  return pages >= max ? UINT32_MAX
+                      : (uint32_t) ((double) pages / max * UINT32_MAX);
 }
 
 static uint32_t
@@ -493,9 +492,9 @@ curve_free (struct curve *c)
 }
 
 struct curve *
-curve_new (size_t most)
+curve_new (size_t max)
 {
-  const size_t pages = sampled_pages (most);
+  const size_t pages = sampled_pages (max);
   struct curve *c = calloc (1, sizeof *c);
   unsigned i;
   int err;
@@ -503,11 +502,11 @@ curve_new (size_t most)
   if (c == NULL)
     return NULL;
   c->task.run = curve_run_task;
-  c->pages = most;
+  c->pages = max;
   c->allowance = ALLOW_MAX;
-  atomic_init (&c->threshold, threshold_for (pages, most));
+  atomic_init (&c->threshold, threshold_for (pages, max));
   c->told = 1;
-  err = rings_init (&c->rings, most);
+  err = rings_init (&c->rings, max);
   for (i = 0; i < MINIATURES; ++i)
     err |= miniature_init (&c->miniatures[i], miniature_pages (pages, i),
                            threshold_now (c) >> sample_shift (i));
@@ -537,7 +536,7 @@ curve_resize (struct curve *c, size_t pages)
   c->pages = pages;
   /* A little more than there was room for changes the estimate little. */
   while (pages * miniature_share (threshold_now (c)) >
-         c->miniatures[SAME].most * 1.25)
+         c->miniatures[SAME].max * 1.25)
     halve_sample (c);
   for (i = 0; i < MINIATURES; ++i)
     miniature_resize (&c->miniatures[i], stood_for (pages, i));

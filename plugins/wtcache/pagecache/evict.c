@@ -152,9 +152,9 @@ share (const struct policy *p, unsigned thousandths)
 
 /* A number of pages, in the sample that the policy sees. */
 static unsigned
-fewer (const struct policy *p, unsigned pages, unsigned least)
+fewer (const struct policy *p, unsigned pages, unsigned min)
 {
-  return pages / p->times > least ? pages / (unsigned) p->times : least;
+  return pages / p->times > min ? pages / (unsigned) p->times : min;
 }
 
 /* ---- queues ---- */
@@ -257,21 +257,21 @@ move (struct policy *p, struct evict_entry *entry, enum evict_queue queue)
 /* ---- the share of the small queue ---- */
 
 static size_t
-small_least (const struct policy *p)
+small_min (const struct policy *p)
 {
   const size_t half = share (p, SMALL_MAX);
-  const size_t least = SMALL_MIN / p->times;
+  const size_t min = SMALL_MIN / p->times;
 
-  return least < half ? least : half;
+  return min < half ? min : half;
 }
 
 static void
 set_small_target (struct policy *p, size_t target)
 {
-  const size_t least = small_least (p);
-  const size_t most = share (p, p->mode == EVICT_USUAL ? SMALL_MAX : WIDEN_MAX);
+  const size_t min = small_min (p);
+  const size_t max = share (p, p->mode == EVICT_USUAL ? SMALL_MAX : WIDEN_MAX);
 
-  p->small_target = target < least ? least : target > most ? most : target;
+  p->small_target = target < min ? min : target > max ? max : target;
   atomic_store_explicit (
       &p->shared.share,
       (uint32_t) ((double) p->small_target * EVICT_WHOLE / p->capacity),
@@ -587,16 +587,16 @@ main_may_have_some (const struct policy *p, const struct search *s)
 static bool
 ahead_is_due (const struct policy *p)
 {
-  const size_t most = share (p, AHEAD_MAX);
+  const size_t max = share (p, AHEAD_MAX);
   uint32_t age;
 
   if (length (p, EVICT_AHEAD) == 0)
     return false;
-  if (length (p, EVICT_AHEAD) > most)
+  if (length (p, EVICT_AHEAD) > max)
     return true;
   /* It came a window later than it says, see await_use. */
   age = (now (p) - uses_of (oldest (p, EVICT_AHEAD)) - window (p)) & EVICT_TIME;
-  return age / (EVICT_USES + 1) > most;
+  return age / (EVICT_USES + 1) > max;
 }
 
 struct evict_entry *
@@ -667,11 +667,11 @@ evict_stand_for (struct evict *ev, size_t times)
 }
 
 struct evict *
-evict_new (size_t capacity, size_t most, void *first_entry, size_t stride)
+evict_new (size_t capacity, size_t max, void *first_entry, size_t stride)
 {
   struct policy *p;
 
-  assert (capacity <= most && most < NO_ENTRY);
+  assert (capacity <= max && max < NO_ENTRY);
   p = calloc (1, sizeof *p);
   if (p == NULL)
     return NULL;
@@ -683,7 +683,7 @@ evict_new (size_t capacity, size_t most, void *first_entry, size_t stride)
   p->used_of_others = p->found = CERTAIN / 2;
   for (unsigned i = 0; i < CLASSES; ++i)
     p->used_of_class[i] = CERTAIN;
-  if (ghost_init (&p->ghost, most) == -1) {
+  if (ghost_init (&p->ghost, max) == -1) {
     free (p);
     return NULL;
   }

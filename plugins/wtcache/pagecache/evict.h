@@ -83,10 +83,10 @@ struct evict {
   _Atomic uint64_t order;  /* the last of evict_order, 0 if there was none */
 };
 
-/* A policy for a cache of CAPACITY pages now and at most MOST ever.  Returns
+/* A policy for a cache of CAPACITY pages now and at most MAX ever.  Returns
  * NULL if there is no memory.
  */
-struct evict *evict_new (size_t capacity, size_t most, void *first_entry,
+struct evict *evict_new (size_t capacity, size_t max, void *first_entry,
                          size_t stride);
 void evict_free (struct evict *ev);
 

@@ -144,11 +144,11 @@ memory_release (void *p, size_t bytes)
 static int
 buffers_init (struct buffers *b, size_t bytes, size_t unit)
 {
-  const size_t most = 64 * ARRAY_LEN (b->taken);
+  const size_t max = 64 * ARRAY_LEN (b->taken);
 
   memset (b, 0, sizeof *b);
   b->unit = unit;
-  b->units = min_u64 (max_u64 (bytes / unit, 2), most);
+  b->units = min_u64 (max_u64 (bytes / unit, 2), max);
   b->free = b->units;
   b->base = memory_map (b->units, b->unit);
   return b->base ? 0 : ENOMEM;
@@ -170,13 +170,13 @@ memory_init (struct memory *m, uint64_t limit)
 
   memset (m, 0, sizeof *m);
   atomic_init (&m->limit, limit);
-  m->most = limit;
+  m->max = limit;
   lock_init (&m->lock, RANK_MEMORY);
   condition_init (&m->buffer_returned);
 
   /* Powers of two, so that batches stay aligned to any block. */
-  m->batch_most = UINT64_C (1)
-                  << log2_u64 (clamp_u64 (half / 8, BLOCK_MAX, BATCH_MAX));
+  m->batch_max = UINT64_C (1)
+                 << log2_u64 (clamp_u64 (half / 8, BLOCK_MAX, BATCH_MAX));
   err = buffers_init (&m->batches, half, BLOCK_MAX);
   if (err == 0)
     err = buffers_init (&m->scratch, half,
@@ -217,11 +217,11 @@ memory_destroy (struct memory *m)
 }
 
 void
-memory_may_grow (struct memory *m, uint64_t most)
+memory_may_grow (struct memory *m, uint64_t max)
 {
   LOCK_FOR_SCOPE (&m->lock);
 
-  m->most = max_u64 (most, memory_limit (m));
+  m->max = max_u64 (max, memory_limit (m));
 }
 
 bool
@@ -231,11 +231,11 @@ memory_is_locked (void)
 }
 
 uint64_t
-memory_most (struct memory *m)
+memory_max (struct memory *m)
 {
   LOCK_FOR_SCOPE (&m->lock);
 
-  return m->most;
+  return m->max;
 }
 
 void
@@ -243,7 +243,7 @@ memory_set_limit (struct memory *m, uint64_t limit)
 {
   LOCK_FOR_SCOPE (&m->lock);
 
-  assert (limit <= m->most);
+  assert (limit <= m->max);
   atomic_store_explicit (&m->limit, limit, memory_order_relaxed);
 }
 
@@ -385,13 +385,13 @@ units_of (const struct buffers *b, size_t bytes)
 }
 
 /* The largest of the shared buffers that may be had, as far as *SIZE bytes, and
- * at least LEAST.
+ * at least MIN.
  */
 static void *
-lend_shared (struct buffers *b, struct loans *l, size_t least, size_t *size,
+lend_shared (struct buffers *b, struct loans *l, size_t min, size_t *size,
              enum urgency urgency)
 {
-  const size_t low = units_of (b, least);
+  const size_t low = units_of (b, min);
   size_t n = units_of (b, *size);
   void *p = NULL;
 
@@ -421,15 +421,15 @@ lend_own (struct loans *l, size_t *size)
 }
 
 static void *
-lend (struct memory *m, struct buffers *b, struct loans *l, size_t least,
+lend (struct memory *m, struct buffers *b, struct loans *l, size_t min,
       size_t *size, bool wait)
 {
   LOCK_FOR_SCOPE (&m->lock);
   void *p;
 
-  assert (units_of (b, least) <= b->units / 2);
+  assert (units_of (b, min) <= b->units / 2);
   for (;;) {
-    p = lend_shared (b, l, least, size, URGENCY_NEEDED);
+    p = lend_shared (b, l, min, size, URGENCY_NEEDED);
     if (p == NULL)
       p = lend_own (l, size);
     if (p || !wait)
@@ -469,11 +469,11 @@ give_back (struct memory *m, struct buffers *b, struct loans *l, void *buffer,
 }
 
 void *
-batch_buffer_get (struct memory *m, struct borrower *borrower, size_t least,
+batch_buffer_get (struct memory *m, struct borrower *borrower, size_t min,
                   size_t *size)
 {
   lock_check_none_held ();
-  return lend (m, &m->batches, &borrower->batches, least, size, true);
+  return lend (m, &m->batches, &borrower->batches, min, size, true);
 }
 
 void *
@@ -491,11 +491,11 @@ batch_buffer_put (struct memory *m, struct borrower *borrower, void *buffer,
 }
 
 void *
-scratch_get (struct memory *m, struct borrower *borrower, size_t least,
+scratch_get (struct memory *m, struct borrower *borrower, size_t min,
              size_t *size, bool wait)
 {
   lock_check_none_held ();
-  return lend (m, &m->scratch, &borrower->scratch, least, size, wait);
+  return lend (m, &m->scratch, &borrower->scratch, min, size, wait);
 }
 
 void *
@@ -517,8 +517,8 @@ memory_pin_beside (struct memory *m, struct borrower *borrower, uint64_t each,
                    unsigned count)
 {
   LOCK_FOR_SCOPE (&m->lock);
-  const uint64_t most = memory_limit (m) / BESIDE_SHARE;
-  const uint64_t free = most - min_u64 (most, m->beside);
+  const uint64_t max = memory_limit (m) / BESIDE_SHARE;
+  const uint64_t free = max - min_u64 (max, m->beside);
 
   while (count > 0 &&
          !share_allows (borrower->beside, count * each, free, URGENCY_BESIDE))

@@ -44,7 +44,7 @@ struct borrower {
 };
 
 struct memory {
-  size_t batch_most; /* bytes: the largest batch */
+  size_t batch_max; /* bytes: the largest batch */
 
   /* Bytes, for everything.  Relaxed: written under `lock`, where it decides;
    * readers without the lock only scale by it.
@@ -53,7 +53,7 @@ struct memory {
 
   /* Guarded by `lock`. */
   struct lock lock;
-  uint64_t most;   /* bytes: the largest that limit may become */
+  uint64_t max;    /* bytes: the largest that limit may become */
   uint64_t used;   /* bytes taken from the budget */
   uint64_t own;    /* bytes of the buffers that belong to one export each */
   uint64_t beside; /* bytes, see memory_pin_beside */
@@ -80,11 +80,11 @@ memory_limit (const struct memory *m)
   return atomic_load_explicit (&m->limit, memory_order_relaxed);
 }
 
-/* The budget may grow up to MOST while it is used: tables that are made from
+/* The budget may grow up to MAX while it is used: tables that are made from
  * now on are large enough for that.
  */
-extern void memory_may_grow (struct memory *m, uint64_t most);
-extern uint64_t memory_most (struct memory *m);
+extern void memory_may_grow (struct memory *m, uint64_t max);
+extern uint64_t memory_max (struct memory *m);
 /* Whether all memory of the process is locked, so that memory_map populates. */
 extern bool memory_is_locked (void);
 extern void memory_set_limit (struct memory *m, uint64_t limit);
@@ -118,7 +118,7 @@ extern uint64_t memory_buffers (struct memory *m);
 static inline size_t
 memory_batch_size (const struct memory *m)
 {
-  return m->batch_most;
+  return m->batch_max;
 }
 
 /* The most that a scratch buffer may hold, bytes. */
@@ -139,12 +139,12 @@ extern int borrower_reserve (struct memory *m, struct borrower *borrower,
 extern void borrower_release (struct memory *m, struct borrower *borrower);
 
 /* A buffer for a batch of write-back: of *SIZE <= memory_batch_size bytes if
- * that can be had, else of fewer, which *SIZE then says, and at least LEAST.
+ * that can be had, else of fewer, which *SIZE then says, and at least MIN.
  * Waits, for no other export if the borrower has a buffer of its own; the
  * caller holds no lock and no other buffer.
  */
 extern void *batch_buffer_get (struct memory *m, struct borrower *borrower,
-                               size_t least, size_t *size);
+                               size_t min, size_t *size);
 /* One of BYTES, of the shared ones; NULL: there is none now. */
 extern void *batch_buffer_try (struct memory *m, struct borrower *borrower,
                                size_t bytes);
@@ -156,7 +156,7 @@ extern void batch_buffer_put (struct memory *m, struct borrower *borrower,
  * there is none now; only if WAIT is false.
  */
 extern void *scratch_get (struct memory *m, struct borrower *borrower,
-                          size_t least, size_t *size, bool wait);
+                          size_t min, size_t *size, bool wait);
 extern void *scratch_try (struct memory *m, struct borrower *borrower,
                           size_t bytes, enum urgency urgency);
 extern void scratch_put (struct memory *m, struct borrower *borrower,

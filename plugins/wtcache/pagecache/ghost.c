@@ -93,7 +93,7 @@ ghost_remember (struct ghost *g, uint64_t key, bool from_main)
   const uint64_t h = ghost_hash (key);
   struct bucket *b = ghost_bucket (g, h);
   unsigned where = 0;
-  size_t age, most = 0;
+  size_t age, max = 0;
 
   for (unsigned i = 0; i < SLOTS; ++i) {
     if (b->slot[i] == 0) {
@@ -101,8 +101,8 @@ ghost_remember (struct ghost *g, uint64_t key, bool from_main)
       break;
     }
     age = ghost_age (g, b->slot[i]);
-    if (age >= most) {
-      most = age;
+    if (age >= max) {
+      max = age;
       where = i;
     }
   }
@@ -155,9 +155,9 @@ ghost_resize (struct ghost *g, size_t capacity, size_t small, size_t main)
 }
 
 int
-ghost_init (struct ghost *g, size_t most)
+ghost_init (struct ghost *g, size_t max)
 {
-  g->bucket_count = most / BUCKET_PAGES + 1;
+  g->bucket_count = max / BUCKET_PAGES + 1;
   g->allocated = calloc (g->bucket_count + 1, sizeof *g->buckets);
   if (g->allocated == NULL)
     return -1;

@@ -23,8 +23,8 @@ struct ghost {
   uint32_t small_expires, main_expires; /* units after which a slot does */
 };
 
-/* For a cache of at most MOST pages.  -1: there is no memory. */
-extern int ghost_init (struct ghost *g, size_t most);
+/* For a cache of at most MAX pages.  -1: there is no memory. */
+extern int ghost_init (struct ghost *g, size_t max);
 extern void ghost_destroy (struct ghost *g);
 /* Bytes that it has allocated. */
 extern size_t ghost_memory (const struct ghost *g);

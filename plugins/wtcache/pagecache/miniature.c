@@ -123,7 +123,7 @@ void
 miniature_resize (struct miniature *m, double pages)
 {
   m->capacity =
-      clamp_u64 (pages * miniature_share (m->threshold) + 0.5, 1, m->most);
+      clamp_u64 (pages * miniature_share (m->threshold) + 0.5, 1, m->max);
   evict_resize (m->evict, m->capacity);
   while (m->held > m->capacity)
     evict_frame (m);
@@ -160,17 +160,17 @@ miniature_halve (struct miniature *m, double pages)
 }
 
 int
-miniature_init (struct miniature *m, size_t most, uint32_t threshold)
+miniature_init (struct miniature *m, size_t max, uint32_t threshold)
 {
-  const size_t chains = chain_count (most);
+  const size_t chains = chain_count (max);
 
-  m->most = m->capacity = most;
+  m->max = m->capacity = max;
   m->free = NO_FRAME;
   m->chain_mask = chains - 1;
-  m->frames = calloc (most, sizeof m->frames[0]);
+  m->frames = calloc (max, sizeof m->frames[0]);
   m->chains = malloc (chains * sizeof m->chains[0]);
   if (m->frames && m->chains)
-    m->evict = evict_new (most, most, &m->frames[0].entry, sizeof m->frames[0]);
+    m->evict = evict_new (max, max, &m->frames[0].entry, sizeof m->frames[0]);
   if (!m->evict)
     return -1;
   memset (m->chains, 0xff, chains * sizeof m->chains[0]); /* NO_FRAME */
@@ -189,7 +189,7 @@ miniature_destroy (struct miniature *m)
 size_t
 miniature_memory (const struct miniature *m)
 {
-  return m->most * sizeof m->frames[0] +
+  return m->max * sizeof m->frames[0] +
          ((size_t) m->chain_mask + 1) * sizeof m->chains[0] +
          evict_memory (m->evict);
 }

@@ -16,7 +16,7 @@ struct frame;
 /* The caller serialises all calls. */
 struct miniature {
   uint32_t threshold;
-  size_t most; /* constant: frames */
+  size_t max; /* constant: frames */
   size_t capacity;
   size_t held;
   struct evict *evict;
@@ -58,11 +58,10 @@ miniature_share (uint32_t threshold)
   return (threshold + 1.0) / (UINT32_MAX + 1.0);
 }
 
-/* For at most MOST pages of those that THRESHOLD lets through.  -1: there is no
+/* For at most MAX pages of those that THRESHOLD lets through.  -1: there is no
  * memory; miniature_destroy is to be called all the same.
  */
-extern int miniature_init (struct miniature *m, size_t most,
-                           uint32_t threshold);
+extern int miniature_init (struct miniature *m, size_t max, uint32_t threshold);
 extern void miniature_destroy (struct miniature *m);
 /* Bytes that it has allocated. */
 extern size_t miniature_memory (const struct miniature *m);

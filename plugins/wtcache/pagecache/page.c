@@ -355,7 +355,7 @@ is_block_excluded (struct pagecache *pc, struct page *p, uint32_t block)
 /* The first run of blocks that may be written back. */
 static struct span
 find_dirty (struct pagecache *pc, struct page *p, uint32_t from,
-            uint32_t before, uint32_t most, uint32_t pass, bool later,
+            uint32_t before, uint32_t max, uint32_t pass, bool later,
             bool *busy)
 {
   const uint32_t end = blocks_inside (pc, page_index (pc, p));
@@ -365,7 +365,7 @@ find_dirty (struct pagecache *pc, struct page *p, uint32_t from,
   bool old;
   uint32_t b;
 
-  for (b = bits_find (dirty, from, end, true); b < end && s.count < most;
+  for (b = bits_find (dirty, from, end, true); b < end && s.count < max;
        b = s.count ? b + 1 : bits_find (dirty, b + 1, end, true)) {
     if (s.count > 0 ? !bit_get (dirty, b) : b >= before)
       break;
@@ -386,8 +386,8 @@ find_dirty (struct pagecache *pc, struct page *p, uint32_t from,
 
 struct span
 page_gather (struct pagecache *pc, uint64_t index, uint32_t from,
-             uint32_t before, uint32_t most, uint32_t pass, bool later,
-             void *to, bool *busy)
+             uint32_t before, uint32_t max, uint32_t pass, bool later, void *to,
+             bool *busy)
 {
   struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, index));
   struct span s = { 0 };
@@ -395,7 +395,7 @@ page_gather (struct pagecache *pc, uint64_t index, uint32_t from,
 
   if (p == NULL)
     return s;
-  s = find_dirty (pc, p, from, before, most, pass, later, busy);
+  s = find_dirty (pc, p, from, before, max, pass, later, busy);
   if (s.count > 0) {
     part = span_part (pc, index, s);
     memcpy (to, pool_frame (pc->pool, p) + part.offset, part.len);

@@ -76,13 +76,13 @@ extern void page_copy_claimed (struct pagecache *pc, struct page *p,
 
 /* Takes the first run of dirty blocks that begins at one of blocks FROM …
  * BEFORE - 1 of a page, with a block that is dirty since pass PASS or before;
- * at most MOST blocks: copies them to TO and puts them in writeback.  LATER: it
+ * at most MAX blocks: copies them to TO and puts them in writeback.  LATER: it
  * may begin with a block of a later pass.  Dirty blocks that are in flight or
  * excluded are passed over, and *BUSY becomes true if one is dirty since pass
  * PASS or before.  A span of 0 blocks: nothing.
  */
 extern struct span page_gather (struct pagecache *pc, uint64_t index,
-                                uint32_t from, uint32_t before, uint32_t most,
+                                uint32_t from, uint32_t before, uint32_t max,
                                 uint32_t pass, bool later, void *to,
                                 bool *busy);
 

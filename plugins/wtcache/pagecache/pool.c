@@ -59,8 +59,8 @@ bucket_bytes (const struct pool *pool)
 void
 pool_free (struct pool *pool)
 {
-  memory_unmap (pool->frames, (size_t) pool->most * pool->page_size);
-  memory_unmap (pool->pages, (size_t) pool->most * pool->stride);
+  memory_unmap (pool->frames, (size_t) pool->max * pool->page_size);
+  memory_unmap (pool->pages, (size_t) pool->max * pool->stride);
   memory_unmap (pool->buckets, bucket_bytes (pool));
   curve_free (pool->curve); /* it guides the policy */
   evict_free (pool->evict);
@@ -87,18 +87,18 @@ pool_new (struct memory *m, struct page_counts *counts, uint32_t page_size,
   assert (pool->map_bytes <= MAX_MAP_BYTES);
   pool->stride = round_up (
       offsetof (struct page, states) + BLOCK_MAPS * pool->map_bytes, 8);
-  pool->most = min_u64 (budget / pool_page_cost (pool), UINT32_MAX / 2);
-  pool->bucket_bits = log2_u64 (pool->most) + 1;
+  pool->max = min_u64 (budget / pool_page_cost (pool), UINT32_MAX / 2);
+  pool->bucket_bits = log2_u64 (pool->max) + 1;
 
-  pool->frames = map (pool->most, page_size);
-  pool->pages = map (pool->most, pool->stride);
+  pool->frames = map (pool->max, page_size);
+  pool->pages = map (pool->max, pool->stride);
   pool->buckets =
       memory_map (UINT64_C (1) << pool->bucket_bits, sizeof pool->buckets[0]);
   if (pool->pages)
-    pool->evict = evict_new (pool->most, pool->most,
-                             &pool_page (pool, 1)->evict, pool->stride);
-  pool->curve = curve_new (
-      min_u64 (memory_limit (m) / pool_page_cost (pool), pool->most));
+    pool->evict = evict_new (pool->max, pool->max, &pool_page (pool, 1)->evict,
+                             pool->stride);
+  pool->curve =
+      curve_new (min_u64 (memory_limit (m) / pool_page_cost (pool), pool->max));
   if (!pool->frames || !pool->pages || !pool->buckets || !pool->evict ||
       !pool->curve) {
     pool_free (pool);
@@ -108,7 +108,7 @@ pool_new (struct memory *m, struct page_counts *counts, uint32_t page_size,
   /* Advice: fewer misses of the address translation.  A kernel without huge
    * pages goes on without.
    */
-  bytes = (size_t) pool->most * page_size;
+  bytes = (size_t) pool->max * page_size;
   if (bytes >= HUGE_FROM)
     madvise (pool->frames, bytes, MADV_HUGEPAGE);
   pool->table_bytes = bucket_bytes (pool) + evict_memory (pool->evict) +
@@ -120,7 +120,7 @@ void
 pool_set_capacity (struct pool *pool, uint64_t pages)
 {
   assert_held (&pool->evict_lock);
-  pool->capacity = clamp_u64 (pages, POOL_MIN_PAGES, pool->most);
+  pool->capacity = clamp_u64 (pages, POOL_MIN_PAGES, pool->max);
   evict_resize (pool->evict, pool->capacity);
   curve_resize (pool->curve, pool->capacity);
 }
@@ -356,7 +356,7 @@ take_frame (struct pool *pool, bool may_evict)
   n = pool_pop_frame (pool, &pool->free);
   if (n != 0)
     return n;
-  if ((pool->empty != 0 || pool->fresh < pool->most) &&
+  if ((pool->empty != 0 || pool->fresh < pool->max) &&
       memory_take (pool->memory, pool_page_cost (pool))) {
     change_owned (pool, 1);
     n = pool_pop_frame (pool, &pool->empty);
@@ -377,7 +377,7 @@ pool_shed (struct pool *pool)
     return false;
   /* The kernel must not fill the huge page again round what is released. */
   if (!pool->scattered)
-    madvise (pool->frames, (size_t) pool->most * pool->page_size,
+    madvise (pool->frames, (size_t) pool->max * pool->page_size,
              MADV_NOHUGEPAGE);
   pool->scattered = true;
   memory_release (pool_frame (pool, pool_page (pool, n)), pool->page_size);

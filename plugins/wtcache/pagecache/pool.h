@@ -36,7 +36,7 @@ struct pool {
   uint32_t page_size;
   uint32_t map_bytes; /* of one bitmap of a page */
   uint32_t stride;    /* bytes from one descriptor to the next */
-  uint32_t most;      /* descriptors */
+  uint32_t max;       /* descriptors */
   unsigned bucket_bits;
   uint8_t *frames;
   uint8_t *pages;

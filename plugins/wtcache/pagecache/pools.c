@@ -86,20 +86,20 @@ free_budget (struct memory *m)
 #define LOCKED_TABLES 64
 
 static uint64_t
-most_for (struct pools *ps, uint32_t page_size)
+max_for (struct pools *ps, uint32_t page_size)
 {
-  const uint64_t most = memory_most (ps->memory);
+  const uint64_t max = memory_max (ps->memory);
 
   if (!memory_is_locked () || pools_first (ps) != NULL)
-    return most;
-  return most - memory_used (ps->memory) - (most / page_size) * LOCKED_TABLES;
+    return max;
+  return max - memory_used (ps->memory) - (max / page_size) * LOCKED_TABLES;
 }
 
 /* The caller holds the registry lock, so no other thread makes a pool. */
 struct pool *
 pools_get (struct pools *ps, uint32_t page_size)
 {
-  const uint64_t most = most_for (ps, page_size);
+  const uint64_t max = max_for (ps, page_size);
   const bool sparse = pools_first (ps) != NULL;
   struct pool *pool;
   uint64_t room;
@@ -108,12 +108,12 @@ pools_get (struct pools *ps, uint32_t page_size)
     if (pool->page_size == page_size)
       return pool;
 
-  pool = pool_new (ps->memory, ps->counts, page_size, most, sparse);
-  if (pool == NULL && most > memory_limit (ps->memory)) {
+  pool = pool_new (ps->memory, ps->counts, page_size, max, sparse);
+  if (pool == NULL && max > memory_limit (ps->memory)) {
     /* Address space is scarce here: then the budget cannot grow. */
     memory_may_grow (ps->memory, 0);
-    pool = pool_new (ps->memory, ps->counts, page_size,
-                     memory_most (ps->memory), sparse);
+    pool = pool_new (ps->memory, ps->counts, page_size, memory_max (ps->memory),
+                     sparse);
   }
   if (pool == NULL)
     return NULL;
@@ -162,14 +162,14 @@ static bool
 shed_from_richest (struct pools *ps)
 {
   struct pool *pool, *richest = NULL;
-  uint64_t owned, most = 0;
+  uint64_t owned, max = 0;
 
   for (pool = pools_first (ps); pool; pool = pool->next) {
     lock_take (&pool->evict_lock);
     owned = pool->owned * pool_page_cost (pool);
     lock_drop (&pool->evict_lock);
-    if (owned > most) {
-      most = owned;
+    if (owned > max) {
+      max = owned;
       richest = pool;
     }
   }
@@ -206,18 +206,18 @@ fit_to_budget (struct pool *pool)
 }
 
 uint64_t
-pools_least (struct pools *ps)
+pools_min (struct pools *ps)
 {
-  uint64_t least = memory_used (ps->memory), pages;
+  uint64_t min = memory_used (ps->memory), pages;
   struct pool *pool;
 
   for (pool = pools_first (ps); pool; pool = pool->next) {
     lock_take (&pool->evict_lock);
-    pages = min_u64 (pool->owned * pool_page_cost (pool), least);
+    pages = min_u64 (pool->owned * pool_page_cost (pool), min);
     lock_drop (&pool->evict_lock);
-    least += POOL_MIN_PAGES * pool_page_cost (pool) - pages;
+    min += POOL_MIN_PAGES * pool_page_cost (pool) - pages;
   }
-  return least;
+  return min;
 }
 
 int
@@ -227,9 +227,9 @@ pools_resize (struct pools *ps, uint64_t limit)
   struct pool *pool;
   bool fits;
 
-  if (limit > memory_most (ps->memory))
+  if (limit > memory_max (ps->memory))
     return EFBIG;
-  if (limit < pools_least (ps))
+  if (limit < pools_min (ps))
     return EBUSY;
   /* First, so that no other thread takes the frames that are shed. */
   memory_set_limit (ps->memory, limit);

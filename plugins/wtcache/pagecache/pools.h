@@ -32,7 +32,7 @@ extern int pools_resize (struct pools *ps, uint64_t limit);
 /* The smallest possible budget: all that is taken from it but pages, and a few
  * pages.
  */
-extern uint64_t pools_least (struct pools *ps);
+extern uint64_t pools_min (struct pools *ps);
 /* The first of all pools there are now; NEXT of each is constant. */
 extern struct pool *pools_first (struct pools *ps);
 /* Takes BYTES from the budget, at the cost of clean pages if need be. */

@@ -63,9 +63,9 @@ static _Atomic uint32_t turns;
 static THREAD_OWN uint32_t my_turn;
 
 static size_t
-ring_count (size_t most)
+ring_count (size_t max)
 {
-  return power_of_2_from (clamp_u64 (most / RING_PAGES, RINGS_MIN, RINGS_MAX));
+  return power_of_2_from (clamp_u64 (max / RING_PAGES, RINGS_MIN, RINGS_MAX));
 }
 
 /* The calling thread's. */
@@ -173,7 +173,7 @@ static uint32_t
 find_uses (const struct rings *rings, struct waiting *waiting, unsigned *count)
 {
   struct ring *r;
-  uint32_t uses, most = 0;
+  uint32_t uses, max = 0;
 
   *count = 0;
   for (r = rings->first; r <= rings->first + rings->mask; ++r) {
@@ -181,9 +181,9 @@ find_uses (const struct rings *rings, struct waiting *waiting, unsigned *count)
     if (uses == 0)
       continue;
     waiting[(*count)++] = (struct waiting){ .ring = r, .uses = uses };
-    most = max_u64 (most, uses);
+    max = max_u64 (max, uses);
   }
-  return most;
+  return max;
 }
 
 /* In each step the fullest gives one use, and any other does if it is behind
@@ -194,12 +194,12 @@ rings_take (struct rings *rings, rings_use *use, void *opaque)
 {
   struct waiting waiting[RINGS_MAX], *w;
   unsigned count;
-  const uint32_t most = find_uses (rings, waiting, &count);
+  const uint32_t max = find_uses (rings, waiting, &count);
   uint32_t step;
 
-  for (step = 0; step < most; ++step)
+  for (step = 0; step < max; ++step)
     for (w = waiting; w < waiting + count; ++w)
-      if (w->taken < w->uses && w->taken * most <= step * w->uses) {
+      if (w->taken < w->uses && w->taken * max <= step * w->uses) {
         if (take_oldest (w->ring, use, opaque))
           w->taken++;
         else

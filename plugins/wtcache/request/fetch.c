@@ -242,13 +242,13 @@ read_run (struct fetch *f, struct miss *m, unsigned n)
 
 /* How many misses from this one on can be read in one go. */
 static unsigned
-run_length (const struct fetch *f, const struct miss *m, unsigned most)
+run_length (const struct fetch *f, const struct miss *m, unsigned max)
 {
   const struct pagecache *pc = &f->e->pc;
   struct part part, next;
   unsigned n;
 
-  for (n = 1; n < most && m[n].fill == FILL_OURS; ++n) {
+  for (n = 1; n < max && m[n].fill == FILL_OURS; ++n) {
     part = ours_part (f, &m[n - 1]);
     next = ours_part (f, &m[n]);
     if (piece_part_offset (pc, &part) + part.len !=
@@ -423,10 +423,10 @@ fetch_spare (const struct export *e, uint64_t offset, uint64_t len)
 {
   const uint64_t block = block_size (&e->pc);
 
-  const uint64_t most = memory_scratch_max (e->memory) / 2;
+  const uint64_t max = memory_scratch_max (e->memory) / 2;
 
   return min_u64 (round_up (offset + len, block) - round_down (offset, block),
-                  max_u64 (min_u64 (piece_max (e), most), block));
+                  max_u64 (min_u64 (piece_max (e), max), block));
 }
 
 /* Reads a piece of which something is missing. */
@@ -436,13 +436,13 @@ fetch_piece (struct client *c, struct spread *spread, uint8_t *buf,
 {
   struct export *e = c->export;
   const uint64_t fill = fetch_fill_size (e);
-  const uint64_t most = (uint64_t) PIECE_PAGES << e->pc.page_shift;
+  const uint64_t max = (uint64_t) PIECE_PAGES << e->pc.page_shift;
   uint64_t from = round_down (offset, fill);
   uint64_t to = min_u64 (round_up (offset + len, fill), e->pc.size);
   struct fetch f;
 
   PROBE3 (miss, export_number (&e->pc), offset, len);
-  if (to - from > most) { /* as much as a piece may have */
+  if (to - from > max) { /* as much as a piece may have */
     from = round_down (offset, block_size (&e->pc));
     to = piece_block_end (e, offset + len);
   }

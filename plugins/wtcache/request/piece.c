@@ -17,9 +17,9 @@
 #define PIECE_BYTES (1 * MiB)
 
 static bool
-take_small (struct scratch *s, uint64_t least)
+take_small (struct scratch *s, uint64_t min)
 {
-  if (least > sizeof s->small)
+  if (min > sizeof s->small)
     return false;
   s->bytes = s->small;
   s->len = min_u64 (s->len, sizeof s->small);
@@ -28,20 +28,20 @@ take_small (struct scratch *s, uint64_t least)
 
 void
 piece_take_scratch (struct scratch *s, struct export *e, uint64_t len,
-                    uint64_t least)
+                    uint64_t min)
 {
-  const bool wait = least > sizeof s->small;
+  const bool wait = min > sizeof s->small;
   size_t size = len;
 
   s->e = e;
   s->len = len;
   if (take_small (s, len))
     return;
-  s->bytes = scratch_get (e->memory, &e->pc.borrower, least, &size, wait);
+  s->bytes = scratch_get (e->memory, &e->pc.borrower, min, &size, wait);
   if (s->bytes)
     s->len = size;
   else
-    take_small (s, least);
+    take_small (s, min);
 }
 
 bool
@@ -71,10 +71,10 @@ uint64_t
 piece_max (const struct export *e)
 {
   const uint64_t page = page_size (&e->pc);
-  uint64_t most = min_u64 (PIECE_BYTES, PIECE_PAGES * page);
+  uint64_t max = min_u64 (PIECE_BYTES, PIECE_PAGES * page);
 
-  most = min_u64 (most, round_down (memory_limit (e->memory) / 16, page));
-  return UINT64_C (1) << log2_u64 (max_u64 (most, page));
+  max = min_u64 (max, round_down (memory_limit (e->memory) / 16, page));
+  return UINT64_C (1) << log2_u64 (max_u64 (max, page));
 }
 
 /* How long a piece that begins at OFFSET may be: it ends at a multiple of the
@@ -83,39 +83,39 @@ piece_max (const struct export *e)
 uint64_t
 piece_len (const struct export *e, uint64_t offset, uint64_t len)
 {
-  const uint64_t most = piece_max (e);
+  const uint64_t max = piece_max (e);
 
-  return min_u64 (len, most - (offset & (most - 1)));
+  return min_u64 (len, max - (offset & (max - 1)));
 }
 
 uint64_t
 piece_count (const struct export *e, uint64_t offset, uint64_t len)
 {
-  const uint64_t most = piece_max (e);
+  const uint64_t max = piece_max (e);
 
-  return (offset + len - 1) / most - offset / most + 1;
+  return (offset + len - 1) / max - offset / max + 1;
 }
 
 int
 piece_spread (struct export *e, struct spread *s, uint64_t offset, uint64_t len)
 {
-  const uint64_t most = piece_max (e);
+  const uint64_t max = piece_max (e);
   uint64_t parts = piece_count (e, offset, len);
   unsigned i, helpers = 0;
   int err;
 
   for (i = 0; i < ARRAY_LEN (s->cut); ++i)
     parts +=
-        s->cut[i] > offset && s->cut[i] < offset + len && s->cut[i] % most != 0;
+        s->cut[i] > offset && s->cut[i] < offset + len && s->cut[i] % max != 0;
   if (shares_allow_helpers (e))
-    helpers = memory_pin_beside (e->memory, &e->pc.borrower, most,
+    helpers = memory_pin_beside (e->memory, &e->pc.borrower, max,
                                  min_u64 (parts - 1, SPREAD_HELPERS));
-  s->part = most;
+  s->part = max;
   s->origin = 0;
   s->crew = export_number (&e->pc);
   s->max_helpers = helpers;
   err = spread_run (s, offset, len);
-  memory_unpin_beside (e->memory, &e->pc.borrower, most, helpers);
+  memory_unpin_beside (e->memory, &e->pc.borrower, max, helpers);
   return err;
 }
 

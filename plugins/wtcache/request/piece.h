@@ -23,11 +23,11 @@ struct scratch {
 };
 
 /* A buffer of LEN bytes or, if that cannot be had at once, of fewer, and at
- * least LEAST.  It waits only if LEAST is more than SMALL_BLOCK; the caller has
+ * least MIN.  It waits only if MIN is more than SMALL_BLOCK; the caller has
  * nothing pinned.
  */
 extern void piece_take_scratch (struct scratch *s, struct export *e,
-                                uint64_t len, uint64_t least);
+                                uint64_t len, uint64_t min);
 /* One of LEN bytes that the caller can do without; false: there is none now. */
 extern bool piece_try_scratch (struct scratch *s, struct export *e,
                                uint64_t len);

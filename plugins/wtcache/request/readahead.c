@@ -337,13 +337,13 @@ stream_distance (const struct stream *s)
 static void
 adapt_window (struct readahead *ra, struct stream *s, uint64_t len)
 {
-  const uint64_t least = min_u64 (s->window, page_size (&ra->e->pc));
+  const uint64_t min = min_u64 (s->window, page_size (&ra->e->pc));
 
   assert_held (&ra->lock);
   if (!s->filled)
     return;
   if (2 * (uint64_t) s->used + SLACK * len < s->passed)
-    s->window = max_u64 (s->window / 2, least);
+    s->window = max_u64 (s->window / 2, min);
   else {
     s->window = min_u64 (2 * (uint64_t) s->window, max_ahead (ra));
     if (!s->grown)

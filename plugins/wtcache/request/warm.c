@@ -202,10 +202,10 @@ static bool
 has_room (struct warm *w)
 {
   const struct export *e = w->export;
-  const uint64_t most = memory_limit (e->memory) / pool_page_cost (e->pc.pool);
+  const uint64_t max = memory_limit (e->memory) / pool_page_cost (e->pc.pool);
 
   return pools_free_pages (&registry.pools, e->pc.pool) >
-         (w->busy + 1) * RUN / page_size (&e->pc) + most / SPARE;
+         (w->busy + 1) * RUN / page_size (&e->pc) + max / SPARE;
 }
 
 /* R, the last that next_pages set, is not to be read now. */

@@ -490,12 +490,12 @@ write_piece (struct writing *w, uint64_t offset, uint64_t *length)
 static uint64_t
 write_piece_len (struct export *e, uint64_t offset, uint64_t len, bool zeroes)
 {
-  const uint64_t most = memory_scratch_max (e->memory) / 2;
+  const uint64_t max = memory_scratch_max (e->memory) / 2;
   const uint64_t n = piece_len (e, offset, len);
 
   if (!zeroes && piece_is_aligned (e, offset, n))
     return n;
-  return min_u64 (n, max_u64 (most, block_size (&e->pc)) -
+  return min_u64 (n, max_u64 (max, block_size (&e->pc)) -
                          offset % block_size (&e->pc));
 }
 

@@ -77,10 +77,10 @@ is_better_by_flush (const struct choice *c)
 static bool
 is_plain (const struct choice *c)
 {
-  const uint64_t least = min_u64 (c->mean[BY_FLAG], c->mean[BY_FLUSH]);
-  const uint64_t most = max_u64 (c->mean[BY_FLAG], c->mean[BY_FLUSH]);
+  const uint64_t min = min_u64 (c->mean[BY_FLAG], c->mean[BY_FLUSH]);
+  const uint64_t max = max_u64 (c->mean[BY_FLAG], c->mean[BY_FLUSH]);
 
-  return least > 0 && most > PLAIN * least;
+  return min > 0 && max > PLAIN * min;
 }
 
 static void

@@ -99,19 +99,19 @@ static int
 write_zeroes (struct submit *s, struct backend *b, const struct operation *op,
               bool fua)
 {
-  size_t most = min_u64 (memory_batch_size (s->memory), b->traits.maximum);
+  size_t max = min_u64 (memory_batch_size (s->memory), b->traits.maximum);
   uint8_t *zeroes =
-      batch_buffer_get (s->memory, &s->pc->borrower, block_size (s->pc), &most);
+      batch_buffer_get (s->memory, &s->pc->borrower, block_size (s->pc), &max);
   uint64_t done;
   uint32_t n;
   int err = 0;
 
-  memset (zeroes, 0, most);
+  memset (zeroes, 0, max);
   for (done = 0; done < op->len && err == 0; done += n) {
-    n = min_u64 (op->len - done, most);
+    n = min_u64 (op->len - done, max);
     err = meter_write (&s->meter, b, zeroes, n, op->offset + done, fua);
   }
-  batch_buffer_put (s->memory, &s->pc->borrower, zeroes, most);
+  batch_buffer_put (s->memory, &s->pc->borrower, zeroes, max);
   return err;
 }
 

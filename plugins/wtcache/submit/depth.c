@@ -116,7 +116,7 @@ static void
 begin_samples (struct depth *d)
 {
   d->ratio_sum = 0;
-  d->samples = d->in_flight_sum = d->in_flight_most = d->unknown = 0;
+  d->samples = d->in_flight_sum = d->in_flight_max = d->unknown = 0;
 }
 
 /* The end of a window with D->SAMPLES batches. */
@@ -126,12 +126,12 @@ adapt_limit (struct depth *d)
   const double ratio = d->ratio_sum / d->samples;
   const double in_flight = (double) d->in_flight_sum / d->samples;
   const bool queued = ratio > QUEUED;
-  const double served = queued ? in_flight / ratio : d->in_flight_most;
+  const double served = queued ? in_flight / ratio : d->in_flight_max;
   const double wanted = MARGIN * served + 1;
 
   /* Few in flight because few came say nothing of what could be. */
   if (wanted < d->limit ? queued && in_flight > wanted / 2
-                        : d->in_flight_most > d->limit / 2)
+                        : d->in_flight_max > d->limit / 2)
     d->limit = (d->limit + wanted) / 2;
   if (d->limit > DEPTH_MAX)
     d->limit = DEPTH_MAX;
@@ -151,25 +151,25 @@ note_alone (struct depth *d, double *alone, uint64_t latency)
   }
 }
 
-/* MOST: that may be in flight yet of what came before. */
+/* MAX: that may be in flight yet of what came before. */
 static void
-begin_phase (struct depth *d, unsigned phase, unsigned most, uint64_t now)
+begin_phase (struct depth *d, unsigned phase, unsigned max, uint64_t now)
 {
   d->phase = phase;
   d->phase_began = now;
-  d->phase_skips = most;
-  d->phase_bytes = d->phase_batches = d->phase_most = 0;
+  d->phase_skips = max;
+  d->phase_bytes = d->phase_batches = d->phase_max = 0;
 }
 
-/* The floor has to prove itself, or, by turns, something higher may.  MOST were
+/* The floor has to prove itself, or, by turns, something higher may.  MAX were
  * in flight in the last window; STEADY: the limit hardly changed in it.
  */
 static void
-try_depths (struct depth *d, unsigned most, bool steady, uint64_t now)
+try_depths (struct depth *d, unsigned max, bool steady, uint64_t now)
 {
   const unsigned limit = depth_limit (d);
-  const unsigned used = min_u64 (most, d->floor);
-  const bool may_climb = steady && most >= limit && limit < DEPTH_MAX &&
+  const unsigned used = min_u64 (max, d->floor);
+  const bool may_climb = steady && max >= limit && limit < DEPTH_MAX &&
                          (d->untried || !depth_serves_one (d));
   const unsigned higher =
       d->leaps ? DEPTH_MAX
@@ -186,7 +186,7 @@ try_depths (struct depth *d, unsigned most, bool steady, uint64_t now)
   d->low = d->tries_floor ? min_u64 (d->limit, used / STEP) : limit;
   d->high = d->tries_floor ? d->floor : min_u64 (higher, DEPTH_MAX);
   d->trial_began = now;
-  begin_phase (d, 1, most, now);
+  begin_phase (d, 1, max, now);
 }
 
 /* Whether a trial may take long: one whose result is kept for long. */
@@ -233,7 +233,7 @@ static bool
 may_leap (const struct depth *d)
 {
   return d->is_quick && d->low >= MIN_LEAP && !d->tries_floor && !d->leaps &&
-         d->phase_most >= d->high && d->high < DEPTH_MAX;
+         d->phase_max >= d->high && d->high < DEPTH_MAX;
 }
 
 /* HIGH does not.  It is believed when it has been seen twice, or for long, or
@@ -274,13 +274,13 @@ needed (const struct depth *d)
 static bool
 is_gain (const struct depth *d, double rate)
 {
-  double least = d->rate_low;
+  double min = d->rate_low;
   unsigned n = STEP * d->low;
 
   do
-    least *= d->tries_floor ? FLOOR_GAIN : GAIN;
-  while ((n *= 2) <= d->phase_most);
-  return rate >= least;
+    min *= d->tries_floor ? FLOOR_GAIN : GAIN;
+  while ((n *= 2) <= d->phase_max);
+  return rate >= min;
 }
 
 /* A batch of a trial has ended. */
@@ -288,7 +288,7 @@ static void
 note_trial (struct depth *d, uint64_t bytes, unsigned in_flight, uint64_t now)
 {
   const unsigned depth = depth_limit (d);
-  const unsigned least = max_u64 (depth, d->tries_floor ? MIN_PHASE : 0);
+  const unsigned min = max_u64 (depth, d->tries_floor ? MIN_PHASE : 0);
   double rate;
   bool gained;
 
@@ -303,11 +303,11 @@ note_trial (struct depth *d, uint64_t bytes, unsigned in_flight, uint64_t now)
     return;
   }
   d->phase_bytes += bytes;
-  d->phase_most = max_u64 (d->phase_most, in_flight);
-  if (++d->phase_batches < least || (d->phase_batches < PHASE_ROUNDS * depth &&
-                                     now < d->phase_began + PHASE_NS))
+  d->phase_max = max_u64 (d->phase_max, in_flight);
+  if (++d->phase_batches < min || (d->phase_batches < PHASE_ROUNDS * depth &&
+                                   now < d->phase_began + PHASE_NS))
     return;
-  if (d->phase_most < needed (d)) {
+  if (d->phase_max < needed (d)) {
     change_nothing (d, now);
     return;
   }
@@ -325,7 +325,7 @@ note_trial (struct depth *d, uint64_t bytes, unsigned in_flight, uint64_t now)
       note_loss (d, now);
     return;
   }
-  begin_phase (d, d->phase + 1, d->phase_most, now);
+  begin_phase (d, d->phase + 1, d->phase_max, now);
 }
 
 static bool
@@ -358,7 +358,7 @@ begin_probe (struct depth *d, uint64_t now)
 static void
 end_samples (struct depth *d, uint64_t now)
 {
-  const unsigned most = d->in_flight_most;
+  const unsigned max = d->in_flight_max;
   const double before = d->limit;
 
   adapt_limit (d);
@@ -366,7 +366,7 @@ end_samples (struct depth *d, uint64_t now)
   if (d->limit > STEP * d->floor)
     d->floor = 0; /* needed no more, and soon wrong if the limit falls */
   if (now >= d->trial_due && d->limit < STEADY * before)
-    try_depths (d, most, before < STEADY * d->limit, now);
+    try_depths (d, max, before < STEADY * d->limit, now);
 }
 
 void
@@ -400,7 +400,7 @@ depth_sample (struct depth *d, uint64_t bytes, bool fua, uint64_t latency,
   }
   d->ratio_sum += latency / *alone;
   d->in_flight_sum += in_flight;
-  d->in_flight_most = max_u64 (d->in_flight_most, in_flight);
+  d->in_flight_max = max_u64 (d->in_flight_max, in_flight);
   if (++d->samples >= max_u64 (MIN_WINDOW, depth_limit (d)))
     end_samples (d, now);
 }

@@ -33,7 +33,7 @@ struct depth {
   bool tries_floor; /* else, something above what is in use */
   bool leaps;       /* the next trial above it is of DEPTH_MAX */
   bool is_quick;    /* a batch alone takes less than QUICK_NS */
-  unsigned phase_skips, phase_batches, phase_most;
+  unsigned phase_skips, phase_batches, phase_max;
   uint64_t phase_began, phase_bytes;
   double rate_low; /* of the low phase before, bytes a ns */
   bool doubted;    /* the last trial was lost, and is to be repeated */
@@ -41,7 +41,7 @@ struct depth {
 
   /* The window of samples that is being gathered. */
   double ratio_sum;
-  unsigned samples, in_flight_sum, in_flight_most;
+  unsigned samples, in_flight_sum, in_flight_max;
   unsigned unknown; /* batches of classes that were never seen alone */
 };
 

@@ -110,8 +110,8 @@ geometry_derive (struct geometry *g)
 uint64_t
 geometry_min_size (const struct geometry *g)
 {
-  struct geometry least = *g;
+  struct geometry min = *g;
 
-  divide_segment (&least);
-  return place (&least, MIN_SEGMENTS);
+  divide_segment (&min);
+  return place (&min, MIN_SEGMENTS);
 }

@@ -203,13 +203,13 @@ prefetch (struct outcome_of_all *o, struct export *e, uint64_t offset,
           uint64_t len)
 {
   const uint64_t end = offset + len;
-  const uint64_t most = memory_limit (&registry.memory) / 2;
+  const uint64_t max = memory_limit (&registry.memory) / 2;
   uint64_t n;
   int err = 0;
 
   if (end > e->pc.size)
     err = ERANGE;
-  else if (len > most)
+  else if (len > max)
     err = EFBIG;
   else if (!registry.parallel)
     err = ENOTCONN;
@@ -225,7 +225,7 @@ prefetch (struct outcome_of_all *o, struct export *e, uint64_t offset,
   else if (err == EFBIG)
     command_failed (o, e,
                     "more than half of the cache, %s, would push itself out",
-                    value_size (most).s);
+                    value_size (max).s);
   else if (err == ENOTCONN)
     failed_without_backend (o, e, "let a client send a cache request");
   else if (err != 0)
