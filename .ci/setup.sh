@@ -9,7 +9,7 @@ show_log ()
 {
   echo "---- from $1:"
   awk '/^not ok/ { left = 60 }
-       /^(ok|PASS:|FAIL:)/ { left = 0 }
+       /^(ok|PASS:)/ { left = 0 }
        left-- > 0' "$1"
   echo "---- the end of $1:"
   tail -n 40 "$1"
