@@ -357,6 +357,31 @@ test_drain_at_the_request_to_stop (void **state)
   stack_free (s);
 }
 
+/* Law 24: what is acknowledged later is durable, as no drain follows that could
+ * save it.  Also where writes go through and wait for a flush, and each zero.
+ */
+static void
+test_nothing_waits_for_a_flush_after_the_stop (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct stack *s;
+  int serial;
+
+  for (serial = 0; serial <= 1; ++serial) {
+    o.serial = serial;
+    o.settings.mode = serial ? MODE_PROMPT : MODE_WRITEBACK;
+    s = stack_new (&o);
+    stack_set_backend (s, 0, 64 * KiB, 5);
+    atomic_store (&registry.stopping, true);
+    assert_int_equal (stack_write (s, 0, 4096, 1, false), 0);
+    assert_true (stack_keeps (s, 0, 4096, 1));
+    assert_int_equal (request_zero (s->client, 8000, 16000, 0), 0);
+    assert_true (stack_keeps (s, 16000, 8000, 0));
+    assert_false (dirty_is_held (s->export));
+    stack_free (s);
+  }
+}
+
 /* Where two caches may be over one disk nothing is held back. */
 static void
 test_nothing_is_held_if_told_so (void **state)
@@ -390,6 +415,7 @@ main (void)
     cmocka_unit_test (test_drain_tries_again),
     cmocka_unit_test (test_drain_gives_up_in_time),
     cmocka_unit_test (test_drain_at_the_request_to_stop),
+    cmocka_unit_test (test_nothing_waits_for_a_flush_after_the_stop),
     cmocka_unit_test (test_nothing_is_held_if_told_so),
   };
 

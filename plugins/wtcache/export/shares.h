@@ -24,12 +24,18 @@ shares_state (const struct export *e)
   return atomic_load_explicit (&e->share, memory_order_relaxed);
 }
 
-/* The mode as it is now: without a share nothing is held back. */
+/* The mode as it is now: without a share nothing is held back.  When the server
+ * stops, all that is acknowledged is durable: no later drain saves it. Relaxed:
+ * a request that misses the stop acts as one that came before.
+ */
 static inline enum mode
 shares_mode (const struct export *e)
 {
   const enum mode mode = SETTING (mode);
 
+  if (mode < MODE_WRITETHROUGH &&
+      atomic_load_explicit (&registry.stopping, memory_order_relaxed))
+    return MODE_WRITETHROUGH;
   return mode == MODE_WRITEBACK && shares_state (e) == SHARE_REFUSED
              ? MODE_PROMPT
              : mode;

@@ -57,7 +57,7 @@ ending_begin (bool signal)
   int64_t held = 0;
 
   drain_deadline = now_ns () + SETTING (drain);
-  /* From now on no write stays dirty. */
+  /* From now on each write and zero is durable. */
   atomic_store_explicit (&registry.stopping, true, memory_order_relaxed);
   export_for_each (add_up_held, &held);
   if (signal)
