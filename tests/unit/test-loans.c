@@ -210,6 +210,27 @@ test_write_back_with_fua_beside_a_dead_connection (void **state)
   stack_free (s);
 }
 
+/* Law 12: a write without FUA is the same by each connection that can flush. */
+static void
+test_another_with_fua_of_another_kind_is_asked (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  struct backend_traits other = o.traits;
+  struct stack *s = stack_new (&o);
+  struct guest g;
+
+  other.fua = o.traits.fua == FUA_NONE ? FUA_EMULATED : FUA_NONE;
+  assert_int_equal (stack_write (s, 0, 64 * KiB, 1, false), 0);
+  guest_join (&g, s, &other);
+  assert_true (is_lent (&g, NEED_WRITE));
+  guest_die (&g.backend);
+  assert_int_equal (writeback_flush (s->export, NULL), 0);
+  assert_true (stack_keeps (s, 0, 64 * KiB, 1));
+  assert_false (is_lent (&g, NEED_WRITE));
+  guest_leave (&g);
+  stack_free (s);
+}
+
 /* Law 22: the other can neither flush nor FUA, so it would lose the writes. */
 static void
 test_another_that_can_do_less_is_not_asked (void **state)
@@ -244,6 +265,7 @@ main (void)
     cmocka_unit_test (test_reads_ahead_beside_a_dead_connection),
     cmocka_unit_test (test_zeroes_are_redone_beside_a_dead_connection),
     cmocka_unit_test (test_write_back_with_fua_beside_a_dead_connection),
+    cmocka_unit_test (test_another_with_fua_of_another_kind_is_asked),
     cmocka_unit_test (test_another_that_can_do_less_is_not_asked),
   };
 

@@ -56,14 +56,17 @@ loans_give_back (struct connection *c)
   condition_wake_all (&c->export->connections_changed);
 }
 
-/* Whether a connection does what C does in the same way. */
+/* Whether a call by another connection is as durable as by C, if it may be
+ * tried again.  Where both can flush it is a call without FUA, and what they do
+ * with FUA does not matter.
+ */
 static bool
 does_the_same (const struct connection *other, const struct connection *c)
 {
   const struct backend_traits *t = &c->below->traits,
                               *u = &other->below->traits;
 
-  return u->fua == t->fua && u->can_flush == t->can_flush &&
+  return u->can_flush == t->can_flush && (t->can_flush || u->fua == t->fua) &&
          u->maximum >= t->maximum;
 }
 
