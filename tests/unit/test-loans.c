@@ -194,6 +194,32 @@ test_zeroes_are_redone_beside_a_dead_connection (void **state)
   stack_free (s);
 }
 
+/* Law 12: the one that can zero is dead, and the other can only write. */
+static void
+test_zeroes_are_redone_by_writing (void **state)
+{
+  struct stack_options o = stack_options (SIZE);
+  const struct backend_traits zeroing = o.traits;
+  struct stack *s;
+  struct guest g;
+
+  o.traits.can_zero = false;
+  s = stack_new (&o);
+  stack_set_backend (s, 0, 64 * KiB, 5);
+  s->array->forgets = true;
+  guest_join (&g, s, &zeroing);
+  assert_int_equal (request_zero (&g.client, 64 * KiB, 0, 0), 0);
+  array_fail (s->array, ARRAY_FLUSH, 0, 2, EIO);
+  assert_int_equal (request_flush (&g.client), EIO);
+  array_heal (s->array);
+  guest_die (&g.backend);
+  assert_int_equal (request_flush (s->client), 0);
+  assert_true (stack_keeps (s, 0, 64 * KiB, 0));
+  assert_true (loans_is_suspect (&g.connection));
+  guest_leave (&g);
+  stack_free (s);
+}
+
 /* Each write has the flag: no connection can flush. */
 static void
 test_write_back_with_fua_beside_a_dead_connection (void **state)
@@ -264,6 +290,7 @@ main (void)
     cmocka_unit_test (test_own_request_fails_alone),
     cmocka_unit_test (test_reads_ahead_beside_a_dead_connection),
     cmocka_unit_test (test_zeroes_are_redone_beside_a_dead_connection),
+    cmocka_unit_test (test_zeroes_are_redone_by_writing),
     cmocka_unit_test (test_write_back_with_fua_beside_a_dead_connection),
     cmocka_unit_test (test_another_with_fua_of_another_kind_is_asked),
     cmocka_unit_test (test_another_that_can_do_less_is_not_asked),

@@ -331,6 +331,25 @@ pass_over_all (struct export *e, struct backend *own, uint64_t deadline)
   return err;
 }
 
+/* Zeroes them by a connection that can only write.  FAILED: the one that can
+ * zero and has failed with ERR, suspect if this succeeds; NULL: there is none.
+ */
+static int
+redo_by_writing (struct export *e, struct backend *own,
+                 struct connection *failed, int err)
+{
+  struct loan loan;
+  struct backend *b = loans_take (&loan, e, own, NEED_WRITE);
+
+  if (b && !(failed && b->traits.can_zero)) {
+    err = clear_redo_zeroes (&e->submit, b);
+    if (err == 0 && failed)
+      loans_suspect (failed);
+  }
+  loans_return (&loan);
+  return err;
+}
+
 /* Zeroes ranges again whose zeroes the backend may have lost. */
 static int
 redo_zeroes (struct export *e, struct backend *own)
@@ -343,9 +362,9 @@ redo_zeroes (struct export *e, struct backend *own)
   if (!zeroes_next_lost (&e->pc.zeroes, &offset, &len))
     return 0;
   b = loans_take (&loan, e, own, NEED_ZERO);
-  if (b == NULL) /* none can: by writing */
-    b = loans_take (&loan, e, own, NEED_WRITE);
   err = b ? clear_redo_zeroes (&e->submit, b) : ENOTCONN;
+  if (err != 0)
+    err = redo_by_writing (e, own, loan.connection, err);
   loans_return (&loan);
   return err;
 }
