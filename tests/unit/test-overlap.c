@@ -297,6 +297,25 @@ test_client_flush_waits_for_no_company (void **state)
   setup_free (s);
 }
 
+/* Law 21: where flushes take long, and a write hangs that would want one too.
+ */
+static void
+test_durable_write_waits_for_no_company_that_hangs (void **state)
+{
+  struct backend_traits traits = array_traits (SETUP_SIZE);
+  struct setup *s;
+  struct writer w;
+
+  traits.fua = FUA_EMULATED;
+  s = setup_traits (&traits, true, 4);
+  s->submit.flush_latency = UINT64_C (1000000000000000);
+  start_hung_fua (s, &w);
+  assert_int_equal (setup_write (s, MiB, 512, 1, true), 0);
+  assert_true (setup_has (s, true, MiB, 512, 1));
+  assert_int_equal (join_hung (&w), 0);
+  setup_free (s);
+}
+
 /* A flush ends beside a FUA write that hangs; if that fails, what the flush
  * covered is still there and is written again.
  */
@@ -495,6 +514,7 @@ main (void)
     cmocka_unit_test (test_write_and_flush_are_repeated),
     cmocka_unit_test (test_write_past_waits_for_what_overlaps),
     cmocka_unit_test (test_client_flush_waits_for_no_company),
+    cmocka_unit_test (test_durable_write_waits_for_no_company_that_hangs),
     cmocka_unit_test (test_flush_beside_hung_fua_that_fails),
     cmocka_unit_test (test_flush_beside_hung_fua_that_succeeds),
     cmocka_unit_test (test_flush_beyond_the_bound_beside_hung_fua),

@@ -39,8 +39,11 @@
 #define MAX_UNDONE  3
 #define MAX_REPEATS 8
 
-/* A flush waits for writes in progress as long as this many flushes last. */
-#define COMPANY_WAIT 4
+/* A flush waits for writes in progress as long as this many flushes last, and
+ * at most this, ns: each flush may take far longer.
+ */
+#define COMPANY_WAIT        4
+#define MAX_COMPANY_WAIT_NS UINT64_C (1000000000)
 
 static void
 link_op (struct submit *s, struct open_op *op, bool fua)
@@ -290,7 +293,9 @@ durable_enter (struct submit *s)
 static void
 wait_for_company (struct submit *s)
 {
-  const uint64_t deadline = now_ns () + COMPANY_WAIT * s->flush_latency;
+  const uint64_t deadline =
+      now_ns () +
+      min_u64 (COMPANY_WAIT * s->flush_latency, MAX_COMPANY_WAIT_NS);
 
   assert_held (&s->lock);
   while (s->policy.unwritten > 0 && !s->hurried &&
