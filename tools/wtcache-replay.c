@@ -17,7 +17,6 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +26,7 @@
 #include <libnbd.h>
 
 #include "base/util.h"
-#include "nearest-option.h"
+#include "die.h"
 
 #define PAGE        4096
 #define MAX_REQUEST (UINT64_C (64) << 20) /* bytes; NBD has no longer one */
@@ -35,7 +34,7 @@
 #define MAX_SPEED   1e6
 #define NS          UINT64_C (1000000000)
 
-enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
+const char program_name[] = "wtcache-replay";
 
 static struct {
   const char *trace, *uri;
@@ -80,28 +79,6 @@ static unsigned nr_free;
 
 static struct nbd_handle *nbd;
 static uint64_t size; /* of the export */
-
-static void __attribute__ ((noreturn, format (printf, 2, 3)))
-die (int status, const char *format, ...)
-{
-  va_list args;
-
-  fflush (stdout);
-  fputs ("wtcache-replay: ", stderr);
-  va_start (args, format);
-  vfprintf (stderr, format, args);
-  va_end (args);
-  fputc ('\n', stderr);
-  exit (status);
-}
-
-static void *
-checked (void *p)
-{
-  if (p == NULL)
-    die (EXIT_FAILED, "no memory");
-  return p;
-}
 
 static uint64_t
 now (void)
@@ -386,17 +363,6 @@ static const struct option long_options[] = {
   { NULL, 0, NULL, 0 },
 };
 
-static void __attribute__ ((noreturn)) die_of_option (const char *word)
-{
-  const char *meant = nearest_option (word, long_options);
-
-  if (meant)
-    die (EXIT_USAGE, "%s: there is no such option: is --%s meant?", word,
-         meant);
-  die (EXIT_USAGE, "%s: there is no such option: see wtcache-replay --help",
-       word);
-}
-
 /* More than 0, at most MAX. */
 static double
 parse_number (const char *option, const char *text, double max)
@@ -408,12 +374,6 @@ parse_number (const char *option, const char *text, double max)
     die (EXIT_USAGE, "--%s=%s: must be a number above 0, at most %.0f", option,
          text, max);
   return n;
-}
-
-static void __attribute__ ((noreturn)) print_and_exit (const char *text)
-{
-  fputs (text, stdout);
-  exit (fflush (stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILED);
 }
 
 static void
@@ -451,7 +411,7 @@ parse_options (int argc, char **argv)
     case ':':
       die (EXIT_USAGE, "%s: a number is missing", argv[optind - 1]);
     default:
-      die_of_option (argv[optind - 1]);
+      die_of_option (argv[optind - 1], long_options);
     }
   if (argc - optind != 2)
     die (EXIT_USAGE, "usage: wtcache-replay [OPTION...] TRACE URI");

@@ -19,6 +19,7 @@
 #include "base/name.h"
 #include "base/util.h"
 #include "base/value.h"
+#include "die.h"
 #include "wtcache-tier-show.h"
 
 #define UUID_TEXT  37
@@ -31,17 +32,10 @@ super_of (const struct show *s)
   return &s->tier->super;
 }
 
-static void __attribute__ ((noreturn)) no_memory (void)
-{
-  die (EXIT_FAILURE, "%s", strerror (ENOMEM));
-}
-
 static void
 print_json (json_t *j)
 {
-  if (j == NULL)
-    no_memory ();
-  json_dumpf (j, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
+  json_dumpf (checked (j), stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
   json_decref (j);
 }
 
@@ -189,12 +183,8 @@ show_info (const struct show *s)
 static struct tier_slot *
 slots_alloc (const struct show *s)
 {
-  struct tier_slot *slots =
-      calloc (super_of (s)->geometry.slots, sizeof *slots);
-
-  if (slots == NULL)
-    no_memory ();
-  return slots;
+  return checked (
+      calloc (super_of (s)->geometry.slots, sizeof (struct tier_slot)));
 }
 
 /* What a check has found. */
@@ -324,12 +314,13 @@ print_findings_text (const struct show *s, const struct findings *f)
 int
 show_check (const struct show *s)
 {
-  struct findings f = { .problems = s->json ? json_array () : NULL };
+  struct findings f = {
+    .problems = s->json ? checked (json_array ()) : NULL,
+  };
   struct tier_summary summary = { .slots = slots_alloc (s) };
-  void *page = aligned_alloc (TIER_UNIT, super_of (s)->geometry.page_size);
+  void *page =
+      checked (aligned_alloc (TIER_UNIT, super_of (s)->geometry.page_size));
 
-  if (page == NULL || (s->json && f.problems == NULL))
-    no_memory ();
   check_superblocks (s, &f);
   for (; summary.segment < super_of (s)->geometry.segments; ++summary.segment)
     check_segment (s, &f, &summary, page);
@@ -340,7 +331,7 @@ show_check (const struct show *s)
   else
     print_findings_text (s, &f);
   json_decref (f.problems);
-  return f.nr_problems == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  return f.nr_problems == 0 ? EXIT_SUCCESS : EXIT_FAILED;
 }
 
 /* ---- all that it says ---- */
@@ -417,7 +408,7 @@ dump_segments (const struct show *s)
   for (; summary.segment < super_of (s)->geometry.segments; ++summary.segment) {
     r = segment_read_summary (super_of (s), s->tier->m, &summary);
     if (r == -1)
-      die (EXIT_FAILURE, "%s: segment %" PRIu32 " cannot be read: %s", s->path,
+      die (EXIT_FAILED, "%s: segment %" PRIu32 " cannot be read: %s", s->path,
            summary.segment, strerror (errno));
     if (r == 1) {
       print_segment (s, &summary, first);

@@ -23,7 +23,4 @@ extern int show_info (const struct show *s);
 extern int show_check (const struct show *s);
 extern int show_dump (const struct show *s);
 
-extern void die (int status, const char *format, ...)
-    __attribute__ ((noreturn, format (printf, 2, 3)));
-
 #endif /* WTCACHE_TIER_SHOW_H */

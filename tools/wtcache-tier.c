@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,12 +22,13 @@
 #include "base/nearest.h"
 #include "base/util.h"
 #include "base/value.h"
-#include "nearest-option.h"
+#include "die.h"
 #include "tier.h"
 #include "wtcache-tier-show.h"
 
-#define EXIT_USAGE 2
 #define MAX_REASON 300
+
+const char program_name[] = "wtcache-tier";
 
 static struct {
   uint64_t size; /* bytes; 0: all that there is */
@@ -38,20 +38,6 @@ static struct {
 
 static const char *path;
 
-void
-die (int status, const char *format, ...)
-{
-  va_list args;
-
-  fflush (stdout);
-  fputs ("wtcache-tier: ", stderr);
-  va_start (args, format);
-  vfprintf (stderr, format, args);
-  va_end (args);
-  fputc ('\n', stderr);
-  exit (status);
-}
-
 /* ---- format ---- */
 
 /* What the user can do about a tier that is there. */
@@ -59,13 +45,13 @@ static void __attribute__ ((noreturn))
 refuse_tier (const struct tier *t, enum tier_fault fault)
 {
   if (fault == TIER_GOOD)
-    die (EXIT_FAILURE, "%s: is a tier already: --force empties it", path);
+    die (EXIT_FAILED, "%s: is a tier already: --force empties it", path);
   if (fault == TIER_OTHER && t->super.version < SUPERBLOCK_VERSION)
-    die (EXIT_FAILURE,
+    die (EXIT_FAILED,
          "%s: is a tier of version %" PRIu32
          " of the format: --upgrade empties it and makes one of version %d",
          path, t->super.version, SUPERBLOCK_VERSION);
-  die (EXIT_FAILURE, "%s: is not empty: --force overwrites it", path);
+  die (EXIT_FAILED, "%s: is not empty: --force overwrites it", path);
 }
 
 /* Whether what is there may be overwritten. */
@@ -83,12 +69,12 @@ check_contents (struct device *d)
     if (fault == TIER_OTHER && t.super.version < SUPERBLOCK_VERSION)
       return;
     die (
-        EXIT_FAILURE,
+        EXIT_FAILED,
         "%s: is not a tier of an older version, so there is nothing to upgrade",
         path);
   }
   if (device_is_empty (d, &empty, why, sizeof why) == -1)
-    die (EXIT_FAILURE, "%s: %s", path, why);
+    die (EXIT_FAILED, "%s: %s", path, why);
   if (!empty)
     refuse_tier (&t, fault);
 }
@@ -103,14 +89,14 @@ plan (struct geometry *g, uint64_t there)
       options.size ? options.size : round_down (there, TIER_UNIT);
 
   if (size == 0)
-    die (EXIT_FAILURE,
+    die (EXIT_FAILED,
          "%s: is an empty file: say how large the tier is to be, "
          "as in --size=10G",
          path);
   geometry_choose (g, size, options.page);
   if (!geometry_derive (g))
     die (
-        EXIT_FAILURE,
+        EXIT_FAILED,
         "%s: %s is too small for a tier: with pages of %s it takes %s at least",
         path, value_size (size).s, value_size (options.page).s,
         value_size (geometry_min_size (g)).s);
@@ -122,7 +108,7 @@ give_back (enum device_use use, const char *why)
 {
   if (use == DEVICE_CREATE)
     unlink (path);
-  die (EXIT_FAILURE, "%s: %s", path, why);
+  die (EXIT_FAILED, "%s: %s", path, why);
 }
 
 static void
@@ -147,7 +133,7 @@ open_or_die (struct device *d, enum device_use use)
   char why[MAX_REASON];
 
   if (device_open (d, path, use, why, sizeof why) == -1)
-    die (EXIT_FAILURE, "%s: %s", path, why);
+    die (EXIT_FAILED, "%s: %s", path, why);
 }
 
 static int
@@ -159,15 +145,15 @@ show_tier (struct device *d, int (*show) (const struct show *))
   int status;
 
   if (fault == TIER_NONE)
-    die (EXIT_FAILURE, "%s: %s: `wtcache-tier format` makes one", path, why);
+    die (EXIT_FAILED, "%s: %s: `wtcache-tier format` makes one", path, why);
   if (fault == TIER_DAMAGED)
-    die (EXIT_FAILURE, "%s: %s: `wtcache-tier format --force` makes a new one",
+    die (EXIT_FAILED, "%s: %s: `wtcache-tier format --force` makes a new one",
          path, why);
   if (fault == TIER_OTHER && t.super.version < SUPERBLOCK_VERSION)
-    die (EXIT_FAILURE, "%s: %s: `wtcache-tier format --upgrade` empties it",
+    die (EXIT_FAILED, "%s: %s: `wtcache-tier format --upgrade` empties it",
          path, why);
   if (fault != TIER_GOOD)
-    die (EXIT_FAILURE, "%s: %s", path, why);
+    die (EXIT_FAILED, "%s: %s", path, why);
   status = show (&(struct show){
       .path = path, .tier = &t, .json = options.json, .data = options.data });
   tier_close (&t);
@@ -184,7 +170,7 @@ run_format (void)
   int status;
 
   if (use == DEVICE_CREATE && options.size == 0)
-    die (EXIT_FAILURE,
+    die (EXIT_FAILED,
          "%s: there is no such file: --size makes one, as in "
          "--size=10G",
          path);
@@ -278,17 +264,6 @@ static const struct option long_options[] = {
   { NULL, 0, NULL, 0 },
 };
 
-static void __attribute__ ((noreturn)) die_of_option (const char *word)
-{
-  const char *meant = nearest_option (word, long_options);
-
-  if (meant)
-    die (EXIT_USAGE, "%s: there is no such option: is --%s meant?", word,
-         meant);
-  die (EXIT_USAGE, "%s: there is no such option: see wtcache-tier --help",
-       word);
-}
-
 static uint64_t
 parse_size (const char *option, const char *text)
 {
@@ -312,12 +287,6 @@ parse_page (const char *text)
     die (EXIT_USAGE, "--page=%s: must be a power of two from %s to %s", text,
          value_size (TIER_MIN_PAGE).s, value_size (TIER_MAX_PAGE).s);
   return page;
-}
-
-static void __attribute__ ((noreturn)) print_and_exit (const char *text)
-{
-  fputs (text, stdout);
-  exit (fflush (stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 }
 
 /* Which options are given, as bits of the letters. */
@@ -356,7 +325,7 @@ parse_options (int argc, char **argv)
     case ':':
       die (EXIT_USAGE, "%s: a size is missing", argv[optind - 1]);
     default:
-      die_of_option (argv[optind - 1]);
+      die_of_option (argv[optind - 1], long_options);
     }
     given |= UINT32_C (1) << (option - 'a');
   }
@@ -418,6 +387,6 @@ main (int argc, char **argv)
   path = argv[optind + 1];
   status = run ();
   if (fflush (stdout) != 0 || ferror (stdout))
-    die (EXIT_FAILURE, "cannot write the result: %s", strerror (errno));
+    die (EXIT_FAILED, "cannot write the result: %s", strerror (errno));
   return status;
 }

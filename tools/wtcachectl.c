@@ -25,7 +25,6 @@
 #include "base/util.h"
 #include "base/value.h"
 #include "export/parameters.h"
-#include "nearest-option.h"
 #include "wtcachectl-help.h"
 #include "wtcachectl-metrics.h"
 #include "wtcachectl-say.h"
@@ -36,30 +35,10 @@
 #define SHORT_TIMEOUT 5
 #define MAX_TIMEOUT   86400
 
+const char program_name[] = "wtcachectl";
+
 static bool json, yes, timeout_given;
 static unsigned timeout;
-
-void
-die (int status, const char *format, ...)
-{
-  va_list args;
-
-  fflush (stdout);
-  fputs ("wtcachectl: ", stderr);
-  va_start (args, format);
-  vfprintf (stderr, format, args);
-  va_end (args);
-  fputc ('\n', stderr);
-  exit (status);
-}
-
-void *
-checked (void *p)
-{
-  if (p == NULL)
-    die (EXIT_FAILED, "no memory");
-  return p;
-}
 
 char *
 formatted (const char *format, ...)
@@ -335,16 +314,6 @@ static const struct option options[] = {
   { NULL, 0, NULL, 0 },
 };
 
-static void __attribute__ ((noreturn)) die_of_option (const char *word)
-{
-  const char *meant = nearest_option (word, options);
-
-  if (meant)
-    die (EXIT_USAGE, "%s: there is no such option: is --%s meant?", word,
-         meant);
-  die (EXIT_USAGE, "%s: there is no such option: see wtcachectl --help", word);
-}
-
 static void
 parse_timeout (const char *text)
 {
@@ -380,12 +349,11 @@ parse_options (int argc, char **argv)
       show_help ();
       exit (fflush (stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILED);
     case 'V':
-      printf ("wtcachectl %s\n", PACKAGE_VERSION);
-      exit (fflush (stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILED);
+      print_and_exit ("wtcachectl " PACKAGE_VERSION "\n");
     case ':':
       die (EXIT_USAGE, "%s: a number of seconds is missing", argv[optind - 1]);
     default:
-      die_of_option (argv[optind - 1]);
+      die_of_option (argv[optind - 1], options);
     }
 }
 
