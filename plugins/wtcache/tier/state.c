@@ -3,9 +3,10 @@
 /* The state of a tier: which exports it has pages of, in which regions the
  * backend may have changed since, and which slots were live.
  *
- *   unit 0   1 …             1 + exports …                          …
- *   │ head │ export table  │ intents, in groups of 4              │ live bitmap
- * │ even A │ even B │ odd A │ odd B
+ *     unit 0                head
+ *     1 …                   export table
+ *     1 + exports …         intents, in groups of even A, even B, odd A, odd B
+ *     behind the intents    live bitmap
  *
  * Generation G is in copy G mod 2, so a new one never overwrites the current
  * one.  Only intents are added to a generation that is current.  A group of
@@ -217,63 +218,41 @@ area_offset (const struct superblock *s, uint64_t unit)
   return s->geometry.state[s->generation % 2] + unit * TIER_UNIT;
 }
 
-/* The head and the exports are one run of units. */
-static int
-write_table (const struct tier_state *state, const struct superblock *s,
-             struct medium *m, uint8_t *run)
-{
-  const uint64_t end = geometry_exports_at () + state->nr_exports;
-  uint64_t at = 0, n, i;
+/* Makes one unit, which is zeroed, of those that a call writes. */
+typedef void encode_unit (const struct tier_state *state,
+                          const struct superblock *s, uint32_t index,
+                          uint8_t *unit);
 
-  for (; at < end; at += n) {
-    n = min_u64 (end - at, RUN_UNITS);
-    memset (run, 0, n * TIER_UNIT);
-    for (i = 0; i < n; ++i)
-      if (at + i == 0)
-        encode_head (state, s, run);
-      else
-        encode_export (&state->exports[at + i - 1], s, at + i - 1,
-                       run + i * TIER_UNIT);
-    if (m->ops->write (m, run, n * TIER_UNIT, area_offset (s, at)) == -1)
-      return -1;
-  }
-  return 0;
-}
-
-static int
-write_live (const struct tier_state *state, const struct superblock *s,
-            struct medium *m, uint8_t *run)
-{
-  const uint64_t from = geometry_bitmap_at (&s->geometry);
-  uint64_t at = 0, n, i;
-
-  for (; at < s->geometry.bitmap_units; at += n) {
-    n = min_u64 (s->geometry.bitmap_units - at, RUN_UNITS);
-    memset (run, 0, n * TIER_UNIT);
-    for (i = 0; i < n; ++i)
-      encode_live (state, s, at + i, run + i * TIER_UNIT);
-    if (m->ops->write (m, run, n * TIER_UNIT, area_offset (s, from + at)) == -1)
-      return -1;
-  }
-  return 0;
-}
-
-/* Zeroes all groups: there may be some of a checkpoint that was to be this
- * generation and did not end, or of a medium that was put back to an older one.
+/* Writes COUNT units from unit AT of the copy on; ENCODE makes each but where
+ * it is NULL: then they are zeroes.
  */
 static int
-clear_groups (const struct superblock *s, struct medium *m, uint8_t *run)
+write_units (const struct tier_state *state, const struct superblock *s,
+             struct medium *m, uint8_t *run, uint64_t at, uint64_t count,
+             encode_unit *encode)
 {
-  const uint64_t end = geometry_bitmap_at (&s->geometry);
-  uint64_t at = geometry_intents_at (&s->geometry), n;
+  uint64_t done = 0, n, i;
 
-  memset (run, 0, RUN_UNITS * TIER_UNIT);
-  for (; at < end; at += n) {
-    n = min_u64 (end - at, RUN_UNITS);
-    if (m->ops->write (m, run, n * TIER_UNIT, area_offset (s, at)) == -1)
+  for (; done < count; done += n) {
+    n = min_u64 (count - done, RUN_UNITS);
+    memset (run, 0, n * TIER_UNIT);
+    for (i = 0; encode && i < n; ++i)
+      encode (state, s, done + i, run + i * TIER_UNIT);
+    if (m->ops->write (m, run, n * TIER_UNIT, area_offset (s, at + done)) == -1)
       return -1;
   }
   return 0;
+}
+
+/* The head, then the exports. */
+static void
+encode_table (const struct tier_state *state, const struct superblock *s,
+              uint32_t index, uint8_t *unit)
+{
+  if (index == 0)
+    encode_head (state, s, unit);
+  else
+    encode_export (&state->exports[index - 1], s, index - 1, unit);
 }
 
 /* Writes the last group to the pair of its units that is not current. */
@@ -314,6 +293,27 @@ write_added (struct tier_state *state, const struct superblock *s,
   }
 }
 
+/* The intents are the first ALL.  All groups are zeroed before: there may be
+ * some of a checkpoint that was to be this generation and did not end, or of a
+ * medium that was put back to an older one.
+ */
+static int
+write_parts (struct tier_state *state, const struct superblock *s,
+             struct medium *m, uint8_t *run, size_t all)
+{
+  const uint64_t exports = geometry_exports_at ();
+  const uint64_t intents = geometry_intents_at (&s->geometry);
+  const uint64_t live = geometry_bitmap_at (&s->geometry);
+
+  if (write_units (state, s, m, run, 0, exports + state->nr_exports,
+                   encode_table) == -1 ||
+      write_units (state, s, m, run, intents, live - intents, NULL) == -1 ||
+      write_added (state, s, m, run, all) == -1)
+    return -1;
+  return write_units (state, s, m, run, live, s->geometry.bitmap_units,
+                      encode_live);
+}
+
 int
 state_write (struct tier_state *state, const struct superblock *s,
              struct medium *m)
@@ -333,11 +333,7 @@ state_write (struct tier_state *state, const struct superblock *s,
   state->tail = 0;
   state->group = 0;
   state->number = 0;
-  r = write_table (state, s, m, run) == -1 || clear_groups (s, m, run) == -1 ||
-              write_added (state, s, m, run, all) == -1 ||
-              write_live (state, s, m, run) == -1
-          ? -1
-          : 0;
+  r = write_parts (state, s, m, run, all);
   state->nr_intents = all;
   free (run);
   return r;
