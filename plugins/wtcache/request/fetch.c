@@ -362,12 +362,11 @@ static bool
 page_at_is_cached (const struct fetch *f, uint64_t offset)
 {
   struct pagecache *pc = &f->e->pc;
-  uint64_t len = page_size (pc);
   struct part part;
 
-  len = min_u64 (len, pc->size - offset);
-  next_part (pc, &offset, &len, &part);
-  return page_is_uptodate (pc, &part);
+  return only_part (pc, offset, min_u64 (page_size (pc), pc->size - offset),
+                    &part) &&
+         page_is_uptodate (pc, &part);
 }
 
 /* The window ends at the first cached page before and after the request: beyond
