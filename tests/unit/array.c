@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include "array.h"
 #include "base/lock.h"
@@ -498,6 +499,23 @@ array_new (const struct backend_traits *traits)
   fill_with_pattern (a->seen, traits->size);
   memcpy (a->durable, a->seen, traits->size);
   return a;
+}
+
+static int
+hang_write (struct array *a, struct array_watched *w, bool ended, int error)
+{
+  if (w->op == ARRAY_WRITE && !ended)
+    while (w->offset == atomic_load (&a->hung_write))
+      usleep (1000);
+  return error;
+}
+
+void
+array_hang_write (struct array *a, uint64_t offset)
+{
+  atomic_store (&a->hung_write, offset);
+  if (a->watch != hang_write) /* else calls may be reading it */
+    a->watch = hang_write;
 }
 
 void

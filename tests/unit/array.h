@@ -87,6 +87,7 @@ struct array {
    */
   int (*watch) (struct array *a, struct array_watched *w, bool ended,
                 int error);
+  _Atomic uint64_t hung_write; /* see array_hang_write */
   struct array_fault faults[ARRAY_FAULTS];
   unsigned nr_faults;
   enum array_gate gates[ARRAY_OPS];
@@ -105,6 +106,10 @@ extern struct backend_traits array_traits (uint64_t size);
 /* Filled with bytes that differ from block to block; all of it durable. */
 extern struct array *array_new (const struct backend_traits *traits);
 extern void array_free (struct array *a);
+/* From now on a write at this offset hangs, until another offset is given;
+ * UINT64_MAX: none hangs.  Uses array.watch.
+ */
+extern void array_hang_write (struct array *a, uint64_t offset);
 /* Another connection to it. */
 extern void array_connect (struct array *a, struct backend *b);
 

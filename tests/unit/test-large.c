@@ -7,7 +7,6 @@
 #include <config.h>
 
 #include <errno.h>
-#include <unistd.h>
 
 #include "stack.h"
 
@@ -290,32 +289,13 @@ test_error_in_the_middle_piece (void **state)
 
 /* ---- pieces that wait, hang, or are undone ---- */
 
-/* A write at this offset hangs until it is UINT64_MAX again. */
-static _Atomic uint64_t hanging;
-
-static int
-hang (struct array *a, struct array_watched *w, bool ended, int error)
-{
-  if (w->op == ARRAY_WRITE && !ended)
-    while (w->offset == atomic_load (&hanging))
-      usleep (1000);
-  return error;
-}
-
 static struct stack *
 stack_with_hang (uint64_t at)
 {
   struct stack *s = stack_of_pieces (FUA_EMULATED);
 
-  atomic_store (&hanging, at);
-  s->array->watch = hang;
+  array_hang_write (s->array, at);
   return s;
-}
-
-static void
-end_hang (void)
-{
-  atomic_store (&hanging, UINT64_MAX);
 }
 
 /* A small durable write to piece 0 ends while another piece cannot. */
@@ -351,7 +331,7 @@ test_piece_waits_for_a_block (void **state)
   wait_until (stack_page_waits (s, 5 * PIECE));
   must_let_by (s);
   assert_false (fua.ended);
-  end_hang ();
+  array_hang_write (s->array, UINT64_MAX);
   assert_int_equal (request_join (&before), 0);
   assert_int_equal (request_join (&fua), 0);
   assert_true (stack_keeps (s, 5 * PIECE, PIECE, 7));
@@ -370,7 +350,7 @@ test_piece_hangs (void **state)
   wait_until (stack_calls (s, ARRAY_WRITE) == PIECES);
   must_let_by (s);
   assert_false (fua.ended);
-  end_hang ();
+  array_hang_write (s->array, UINT64_MAX);
   assert_int_equal (request_join (&fua), 0);
   assert_true (stack_keeps (s, 3 * PIECE, PIECE, 7));
   stack_free (s);

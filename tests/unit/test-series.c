@@ -7,7 +7,6 @@
 #include <config.h>
 
 #include <errno.h>
-#include <unistd.h>
 
 #include "stack.h"
 
@@ -17,18 +16,6 @@
 #define SPAN   (PIECES * PIECE)
 #define SIZE   (64 * MiB)
 #define OTHER  (48 * MiB) /* not in the large write */
-
-/* A write at this offset hangs until it is UINT64_MAX again. */
-static _Atomic uint64_t hanging;
-
-static int
-hang (struct array *a, struct array_watched *w, bool ended, int error)
-{
-  if (w->op == ARRAY_WRITE && !ended)
-    while (w->offset == atomic_load (&hanging))
-      usleep (1000);
-  return error;
-}
 
 static struct stack *
 stack_of_blocks (uint32_t block)
@@ -41,8 +28,7 @@ stack_of_blocks (uint32_t block)
   o.memory = MEMORY;
   o.settings.dirty_max = MEMORY / 2;
   s = stack_new (&o);
-  atomic_store (&hanging, UINT64_MAX);
-  s->array->watch = hang;
+  array_hang_write (s->array, UINT64_MAX);
   return s;
 }
 
@@ -108,11 +94,11 @@ test_with_many_pieces (void **state)
     .s = s, .what = DO_FUA, .len = 40 * PIECE, .value = 7
   };
 
-  atomic_store (&hanging, 0);
+  array_hang_write (s->array, 0);
   request_start (&large);
   wait_until (stack_calls (s, ARRAY_FLUSH) > 0 ||
               stack_calls (s, ARRAY_WRITE) == 40);
-  atomic_store (&hanging, UINT64_MAX);
+  array_hang_write (s->array, UINT64_MAX);
   assert_int_equal (request_join (&large), 0);
   assert_true (stack_keeps (s, 0, 40 * PIECE, 7));
   assert_int_equal (stack_amounts (s).held, 0);
@@ -163,7 +149,7 @@ end_beside_another (struct stack *s, struct request *other)
   *other = (struct request){
     .s = s, .what = DO_FUA, .offset = OTHER, .len = 512, .value = 8
   };
-  atomic_store (&hanging, OTHER);
+  array_hang_write (s->array, OTHER);
   request_start (other);
   wait_until (array_was_called (s->array, ARRAY_WRITE, OTHER));
   assert_int_equal (stack_write (s, 0, SPAN, 7, true), 0);
@@ -179,7 +165,7 @@ test_meets_one_that_succeeds (void **state)
 
   end_beside_another (s, &other);
   assert_int_equal (stack_amounts (s).unstable, SPAN);
-  atomic_store (&hanging, UINT64_MAX);
+  array_hang_write (s->array, UINT64_MAX);
   assert_int_equal (request_join (&other), 0);
   assert_int_equal (stack_amounts (s).dirty, 0);
   assert_int_equal (request_flush (s->client), 0);
@@ -197,7 +183,7 @@ test_meets_one_that_fails (void **state)
 
   array_fail_range (s->array, ARRAY_WRITE, OTHER, 512, EIO);
   end_beside_another (s, &other);
-  atomic_store (&hanging, UINT64_MAX);
+  array_hang_write (s->array, UINT64_MAX);
   assert_int_equal (request_join (&other), EIO);
   assert_int_equal (stack_amounts (s).dirty, SPAN);
   assert_int_equal (request_flush (s->client), 0);
@@ -217,11 +203,11 @@ test_meets_one_that_failed_before_its_end (void **state)
 
   s->array->forgets = true;
   array_fail_range (s->array, ARRAY_WRITE, OTHER, 512, EIO);
-  atomic_store (&hanging, 3 * PIECE);
+  array_hang_write (s->array, 3 * PIECE);
   request_start (&large);
   wait_until (stack_calls (s, ARRAY_WRITE) == PIECES);
   assert_int_equal (stack_write (s, OTHER, 512, 8, true), EIO);
-  atomic_store (&hanging, UINT64_MAX);
+  array_hang_write (s->array, UINT64_MAX);
   assert_int_equal (request_join (&large), 0);
   assert_true (stack_keeps (s, 0, SPAN, 7));
   assert_int_equal (stack_amounts (s).dirty, 0);
@@ -263,7 +249,7 @@ test_piece_waits_for_a_block (void **state)
     .s = s, .what = DO_FUA, .offset = 5 * PIECE, .len = 512, .value = 6
   };
 
-  atomic_store (&hanging, 5 * PIECE);
+  array_hang_write (s->array, 5 * PIECE);
   request_start (&before);
   wait_until (stack_calls (s, ARRAY_WRITE) == 1);
   request_start (&large);
@@ -272,7 +258,7 @@ test_piece_waits_for_a_block (void **state)
   assert_int_equal (stack_write (s, 4096, 512, 8, true), 0);
   assert_true (stack_keeps (s, 4096, 512, 8));
   assert_false (large.ended);
-  atomic_store (&hanging, UINT64_MAX);
+  array_hang_write (s->array, UINT64_MAX);
   assert_int_equal (request_join (&before), 0);
   assert_int_equal (request_join (&large), 0);
   assert_true (stack_keeps (s, 5 * PIECE, PIECE, 7));
