@@ -27,12 +27,8 @@
 /* A server writes its file every 2 seconds. */
 #define STALE_SECONDS 15
 
-void
-follow (struct followed *f, const char *path)
-{
-  memset (f, 0, sizeof *f);
-  model_init (&f->source, path);
-}
+/* How long a first look waits for a file that is not there. */
+#define APPEAR_SECONDS 5
 
 static double
 to_seconds (struct timespec t)
@@ -155,6 +151,22 @@ look_again (struct followed *f)
   free (f->trouble);
   f->trouble = trouble;
   return changed;
+}
+
+/* The command of a server in the background returns before the server writes
+ * its first file.
+ */
+void
+follow (struct followed *f, const char *path)
+{
+  const struct timespec pause = { .tv_nsec = FOLLOW_LOOK_NS };
+  unsigned turns = APPEAR_SECONDS * (1000000000 / FOLLOW_LOOK_NS);
+
+  memset (f, 0, sizeof *f);
+  model_init (&f->source, path);
+  while (access (path, F_OK) == -1 && errno == ENOENT && turns-- > 0)
+    nanosleep (&pause, NULL);
+  follow_again (f);
 }
 
 bool

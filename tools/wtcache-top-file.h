@@ -12,6 +12,9 @@
 
 #include "wtcache-top-model.h"
 
+/* How often a file is looked at that is waited for. */
+#define FOLLOW_LOOK_NS 50000000
+
 struct followed {
   struct source source;
   char *trouble; /* why the file cannot be read now, or NULL */
@@ -23,6 +26,9 @@ struct followed {
   } mark; /* tells a file from the one that replaced it */
 };
 
+/* Looks at the file a first time.  One that is not there is waited for, but no
+ * longer than 5 seconds.
+ */
 extern void follow (struct followed *f, const char *path);
 
 /* Looks at the file; whether it, or the trouble with it, is another than at the

@@ -33,9 +33,6 @@
 /* Printed output is not wrapped: a line is then one thing to grep. */
 #define PRINTED_COLUMNS 100000
 
-/* How often a file is looked at that is waited for. */
-#define LOOK_NS 50000000
-
 struct command {
   bool once, json, rates;
   unsigned interval; /* seconds; 0: none */
@@ -168,7 +165,6 @@ follow_all (char *const *paths, size_t nr_files)
 
   for (i = 0; i < nr_files; ++i) {
     follow (&files[i], paths[i]);
-    follow_again (&files[i]);
     if (files[i].trouble)
       say_failure ("%s: %s", paths[i], files[i].trouble);
   }
@@ -181,7 +177,7 @@ follow_all (char *const *paths, size_t nr_files)
 static void
 wait_for_rates (struct followed *files, size_t nr_files)
 {
-  const struct timespec pause = { .tv_nsec = LOOK_NS };
+  const struct timespec pause = { .tv_nsec = FOLLOW_LOOK_NS };
   size_t i = 0;
 
   while (i < nr_files) {

@@ -485,6 +485,29 @@ def test_files_that_cannot_be_read():
     assert "not a file" in fails(1, "--once", fifo)
 
 
+def state_of_process(pid):
+    """S if it sleeps, Z if it has ended."""
+    with open("/proc/%d/stat" % pid, encoding="ascii") as f:
+        return f.read().rpartition(")")[2].split()[0]
+
+
+def test_file_of_a_server_that_just_begins():
+    """It is waited for."""
+    with open(fresh(Export()), encoding="utf-8") as f:
+        text = f.read()
+    path = os.path.join(top.folder, "late.prom")
+    with subprocess.Popen([TOP, "--once", path], text=True,
+                          stdout=subprocess.PIPE) as waiting:
+        # It waits, or has ended.
+        while state_of_process(waiting.pid) not in "SZ":
+            time.sleep(0.01)
+        with open(path + "~", "w", encoding="utf-8") as f:
+            f.write(text)
+        os.rename(path + "~", path)
+        printed = waiting.communicate()[0]
+    assert waiting.returncode == 0 and "memory" in printed, printed
+
+
 def test_texts_that_are_wrong():
     good = "wtcache_size_bytes 1\n"
     for text, words in (
