@@ -110,7 +110,7 @@ need_packages ()
 
 # Packages that the build needs, and those that only its tests and its documents
 # need.
-build_packages="build-essential autoconf automake libtool pkgconf
+build_packages="build-essential autoconf automake pkgconf
   nbdkit nbdkit-plugin-dev libjansson-dev libncurses-dev"
 
 # bootstrap_if_needed LOG: ./configure, where it is not there or too old.
