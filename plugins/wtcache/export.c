@@ -7,7 +7,8 @@
  * clean pages because the next client may read them, dirty ones because they
  * are not yet on the backend.  If the backend does not promise that its
  * connections see each other's writes, each connection has a cache to itself,
- * unless wtcache-share says otherwise.
+ * unless wtcache-share says otherwise, or one holds what the backend refused of
+ * connections that have left (heirs.c).
  *
  * The connections of one cache agree on the disk's size and its blocks, and on
  * nothing else: one may be read-only, another be unable to flush.  Each call to
@@ -329,16 +330,17 @@ renew_export (struct export **e, const struct backend_traits *traits,
 
 /* Whether two caches may be over one disk and one of them is kept when its
  * connections have ended, or may hold data back.  Those that belong to one
- * connection each do neither.
+ * connection each do neither, unless one inherits.
  */
 static bool
-are_siblings (const struct export *e, const struct export *o)
+are_siblings (struct export *e, struct export *o)
 {
-  return o != e && strcmp (o->name, e->name) == 0 && (e->shared || o->shared);
+  return o != e && strcmp (o->name, e->name) == 0 &&
+         (e->shared || o->shared || heirs_inherits (e) || heirs_inherits (o));
 }
 
 static bool
-has_sibling_in_use (const struct export *e)
+has_sibling_in_use (struct export *e)
 {
   struct export *o;
 
@@ -409,8 +411,10 @@ drop_overwritten (struct export *e)
 static struct export *
 find_joinable (const char *name, bool tls, bool *share)
 {
-  struct export *e;
+  struct export *e = heirs_find (name, tls);
 
+  if (e)
+    return e;
   if (!*share && registry.parallel) {
     e = find_export (name, tls, true);
     *share = e && is_in_use (e);
@@ -483,6 +487,7 @@ export_close (struct export *e)
   e->users--;
   e->last_used = registry.closes++;
   drop_overwritten (e);
+  heirs_bequeath (e);
   set_holds (e);
   if (!free_useless (e) && e->users == 0) {
     shares_release (e);

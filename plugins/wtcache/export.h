@@ -14,6 +14,7 @@
 #include "export/change.h"
 #include "export/connections.h"
 #include "export/dirty.h"
+#include "export/heirs.h"
 #include "export/loans.h"
 #include "export/options.h"
 #include "export/parameters.h"
@@ -45,8 +46,9 @@ struct open_result {
 
 /* Finds or makes the cache for a connection.  SHARE: with the other connections
  * of that name; without it the connection still joins a shared cache that is in
- * use, if helpers can flush what each of its connections wrote.  It joins
- * whatever it can do.  ESTALE: the cache is in use with another size or block
+ * use, if helpers can flush what each of its connections wrote.  Either way it
+ * joins the heir, if there is one (export/heirs.h).  It joins whatever it can
+ * do.  ESTALE: the cache is in use with another size or block
  * size, or holds bytes that do not fit those; ENOMEM.
  */
 extern int export_open (const char *name, bool tls, bool share,

@@ -7,6 +7,7 @@
 
 #include "pagecache/fill.h"
 #include "pagecache/ledger.h"
+#include "pagecache/move.h"
 #include "pagecache/page.h"
 #include "pagecache/types.h"
 #include "pagecache/unmade.h"

@@ -131,12 +131,12 @@ __wrap_nbdkit_nanosleep (unsigned sec, unsigned nsec)
 
 /* Else what remains of one cache may wait for no connection. */
 static bool
-all_shared (const struct world *w)
+all_of_one_kind (const struct world *w)
 {
   unsigned i;
 
   for (i = 0; i < w->nr_places; ++i)
-    if (!w->places[i].shared)
+    if (!w->places[i].one_kind)
       return false;
   return true;
 }
@@ -152,7 +152,7 @@ __wrap_nbdkit_error (const char *format, ...)
   vsnprintf (text, sizeof text, format, args);
   va_end (args);
   tell ("log: %s", text);
-  if (strstr (text, "LOST:") && the_world->over && all_shared (the_world))
+  if (strstr (text, "LOST:") && the_world->over && all_of_one_kind (the_world))
     world_broken (3, "though all was well: %s", text);
   errno = was;
 }
@@ -274,7 +274,7 @@ end_place (struct world *w, struct place *p)
     check_age (w, p);
   else
     l = come (w, p);
-  if (p->shared) {
+  if (p->one_kind) {
     ask (l, FLUSH, 0, 0);
     if (!history_check_since (h, p->disk.array->durable, h->clock))
       world_broken (2, "%s: after the last flush: %s", p->name, h->complaint);

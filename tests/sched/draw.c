@@ -392,6 +392,7 @@ draw_guests (struct world *w)
     if (!w->parallel)
       p->shared = !tls && strcmp (share, "never") != 0 &&
                   p->disk.says.can_multi_conn && !differ;
+    p->one_kind = !tls;
     p->history.flushes_own = !p->shared;
     p->resident = p->resident && p->shared;
     /* One cache does not learn that a flush of another failed. */

@@ -110,6 +110,7 @@ struct place {
   struct host_disk disk;
   struct history history;
   bool shared;   /* all its connections have one cache */
+  bool one_kind; /* none has TLS: the next inherits what one leaves */
   bool apart;    /* troubles in the upper half, and only some guests there */
   bool reverts;  /* what is not durable may be lost */
   bool resident; /* one connection is there all the time */

@@ -410,13 +410,20 @@ flush_by_helper (const struct flush_all *f, struct connection *c)
 }
 
 /* Flushes by a connection that is the caller's own or borrowed.  If only that
- * flush covers its writes, the caller calls it where no helper is free.
+ * flush covers its writes, the caller calls it where no helper is free; over a
+ * serial stack only its own client may, so its writes are written again.
  */
 static int
 flush_connection (const struct flush_all *f, struct connection *c)
 {
-  int err = c == f->mine ? EAGAIN : flush_by_helper (f, c);
+  int err = EAGAIN;
 
+  if (c != f->mine && !registry.parallel) {
+    atomic_exchange_explicit (&c->owes, false, memory_order_acq_rel);
+    return EAGAIN;
+  }
+  if (c != f->mine)
+    err = flush_by_helper (f, c);
   if (err == EAGAIN && (c == f->mine || f->each))
     err = flush_and_time (c);
   if (err == EAGAIN)
@@ -517,7 +524,7 @@ connections_flush (void *opaque, struct backend *own)
   err = f.each ? flush_each (&f, by) : flush_connection (&f, by);
   loans_give_back (by);
   /* No helper is free to ask a better one. */
-  if (err == EAGAIN && f.mine->number <= f.covering &&
+  if (err == EAGAIN && !f.each && f.mine->number <= f.covering &&
       loans_fit (f.mine, NEED_FLUSH))
     err = flush_connection (&f, f.mine);
   return err == 0 ? 0 : blame (&f, err);

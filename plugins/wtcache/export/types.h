@@ -113,6 +113,11 @@ struct export
    */
   _Atomic bool holds;
 
+  /* How often it has inherited, and that number when the last flush began that
+   * succeeded.  See heirs.c.
+   */
+  _Atomic uint32_t inherited, inherited_settled;
+
   /* Guarded by the registry lock. */
   struct export *next;
   unsigned users, writers; /* connections */

@@ -26,6 +26,7 @@
 
 #include "base/probes.h"
 #include "export/dirty.h"
+#include "export/heirs.h"
 #include "export/loans.h"
 #include "export/refusal.h"
 #include "export/shares.h"
@@ -424,6 +425,7 @@ flush_once (struct export *e, struct backend *own, uint64_t deadline)
 static int
 flush_by (struct export *e, struct backend *own, uint64_t deadline)
 {
+  const uint32_t inherited = heirs_begin_flush (e);
   struct repeats repeats = { 0 };
   int err;
 
@@ -433,6 +435,8 @@ flush_by (struct export *e, struct backend *own, uint64_t deadline)
   while (err == EAGAIN && durable_again (&e->submit, &repeats, false));
   durable_end_repeats (&e->submit, &repeats);
   atomic_fetch_sub_explicit (&e->writeback.passes, 1, memory_order_relaxed);
+  if (err == 0)
+    heirs_settle (e, inherited);
   return err == EAGAIN ? EIO : err;
 }
 

@@ -77,6 +77,21 @@ conflict (const struct zeroes *z, uint64_t offset, uint64_t end)
   return conflict_before (z, offset, end, UINT64_MAX);
 }
 
+/* No other operation has part of the range. */
+static void
+begin_exclusive (struct zeroes *z, struct exclusive *x, uint64_t offset,
+                 uint64_t len)
+{
+  assert_held (&z->lock);
+  x->offset = offset;
+  x->end = offset + len;
+  x->has_slot = false;
+  x->ticket = z->tickets++;
+  x->next = z->exclusive;
+  z->exclusive = x;
+  atomic_fetch_add_explicit (&z->nr_exclusive, 1, memory_order_relaxed);
+}
+
 void
 exclusive_begin (struct zeroes *z, struct exclusive *x, uint64_t offset,
                  uint64_t len)
@@ -84,15 +99,21 @@ exclusive_begin (struct zeroes *z, struct exclusive *x, uint64_t offset,
   lock_check_none_held ();
   LOCK_FOR_SCOPE (&z->lock);
 
-  x->offset = offset;
-  x->end = offset + len;
-  x->has_slot = false;
-  while (conflict (z, x->offset, x->end))
+  while (conflict (z, offset, offset + len))
     condition_wait (&z->ended, &z->lock);
-  x->ticket = z->tickets++;
-  x->next = z->exclusive;
-  z->exclusive = x;
-  atomic_fetch_add_explicit (&z->nr_exclusive, 1, memory_order_relaxed);
+  begin_exclusive (z, x, offset, len);
+}
+
+bool
+exclusive_try (struct zeroes *z, struct exclusive *x, uint64_t offset,
+               uint64_t len)
+{
+  LOCK_FOR_SCOPE (&z->lock);
+
+  if (conflict (z, offset, offset + len))
+    return false;
+  begin_exclusive (z, x, offset, len);
+  return true;
 }
 
 void
@@ -232,16 +253,11 @@ replace (struct zeroes *z, unsigned i, unsigned j, struct zeroed by)
   atomic_store_explicit (&z->nr_zeroed, n - (j - i) + 1, memory_order_relaxed);
 }
 
-bool
-zeroes_remember (struct zeroes *z, uint64_t offset, uint64_t len,
-                 uint16_t generation, uint32_t epoch)
+/* Adds a range.  False: there is no slot. */
+static bool
+add_zeroed (struct zeroes *z, struct zeroed by)
 {
-  LOCK_FOR_SCOPE (&z->lock);
-  struct zeroed by = { .offset = offset,
-                       .end = offset + len,
-                       .generation = generation,
-                       .lost = before_u32 (epoch, z->epoch) };
-  const uint64_t end = offset + len;
+  const uint64_t offset = by.offset, end = by.end;
   const unsigned n = nr_zeroed (z);
   unsigned i = find_zeroed (z, offset), j;
 
@@ -249,12 +265,12 @@ zeroes_remember (struct zeroes *z, uint64_t offset, uint64_t len,
    * The later one is covered by fewer flushes, so its generation counts.
    */
   if (i > 0 && z->zeroed[i - 1].end == offset &&
-      z->zeroed[i - 1].generation == generation &&
+      z->zeroed[i - 1].generation == by.generation &&
       may_join (z, offset, offset, end))
     i--;
   for (j = i; j < n && (z->zeroed[j].offset < by.end ||
                         (z->zeroed[j].offset == by.end &&
-                         z->zeroed[j].generation == generation &&
+                         z->zeroed[j].generation == by.generation &&
                          may_join (z, by.end, offset, end)));
        ++j) {
     by.offset = min_u64 (by.offset, z->zeroed[j].offset);
@@ -265,6 +281,31 @@ zeroes_remember (struct zeroes *z, uint64_t offset, uint64_t len,
     return false;
   replace (z, i, j, by);
   return true;
+}
+
+bool
+zeroes_remember (struct zeroes *z, uint64_t offset, uint64_t len,
+                 uint16_t generation, uint32_t epoch)
+{
+  LOCK_FOR_SCOPE (&z->lock);
+
+  return add_zeroed (z,
+                     (struct zeroed){ .offset = offset,
+                                      .end = offset + len,
+                                      .generation = generation,
+                                      .lost = before_u32 (epoch, z->epoch) });
+}
+
+bool
+zeroes_adopt (struct zeroes *z, uint64_t offset, uint64_t len,
+              uint16_t generation)
+{
+  LOCK_FOR_SCOPE (&z->lock);
+
+  return add_zeroed (z, (struct zeroed){ .offset = offset,
+                                         .end = offset + len,
+                                         .generation = generation,
+                                         .lost = true });
 }
 
 uint64_t

@@ -68,6 +68,9 @@ extern void zeroes_destroy (struct zeroes *z);
 /* Waits until no other operation has part of this range, then has it. */
 extern void exclusive_begin (struct zeroes *z, struct exclusive *x,
                              uint64_t offset, uint64_t len);
+/* The same without waiting; false: another operation has part of it. */
+extern bool exclusive_try (struct zeroes *z, struct exclusive *x,
+                           uint64_t offset, uint64_t len);
 extern void exclusive_end (struct zeroes *z, struct exclusive *x);
 /* Reserves the slot that zeroes_forget may need for the range of X, until X
  * ends.  Only a remembered range that crosses the beginning of X needs one.
@@ -96,6 +99,9 @@ extern void exclusive_wait (struct zeroes *z, uint64_t offset, uint64_t len);
  */
 extern bool zeroes_remember (struct zeroes *z, uint64_t offset, uint64_t len,
                              uint16_t generation, uint32_t epoch);
+/* Remembers as lost a range that another cache has zeroed.  False: likewise. */
+extern bool zeroes_adopt (struct zeroes *z, uint64_t offset, uint64_t len,
+                          uint16_t generation);
 /* How much of a range, from its beginning, is alike: all of it remembered
  * (*ZEROED true) or none of it.  At least 1 byte.
  */
