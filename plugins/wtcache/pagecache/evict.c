@@ -20,12 +20,7 @@
  * one, in both queues.
  *
  * The key of a page that leaves is remembered for a while in the ghost; if it
- * comes back, it may be admitted to the main queue at once.  How long ago
- * it left says how likely it is to be used there, and that differs from load
- * to load: so it is counted, for each class of ghost hits, how many of their
- * pages were used in the main queue by the time the CLOCK came by.  A class
- * that does much worse than the other pages there is no longer trusted, but
- * for a few pages that show whether that has changed.
+ * comes back, it may be admitted to the main queue at once: trust.c says when.
  *
  * The share of the small queue adapts: a miss on a page that has only just
  * left the small queue says that the queue is too short, one on a page that
@@ -58,6 +53,7 @@
 #include <stdlib.h>
 
 #include "pagecache/ghost.h"
+#include "pagecache/trust.h"
 
 /* Shares of the capacity, in thousandths. */
 #define SMALL_START  100  /* the small queue at the start */
@@ -74,23 +70,12 @@
 #define ADAPT_MIN    25   /* (of a sample, at least so many) */
 #define ADAPT_FACTOR 2    /* if one side has so many times the other's */
 
-/* Ghost hits are classed by how long ago the page left the small queue, and
- * those of the main queue are one class more.
- */
-#define AGE_CLASSES 8
-#define CLASSES     (AGE_CLASSES + 1)
-#define CERTAIN     (1 << 16) /* a probability of 1 */
-#define TRUST_NUM   1         /* a class is trusted if its pages are used */
-#define TRUST_DEN   5         /* 1/5 as often as others */
-#define TRUST_TRIAL 16        /* of pages not to be trusted, one in 16 is */
-#define TRUST_GAIN  256       /* a page changes an estimate by 1/256 */
-#define TRUST_MIN   64        /* (in a sample, by at most 1/64) */
-
 /* How it is noticed that the pages of main are not used, and how fast main then
  * shrinks.
  */
-#define FOUND_GAIN  512 /* a look changes the estimate by 1/512 */
-#define FOUND_MIN   16  /* (in a sample, by at most 1/16) */
+#define CERTAIN     (1 << 16) /* a probability of 1 */
+#define FOUND_GAIN  512       /* a look changes the estimate by 1/512 */
+#define FOUND_MIN   16        /* (in a sample, by at most 1/16) */
 #define FOUND_NONE  (CERTAIN / 16)
 #define WIDEN_STEPS 8 /* in a page */
 #define WIDEN_MAIN  4 /* for a victim of main */
@@ -119,14 +104,9 @@ struct policy {
   struct queue queues[EVICT_QUEUES];
 
   struct ghost ghost;
+  struct trust trust; /* in what the ghost remembers */
 
   unsigned recent_small, recent_main; /* misses since the last adaptation */
-
-  /* How likely a page of the main queue is to be used while the CLOCK goes
-   * round: of those the ghost admitted, by class, and of all others.
-   */
-  int used_of_class[CLASSES], used_of_others;
-  unsigned distrusted; /* ghost hits of classes that are not trusted */
 
   enum evict_mode mode;
   uint64_t obeyed;  /* the order that the mode is of */
@@ -350,40 +330,6 @@ evict_adapt_target (struct policy *p, bool from_main)
   p->recent_small = p->recent_main = 0;
 }
 
-/* ---- trust in the ghost ---- */
-
-/* The class of a slot, from 1. */
-static unsigned
-class_of (const struct policy *p, uint32_t slot)
-{
-  return ghost_from_main (slot)
-             ? CLASSES
-             : 1 + (unsigned) (ghost_age (&p->ghost, slot) * AGE_CLASSES /
-                               (share (p, GHOST_SMALL) + 1));
-}
-
-static bool
-trusted (struct policy *p, unsigned class)
-{
-  return (int64_t) p->used_of_class[class - 1] * TRUST_DEN >=
-             (int64_t) p->used_of_others * TRUST_NUM ||
-         ++p->distrusted % TRUST_TRIAL == 0;
-}
-
-/* The CLOCK has come to an entry that had been used or not. */
-static void
-learn (struct policy *p, struct evict_entry *entry, bool used)
-{
-  int *estimate = entry->trust > 0 ? &p->used_of_class[entry->trust - 1]
-                                   : &p->used_of_others;
-  const int gain = (int) fewer (p, TRUST_GAIN, TRUST_MIN);
-
-  *estimate += ((used ? CERTAIN : 0) - *estimate) / gain;
-  entry->trust = 0;
-  p->found += ((used ? CERTAIN : 0) - p->found) /
-              (int) fewer (p, FOUND_GAIN, FOUND_MIN);
-}
-
 /* ---- admission ---- */
 
 /* Put an entry that is in no queue where a page that is asked for belongs. */
@@ -391,8 +337,9 @@ static void
 enter (struct policy *p, struct evict_entry *entry)
 {
   const uint32_t slot = ghost_recall (&p->ghost, entry->key);
-  const unsigned class = slot != 0 ? class_of (p, slot) : 0;
-  const bool trust = class > 0 && trusted (p, class);
+  const unsigned class =
+      slot != 0 ? trust_class (&p->ghost, slot, share (p, GHOST_SMALL)) : 0;
+  const bool trust = class > 0 && trust_given (&p->trust, class);
 
   if (slot != 0 && ghost_age (&p->ghost, slot) <= share (p, RECENT))
     evict_adapt_target (p, ghost_from_main (slot));
@@ -503,6 +450,17 @@ static bool
 honour_uses (const struct search *s)
 {
   return !s->last_resort && s->looks > LOOKS_MAX - LOOKS_USES;
+}
+
+/* The CLOCK has come to an entry that had been used or not. */
+static void
+learn (struct policy *p, struct evict_entry *entry, bool used)
+{
+  trust_learn (&p->trust, entry->trust, used,
+               fewer (p, TRUST_GAIN, TRUST_GAIN_MIN));
+  entry->trust = 0;
+  p->found += ((used ? CERTAIN : 0) - p->found) /
+              (int) fewer (p, FOUND_GAIN, FOUND_MIN);
 }
 
 /* The oldest of ahead: it leaves and is not remembered, unless it was asked
@@ -680,9 +638,8 @@ evict_new (size_t capacity, size_t max, void *first_entry, size_t stride)
   p->times = 1;
   for (unsigned i = 0; i < EVICT_QUEUES; ++i)
     p->queues[i] = (struct queue){ NO_ENTRY, NO_ENTRY, 0 };
-  p->used_of_others = p->found = CERTAIN / 2;
-  for (unsigned i = 0; i < CLASSES; ++i)
-    p->used_of_class[i] = CERTAIN;
+  p->found = CERTAIN / 2;
+  trust_init (&p->trust);
   if (ghost_init (&p->ghost, max) == -1) {
     free (p);
     return NULL;
