@@ -14,14 +14,14 @@
  * not change before it has ended.  A caller that breaks a rule ends the
  * program.
  *
- * Calls can be made to fail, and be stopped at a gate until the test opens it.
+ * Calls can be made to fail, and be stopped at a gate until the test opens it:
+ * see array-control.c.
  */
 
 #include <config.h>
 
 #include <errno.h>
 #include <sched.h>
-#include <unistd.h>
 
 #include "array.h"
 #include "base/lock.h"
@@ -501,23 +501,6 @@ array_new (const struct backend_traits *traits)
   return a;
 }
 
-static int
-hang_write (struct array *a, struct array_watched *w, bool ended, int error)
-{
-  if (w->op == ARRAY_WRITE && !ended)
-    while (w->offset == atomic_load (&a->hung_write))
-      usleep (1000);
-  return error;
-}
-
-void
-array_hang_write (struct array *a, uint64_t offset)
-{
-  atomic_store (&a->hung_write, offset);
-  if (a->watch != hang_write) /* else calls may be reading it */
-    a->watch = hang_write;
-}
-
 void
 array_free (struct array *a)
 {
@@ -532,149 +515,6 @@ array_free (struct array *a)
   pthread_cond_destroy (&a->changed);
   pthread_mutex_destroy (&a->lock);
   free (a);
-}
-
-static void
-add_fault (struct array *a, const struct array_fault *f)
-{
-  lock (a);
-  must (a->nr_faults < ARRAY_FAULTS);
-  a->faults[a->nr_faults++] = *f;
-  unlock (a);
-}
-
-void
-array_fail (struct array *a, enum array_op op, unsigned skip, unsigned count,
-            int error)
-{
-  add_fault (a, &(struct array_fault){ .op = op,
-                                       .end = UINT64_MAX,
-                                       .skip = skip,
-                                       .count = count,
-                                       .error = error });
-}
-
-void
-array_fail_range (struct array *a, enum array_op op, uint64_t offset,
-                  uint64_t len, int error)
-{
-  add_fault (a, &(struct array_fault){ .op = op,
-                                       .offset = offset,
-                                       .end = offset + len,
-                                       .count = ~0U,
-                                       .error = error });
-}
-
-void
-array_heal (struct array *a)
-{
-  lock (a);
-  a->nr_faults = 0;
-  unlock (a);
-}
-
-void
-array_shut (struct array *a, enum array_op op, enum array_gate where)
-{
-  lock (a);
-  a->gates[op] = where;
-  a->let_by[op] = 0;
-  unlock (a);
-}
-
-void
-array_open (struct array *a, enum array_op op)
-{
-  lock (a);
-  a->gates[op] = GATE_OPEN;
-  pthread_cond_broadcast (&a->changed);
-  unlock (a);
-}
-
-void
-array_let_by (struct array *a, enum array_op op)
-{
-  lock (a);
-  a->let_by[op]++;
-  pthread_cond_broadcast (&a->changed);
-  unlock (a);
-}
-
-void
-array_wait_gate (struct array *a, enum array_op op, unsigned n)
-{
-  lock (a);
-  while (a->at_gate[op] - a->let_by[op] != n)
-    pthread_cond_wait (&a->changed, &a->lock);
-  unlock (a);
-}
-
-unsigned
-array_calls (struct array *a, enum array_op op)
-{
-  unsigned n;
-
-  lock (a);
-  n = a->calls[op];
-  unlock (a);
-  return n;
-}
-
-uint64_t
-array_bytes (struct array *a, enum array_op op)
-{
-  uint64_t n;
-
-  lock (a);
-  n = a->bytes[op];
-  unlock (a);
-  return n;
-}
-
-bool
-array_was_called (struct array *a, enum array_op op, uint64_t offset)
-{
-  bool was = false;
-  size_t i;
-
-  lock (a);
-  for (i = 0; i < a->logged; ++i)
-    was |= a->log[i].op == op && a->log[i].offset <= offset &&
-           offset - a->log[i].offset < a->log[i].len;
-  unlock (a);
-  return was;
-}
-
-/* Nothing is in flight. */
-void
-array_forget_calls (struct array *a)
-{
-  lock (a);
-  must (a->in_flight == NULL);
-  memset (a->calls, 0, sizeof a->calls);
-  memset (a->failed, 0, sizeof a->failed);
-  memset (a->bytes, 0, sizeof a->bytes);
-  memset (a->max_at_once, 0, sizeof a->max_at_once);
-  a->logged = 0;
-  unlock (a);
-}
-
-struct array_call
-array_call (struct array *a, enum array_op op, unsigned n)
-{
-  struct array_call call = { 0 };
-  bool found = false;
-  size_t i;
-
-  lock (a);
-  for (i = 0; i < a->logged && !found; ++i)
-    if (a->log[i].op == op && n-- == 0) {
-      call = a->log[i];
-      found = true;
-    }
-  unlock (a);
-  must (found);
-  return call;
 }
 
 void
@@ -692,28 +532,4 @@ array_forget (struct array *a)
   lock (a);
   lose (a);
   unlock (a);
-}
-
-static bool
-equal (struct array *a, const uint8_t *image, uint64_t offset,
-       const void *bytes, uint64_t len)
-{
-  bool same;
-
-  lock (a);
-  same = memcmp (image + offset, bytes, len) == 0;
-  unlock (a);
-  return same;
-}
-
-bool
-array_sees (struct array *a, uint64_t offset, const void *bytes, uint64_t len)
-{
-  return equal (a, a->seen, offset, bytes, len);
-}
-
-bool
-array_keeps (struct array *a, uint64_t offset, const void *bytes, uint64_t len)
-{
-  return equal (a, a->durable, offset, bytes, len);
 }
