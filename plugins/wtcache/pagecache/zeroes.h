@@ -47,19 +47,11 @@ struct zeroes {
   struct zeroed zeroed[ZEROES_MAX]; /* disjoint, by offset */
 };
 
-/* For a thread that holds a page's lock: no operation has a range, no range is
- * remembered.
- */
+/* For a thread that holds a page's lock: no operation has a range. */
 static inline bool
 exclusive_none (struct zeroes *z)
 {
   return atomic_load_explicit (&z->nr_exclusive, memory_order_relaxed) == 0;
-}
-
-static inline bool
-zeroes_none (struct zeroes *z)
-{
-  return atomic_load_explicit (&z->nr_zeroed, memory_order_relaxed) == 0;
 }
 
 extern void zeroes_init (struct zeroes *z);
