@@ -13,6 +13,7 @@
 import os
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,8 @@ ROWS = (
     ("FUA write", "fua 1", ["--depth", "1"], 250, 1, "p50"),
     ("ordinary write", "write 1", ["--depth", "1"], 250, 1, "p50"),
 )
-SEQUENTIAL = 16 << 20       # bytes, read in order from the end of the disk
+ROUNDS = 4                  # of each row; the servers take turns
+SEQUENTIAL = 64 << 20       # bytes, read in order from the end of the disk
 SEQUENTIAL_BLOCK = 64 << 10
 
 
@@ -123,25 +125,49 @@ def parts_of(offsets):
     return parts
 
 
-def measure(server, parts):
-    """The figure of each row, and at last of the sequential read."""
-    figures = []
-    for name, group, options, _, times, figure in ROWS:
-        if "FUA" in name:
-            options = options + ["--fua"]
-        letter = "W" if "write" in name else "R"
-        if letter == "W":
-            # Bytes that depend on the place, so that the disks can be compared.
-            options = options + ["--op", "write", "--verify"]
-        found = server.go_over(parts[group] * times, letter, options)
-        figures.append(found[figure])
-    size = os.path.getsize(server.disk)
-    found = server.run(
-        "--pattern", "sequential", "--depth", "1", "--block",
-        str(SEQUENTIAL_BLOCK), "--count", str(SEQUENTIAL // SEQUENTIAL_BLOCK),
-        "--seconds", "60", "--range",
-        "%d:%d" % (size - SEQUENTIAL, SEQUENTIAL))
-    return figures + [found["bytes/s"] / (1 << 20)]
+def in_turn(servers, ask):
+    """What ask (server, round) returns for each server, a list for each.  The
+    servers take turns, so that other work of the machine slows all alike."""
+    found = {server: [] for server in servers}
+    for i in range(ROUNDS):
+        for server in servers if i % 2 == 0 else reversed(servers):
+            found[server].append(ask(server, i))
+    return [found[server] for server in servers]
+
+
+def measure_row(servers, row, offsets):
+    """The figure of a row, of each server."""
+    name, _, options, _, times, figure = row
+    letter = "W" if "write" in name else "R"
+    if letter == "W":
+        # Bytes that depend on the place, so that the disks can be compared.
+        options = options + ["--op", "write", "--verify"]
+    if "FUA" in name:
+        options = options + ["--fua"]
+    mean = statistics.harmonic_mean if figure == "iops" else statistics.median
+    return [mean(figures) for figures in in_turn(
+        servers, lambda server, i: server.go_over(
+            offsets[i::ROUNDS] * times, letter, options)[figure])]
+
+
+def measure_sequential(servers):
+    """MiB a second, of each server."""
+    size = os.path.getsize(servers[0].disk)
+    length = SEQUENTIAL // ROUNDS
+    return [statistics.harmonic_mean(rates) / (1 << 20) for rates in in_turn(
+        servers, lambda server, i: server.run(
+            "--pattern", "sequential", "--depth", "1",
+            "--block", str(SEQUENTIAL_BLOCK),
+            "--count", str(length // SEQUENTIAL_BLOCK), "--seconds", "60",
+            "--range", "%d:%d" % (size - SEQUENTIAL + i * length, length)
+        )["bytes/s"])]
+
+
+def measure(servers, parts):
+    """The figure of each row, and at last of the sequential read, of each
+    server."""
+    rows = [measure_row(servers, row, parts[row[1]]) for row in ROWS]
+    return zip(*rows, measure_sequential(servers))
 
 
 def print_rows(without, with_cache):
@@ -208,12 +234,10 @@ def show(wtcache, folder, load):
     ordinary = parts["write 1"] + parts["write 16"]
 
     plain = Server(folder, "plain", plain_disk, ["delay"], load)
-    without = measure(plain, parts)
+    cached = Server(folder, "cached", disk, [wtcache, "delay"], load)
+    print_rows(*measure((plain, cached), parts))
     plain.client.flush()
     plain.stop()
-
-    cached = Server(folder, "cached", disk, [wtcache, "delay"], load)
-    print_rows(without, measure(cached, parts))
 
     if differing(disk, plain_disk, durable):
         sys.exit("FAILED: FUA writes are not at the backend")
