@@ -72,6 +72,13 @@ parameters_json (bool changeable)
   return array;
 }
 
+json_t *
+help_json (const char *command, const char *arguments)
+{
+  return checked (json_pack ("{s:s, s:s}", "command", command, "arguments",
+                             arguments + (*arguments == ' ')));
+}
+
 void
 show_help_of (const char *command, const char *arguments, bool json)
 {
@@ -81,8 +88,7 @@ show_help_of (const char *command, const char *arguments, bool json)
   json_t *object;
 
   if (json) {
-    object = checked (json_pack ("{s:s, s:s}", "command", command, "arguments",
-                                 arguments + (*arguments == ' ')));
+    object = help_json (command, arguments);
     if (lists)
       json_object_set_new (object, "options", parameters_json (set));
     print_object (object);

@@ -7,7 +7,11 @@
 
 #include <stdbool.h>
 
+#include <jansson.h>
+
 extern void show_help (void);
+/* A command with its arguments, as an object that the caller owns. */
+extern json_t *help_json (const char *command, const char *arguments);
 /* Of one command, whose arguments are written as ARGUMENTS. */
 extern void show_help_of (const char *command, const char *arguments,
                           bool json);

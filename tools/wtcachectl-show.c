@@ -445,6 +445,14 @@ die_without_option (const char *name, const struct line *lines, size_t nr)
   die (EXIT_USAGE, "get: there is no option %s", name);
 }
 
+static const char *
+option_value (const struct line *line)
+{
+  const char *value = text_of (line, "value");
+
+  return value[0] ? value : "none";
+}
+
 int
 show_options (const struct answer *a, const char *name, bool json)
 {
@@ -452,9 +460,12 @@ show_options (const struct answer *a, const char *name, bool json)
   struct line *lines = checked (calloc (nr + 1, sizeof *lines));
   json_t *array = checked (json_array ());
   size_t i, shown = 0;
+  int width = 0;
 
-  for (i = 0; i < nr; ++i)
+  for (i = 0; i < nr; ++i) {
     parse_line (&lines[i], a->lines.at[i]);
+    width = (int) max_u64 (width, strlen (option_value (&lines[i])));
+  }
   for (i = 0; i < nr; ++i) {
     if (name && strcmp (name, text_of (&lines[i], "name")) != 0)
       continue;
@@ -462,9 +473,8 @@ show_options (const struct answer *a, const char *name, bool json)
     if (json)
       json_array_append_new (array, option_json (&lines[i]));
     else
-      printf ("%-12s %-16s %s\n", text_of (&lines[i], "name"),
-              text_of (&lines[i], "value")[0] ? text_of (&lines[i], "value")
-                                              : "none",
+      printf ("%-12s %-*s  %s\n", text_of (&lines[i], "name"), name ? 0 : width,
+              option_value (&lines[i]),
               origin_words (text_of (&lines[i], "from")));
   }
   if (name && shown == 0)

@@ -173,8 +173,8 @@ static const struct command {
   { "discard", " EXPORT OFFSET LENGTH --yes", 3, 3, build_discard, false },
   { "prefetch", " EXPORT OFFSET LENGTH", 3, 3, build_range, false },
   { "get", " [NAME]", 0, 1, build_nothing, true },
-  { "metrics", "", 0, 0, build_nothing, true },
   { "set", " NAME VALUE", 2, 2, build_set, false },
+  { "metrics", "", 0, 0, build_nothing, true },
   { "trace", " FILE SECONDS [EXPORT]", 2, 3, build_trace, false },
   { "list", "", 0, 0, NULL, true },
   { "help", " [COMMAND]", 0, 1, NULL, true },
@@ -205,12 +205,26 @@ static void __attribute__ ((noreturn)) die_without_command (const char *name)
   die (EXIT_USAGE, "there is no command %s: see wtcachectl --help", name);
 }
 
+static void
+show_commands (void)
+{
+  json_t *array = checked (json_array ());
+  size_t i;
+
+  for (i = 0; i < ARRAY_LEN (commands); ++i)
+    json_array_append_new (array,
+                           help_json (commands[i].name, commands[i].arguments));
+  print_object (checked (json_pack ("{s:o}", "commands", array)));
+}
+
 static int
 run_help (char **args, int nr)
 {
   const struct command *command = nr > 0 ? find_command (args[0]) : NULL;
 
-  if (nr == 0)
+  if (nr == 0 && json)
+    show_commands ();
+  else if (nr == 0)
     show_help ();
   else if (command)
     show_help_of (command->name, command->arguments, json);

@@ -4,6 +4,7 @@
 
 import json
 import os
+import re
 import sys
 
 sys.dont_write_bytecode = True
@@ -273,7 +274,10 @@ def test_get():
                 ("writearound", "set")])
         expect(ctl(server, "get", "wtcache-size").split(),
                ["size", "8M", "changed", "by", "wtcachectl"])
-        expect(ctl(server, "get").count("\n"), 16)
+        table = ctl(server, "get").splitlines()
+        expect(len(table), 16)
+        expect(len({re.search("  (the default|given|changed)", row).start()
+                    for row in table}), 1)
         err = ctl(server, "get", "dirty-mx", status=2)
         assert "is dirty-max meant?" in err, err
 

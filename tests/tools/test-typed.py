@@ -67,6 +67,8 @@ def test_help_of_commands():
         assert first.startswith("Usage: wtcachectl [SERVER] " + name), first
         found = json.loads(ctl("help", name, "--json"))
         assert found["command"] == name, found
+    found = json.loads(ctl("help", "--json"))["commands"]
+    assert [c["command"] for c in found] == names, found
     found = run(CTL, "help", "stauts")
     assert found.returncode == 2, found
     assert found.stderr.endswith("is status meant?\n"), found
