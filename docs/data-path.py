@@ -150,7 +150,7 @@ def draw():
 
     there, back = lane(1, "read", "cmmcc",
                        ["not found: one read at the backend",
-                        "for all who wait; more if in sequence"])
+                        "for all that wait; more if in sequence"])
     to_cache(there)
     to_backend(there, "one read")
     from_backend(back, "fills the pages")

@@ -57,7 +57,7 @@ static struct {
   size_t writes;
 } trace;
 
-/* What became of the requests of one kind. */
+/* The results of the requests of one kind. */
 struct result {
   uint64_t *ns; /* how long each took that succeeded */
   size_t nr;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What wtcache-tier prints of a tier: what it is (info), whether all of it is
- * good (check), and all that it says (dump); as text, or as JSON.
+/* The output of wtcache-tier: a tier's kind (info), whether all of it is good
+ * (check), and its whole contents (dump); as text, or as JSON.
  */
 
 #include <config.h>
@@ -187,7 +187,7 @@ slots_alloc (const struct show *s)
       calloc (super_of (s)->geometry.slots, sizeof (struct tier_slot)));
 }
 
-/* What a check has found. */
+/* The findings of a check. */
 struct findings {
   json_t *problems; /* NULL: they are printed as they are found */
   uint64_t nr_problems;

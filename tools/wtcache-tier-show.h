@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What wtcache-tier prints of a tier.  See wtcache-tier-show.c. */
+/* The output of wtcache-tier.  See wtcache-tier-show.c. */
 
 #ifndef WTCACHE_TIER_SHOW_H
 #define WTCACHE_TIER_SHOW_H

@@ -40,7 +40,7 @@ static const char *path;
 
 /* ---- format ---- */
 
-/* What the user can do about a tier that is there. */
+/* Says how the user can go on with a tier that is there. */
 static void __attribute__ ((noreturn))
 refuse_tier (const struct tier *t, enum tier_fault fault)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What wtcachectl adds to die.h.  See wtcachectl.c. */
+/* Messages of wtcachectl, beside die.h.  See wtcachectl.c. */
 
 #ifndef WTCACHECTL_SAY_H
 #define WTCACHECTL_SAY_H

@@ -33,7 +33,7 @@
 #include "base/why.h"
 #include "tier.h"
 
-/* What is zeroed first: the superblocks, and the reserved bytes, in which other
+/* Zeroed first: the superblocks, and the reserved bytes, in which other
  * programs may have left their marks.
  */
 #define FORMAT_ZERO_BYTES (64 * KiB)

@@ -14,7 +14,7 @@
 #include "tier/state.h"
 #include "tier/superblock.h"
 
-/* What became of a copy of the superblock. */
+/* A copy of the superblock, as it was found. */
 struct tier_copy {
   enum tier_fault fault;
   bool current; /* it is of the generation that counts */

@@ -258,7 +258,7 @@ check_segments (const struct tier *t, bool forged)
   free (s.slots);
 }
 
-/* What was found can be written again. */
+/* A state that was found can be written again. */
 static void
 check_checkpoint (struct tier *t)
 {

@@ -109,7 +109,7 @@ def let_in(server, tls, version):
 
 
 def test_refused_certificates():
-    """Clients that are not whom the server's authority has signed."""
+    """Clients with certificates that the server's authority has not signed."""
     with unstarted() as server:
         ours = certificate_server(server)
         theirs = Authority(server.folder, "theirs")
@@ -130,7 +130,7 @@ def test_refused_certificates():
 
 
 def test_refused_keys():
-    """A key that is not the user's, a user who has none, and none at all."""
+    """A key that is not the user's, a user that has none, and none at all."""
     with unstarted() as server:
         keys = key_file(server, "keys")
         server.args = ["--tls=require", "--tls-psk=" + keys]
@@ -148,7 +148,7 @@ def test_refused_keys():
 
 
 # The bytes of each kind. The file beneath is changed behind the server's back,
-# so that bytes tell whether they were cached, and by whom.
+# so that bytes tell whether they were cached, and for which client.
 
 def change_file(path, offset, length, version):
     with open(path, "r+b") as f:

@@ -137,7 +137,7 @@ def test_log_lines():
             sources += re.sub(r'"\n +"', "", f.read())
     with open(os.path.join(TOP, "docs", "operations.md"),
               encoding="utf-8") as f:
-        table = f.read().split("## What the log says")[1].split("\n## ")[0]
+        table = f.read().split("## Lines of the log")[1].split("\n## ")[0]
     lines = re.findall(r"(?m)^\| `([^`]+)` \|", table)
     assert len(lines) > 5
     for line in lines:

@@ -38,7 +38,7 @@ def on(server, *words, **more):
 
 
 def found(server):
-    """What the disk was asked for: operation, page, pages."""
+    """The requests that reached the disk: operation, page, pages."""
     return [(r.op, r.offset // 4096, r.length // 4096)
             for r in server.log().of("read", "write")]
 

@@ -335,7 +335,7 @@ def test_shown():
 
 
 def test_check():
-    """What counts; a wrong page is damage only where it was settled."""
+    """The figures; a wrong page is damage only where it was settled."""
     with folder() as here:
         path = os.path.join(here, "tier")
         f = filled(path)

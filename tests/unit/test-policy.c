@@ -332,7 +332,7 @@ next_batch (struct queue *q, uint64_t max)
   w = policy_wake (&q->p);
   assert_non_null (w);
   assert_null (policy_wake (&q->p));
-  if (!w->has_place) { /* others may come with whom it would be one batch */
+  if (!w->has_place) { /* others may come that would join its batch */
     policy_look (&q->p, SECOND);
     assert_ptr_equal (policy_wake (&q->p), w);
   }
@@ -430,7 +430,7 @@ test_neighbours (void **state)
   end_queue (&q);
 }
 
-/* What failed as one batch does not become the same batch again. */
+/* Writes that failed as one batch do not become the same batch again. */
 static void
 test_write_that_goes_alone (void **state)
 {

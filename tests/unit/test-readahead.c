@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Unit tests of readahead: what is read for which requests, and by whom.
+/* Unit tests of readahead: what is read for which requests, and by which
+ * thread.
  *
  * The filter's threads are the test's own here: a task waits until the test
  * runs it, so that a thread may come as late as it likes.

@@ -195,7 +195,7 @@ test_list_of_a_full_cache (void **state)
   end (s);
 }
 
-/* What a server lists, the next one fetches. */
+/* A server fetches the pages that the one before it listed. */
 static void
 test_restart (void **state)
 {

@@ -84,7 +84,7 @@ world_is_late (struct world *w, double since, uint64_t probes, double more)
          w->probes - probes >= LATE_PROBES;
 }
 
-/* Whom a trouble concerns. */
+/* The connections that a trouble concerns. */
 
 static bool
 is_op (const struct trouble *t, const char *op)

@@ -185,7 +185,7 @@ copy_in (struct pagecache *pc, struct page *p, const struct part *part,
     note_watched_write (pc, p);
 }
 
-/* What EVENT_WRITTEN sets and clears, blocks that are dirty have and have not.
+/* Dirty blocks have what EVENT_WRITTEN sets, and have not what it clears.
  */
 static bool
 changes_bytes_alone (struct pagecache *pc, struct page *p,

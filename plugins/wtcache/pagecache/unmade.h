@@ -18,7 +18,7 @@ unmade_total (struct pagecache *pc)
   return atomic_load_explicit (&pc->unmade, memory_order_acquire);
 }
 
-/* What was undone is marked by now as what has to be done again.  Called by
+/* The blocks that were undone are marked by now to be done again.  Called by
  * states_end and the ledger, nowhere else.
  */
 static inline void

@@ -11,8 +11,9 @@
  * Helpers read several runs at once; fills of other requests are joined.  For
  * example, with pages 3 and 5 of 1 … 8 cached, the runs are 1–2, 4 and 6–8.
  *
- * What is filled along comes in the same call as something that is asked for:
- * a request for page 4 alone reads no other run, so it waits for no other call.
+ * Blocks that are filled along come in the same call as some that are asked
+ * for: a request for page 4 alone reads no other run, so it waits for no other
+ * call.
  *
  * A request that gets no memory for a page bypasses the cache: it copies what
  * is cached block by block, and asks the backend for the rest.

@@ -363,8 +363,8 @@ begin_runs (struct warm *w)
   }
 }
 
-/* What may be asked for until the next tick.  A run may take more, which is
- * made up for at later ticks.
+/* The bytes that may be asked for until the next tick.  A run may take more,
+ * which is made up for at later ticks.
  */
 static void
 set_budget (struct warm *w)

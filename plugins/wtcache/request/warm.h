@@ -22,8 +22,8 @@ extern void warm_begin (struct export *e);
 /* To be called ten times a second, once there are helpers. */
 extern void warm_tick (void);
 
-/* A list of the pages that all exports have, without the file's mark.  What an
- * older list has of exports that are not fetched yet is in it too.  The caller
+/* A list of the pages that all exports have, without the file's mark.  Pages of
+ * an older list that are not fetched yet are in it too.  The caller
  * frees it.  NULL: ENOMEM.
  */
 extern char *warm_text (void);

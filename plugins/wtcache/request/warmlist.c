@@ -44,7 +44,7 @@
 
 /* ---- reading ---- */
 
-/* What is left of a text. */
+/* The rest of a text. */
 struct input {
   const char *p, *end;
 };

@@ -39,7 +39,7 @@ extern int device_open (struct device *d, const char *path, enum device_use use,
 extern int device_is_empty (struct device *d, bool *empty, char *why,
                             size_t size);
 /* Makes a file BYTES long at least, with room for all of it on its disk: later
- * writes do not meet ENOSPC.  What is in it may be overwritten by zeroes.  A
+ * writes do not meet ENOSPC.  Its bytes may be overwritten by zeroes.  A
  * block device is only asked whether it is that long.
  */
 extern int device_allocate (struct device *d, uint64_t bytes, char *why,

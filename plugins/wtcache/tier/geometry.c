@@ -24,7 +24,7 @@
 #define MAX_INTENT_GROUPS 4096
 #define MAX_SIZE          (UINT64_MAX >> 1)
 
-/* What is chosen: a segment has at least that many pages. */
+/* Chosen by default.  A segment has at least that many pages. */
 #define CHOSEN_SEGMENT       (4 * MiB)
 #define CHOSEN_SEGMENT_PAGES 64
 #define CHOSEN_EXPORTS       256

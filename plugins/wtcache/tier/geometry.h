@@ -35,7 +35,7 @@ struct geometry {
   uint64_t segments_offset;
 };
 
-/* What `wtcache-tier format` chooses for pages of that size. */
+/* The choice of `wtcache-tier format` for pages of that size. */
 extern void geometry_choose (struct geometry *g, uint64_t size,
                              uint32_t page_size);
 /* Computes all that follows; false: there is no such tier. */

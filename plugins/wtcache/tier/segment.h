@@ -10,7 +10,7 @@
 #include "tier/medium.h"
 #include "tier/superblock.h"
 
-/* What a slot holds. */
+/* The contents of a slot. */
 struct tier_slot {
   uint32_t export; /* its id; 0: nothing */
   uint32_t checksum;

@@ -371,7 +371,7 @@ state_add_intents (struct tier_state *state, const struct superblock *s,
 
 /* ---- reading ---- */
 
-/* What is needed while a state is read. */
+/* A state that is being read. */
 struct reading {
   struct tier_state *state;
   const struct superblock *s;

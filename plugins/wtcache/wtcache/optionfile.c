@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What the log says of a file that an option names: why it is refused at the
+/* The log's lines about a file that an option names: why it is refused at the
  * start, and when writing it begins to fail and succeeds again.  An error that
  * repeats is logged once, then counted.
  */

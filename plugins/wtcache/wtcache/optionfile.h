@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What the log says of a file that an option names.  See optionfile.c. */
+/* The log's lines about a file that an option names.  See optionfile.c. */
 
 #ifndef WTCACHE_OPTIONFILE_H
 #define WTCACHE_OPTIONFILE_H

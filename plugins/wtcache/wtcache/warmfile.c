@@ -4,8 +4,8 @@
  * few minutes and at the end.
  *
  * It is made and written by a thread of its own (base/filewriter.c): no other
- * waits for the file.  What time can do to it (damage, another version, a
- * list too large for the memory) is a line in the log, and the server starts
+ * waits for the file.  A file that time has spoiled (damage, another version,
+ * a list too large for the memory) is a line in the log, and the server starts
  * with an empty cache.  A file that is no list is not used and not replaced
  * either.
  */
