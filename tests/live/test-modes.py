@@ -36,6 +36,20 @@ def test_adjacent_dirty_blocks_go_together():
         assert durable(server, 0, 2 * M) == [1] * 4096
 
 
+def test_large_writes_of_a_small_cache():
+    """Write-back sends a 256th of the cache at once; a write that goes through
+    is sent whole."""
+    with cached(mode="writeback", size="16M", dirty_age=1000) as server:
+        h = server.connect()
+        put(h, 0, 128 * K, 1)
+        h.flush()
+        expect(sorted((r.offset, r.length) for r in server.log().of("write")),
+               [(0, 64 * K), (64 * K, 64 * K)])
+        put(h, M, 128 * K, 2, wt.FUA)
+        expect([(r.offset, r.length) for r in server.log().of("write")][2:],
+               [(M, 128 * K)])
+
+
 def test_writethrough():
     """An ordinary write is durable when it is answered, and stays cached."""
     with cached(mode="writethrough") as server:
