@@ -21,19 +21,18 @@
 #include "request/piece.h"
 #include "request/write.h"
 
-/* Copies a part that is there, or that was about to be read ahead. */
+/* Copies a part that was about to be read ahead. */
 static bool
-read_part (struct client *c, const struct part *part, uint8_t *buf)
+read_ahead_now (struct client *c, const struct part *part, uint8_t *buf)
 {
   struct pagecache *pc = &c->export->pc;
 
-  return page_read (pc, part, buf) ||
-         (c->ahead &&
-          readahead_help (c->ahead, c->own, piece_part_offset (pc, part)) &&
-          page_read (pc, part, buf));
+  return c->ahead &&
+         readahead_help (c->ahead, c->own, piece_part_offset (pc, part)) &&
+         page_read (pc, part, buf);
 }
 
-/* One read that is more than a hit in one page. */
+/* One read of several pages. */
 struct reading {
   struct spread spread; /* of one with several pieces */
   struct client *c;
@@ -49,12 +48,14 @@ static int
 read_piece (struct reading *r, struct spread *spread, uint64_t offset,
             uint64_t len)
 {
+  struct pagecache *pc = &r->c->export->pc;
   uint64_t walk = offset, rest = len, none = 0;
-  uint8_t *buf = r->buf + (offset - r->offset);
+  uint8_t *buf = r->buf + (offset - r->offset), *to;
   struct part part;
 
-  while (next_part (&r->c->export->pc, &walk, &rest, &part))
-    if (!read_part (r->c, &part, buf + (walk - part.len - offset))) {
+  while (next_part (pc, &walk, &rest, &part)) {
+    to = buf + (walk - part.len - offset);
+    if (!page_read (pc, &part, to) && !read_ahead_now (r->c, &part, to)) {
       atomic_compare_exchange_strong_explicit (&r->missed, &none, now_ns (),
                                                memory_order_relaxed,
                                                memory_order_relaxed);
@@ -62,6 +63,7 @@ read_piece (struct reading *r, struct spread *spread, uint64_t offset,
       return fetch_piece (r->c, spread, buf + (walk - offset), walk,
                           len - (walk - offset));
     }
+  }
   return 0;
 }
 
@@ -80,14 +82,29 @@ more_pages (const struct export *e, uint64_t offset, uint64_t len)
   return len > 0 ? ((offset + len - 1) >> shift) - (offset >> shift) : 0;
 }
 
-/* Any other read than a hit in one page. */
+/* A read has ended; MISSED: when it was found that not all is there, or 0. */
+static void
+note_read (struct client *c, uint64_t offset, uint64_t len, uint64_t missed,
+           int err)
+{
+  struct stats *s = &c->export->stats;
+
+  if (missed) {
+    stats_request (s, COUNT_MISSES, COUNT_MISS_BYTES, len);
+    stats_note_latency (s, LATENCY_MISS, missed, 1);
+  }
+  else if (stats_request (s, COUNT_HITS, COUNT_HIT_BYTES, len))
+    request_time_next (c);
+  if (c->ahead && err == 0)
+    readahead_note (c->ahead, offset, len, missed != 0);
+}
+
+/* A read of several pages, or of none. */
 static __attribute__ ((noinline)) int
 read_pieces (struct client *c, uint8_t *buf, uint32_t len, uint64_t offset)
 {
   struct export *e = c->export;
-  struct stats *s = &e->stats;
   struct reading r; /* large: only what is used is set */
-  uint64_t missed;
   int err;
 
   r.c = c;
@@ -102,16 +119,25 @@ read_pieces (struct client *c, uint8_t *buf, uint32_t len, uint64_t offset)
     r.spread.rest = NULL;
     err = piece_spread (e, &r.spread, offset, len);
   }
-  missed = atomic_load_explicit (&r.missed, memory_order_relaxed);
-  stats_add (s, COUNT_MORE_PAGES, more_pages (e, offset, len));
-  if (missed) {
-    stats_request (s, COUNT_MISSES, COUNT_MISS_BYTES, len);
-    stats_note_latency (s, LATENCY_MISS, missed, 1);
+  stats_add (&e->stats, COUNT_MORE_PAGES, more_pages (e, offset, len));
+  note_read (c, offset, len,
+             atomic_load_explicit (&r.missed, memory_order_relaxed), err);
+  return err;
+}
+
+/* A read in one page, which was not found to be there. */
+static __attribute__ ((noinline)) int
+read_missing_part (struct client *c, uint8_t *buf, const struct part *part)
+{
+  const uint64_t offset = piece_part_offset (&c->export->pc, part);
+  uint64_t missed = 0;
+  int err = 0;
+
+  if (!read_ahead_now (c, part, buf)) {
+    missed = now_ns ();
+    err = fetch_piece (c, NULL, buf, offset, part->len);
   }
-  else if (stats_request (s, COUNT_HITS, COUNT_HIT_BYTES, len))
-    request_time_next (c);
-  if (c->ahead && err == 0)
-    readahead_note (c->ahead, offset, len, missed != 0);
+  note_read (c, offset, part->len, missed, err);
   return err;
 }
 
@@ -120,16 +146,16 @@ request_read (struct client *c, void *buf, uint32_t len, uint64_t offset)
 {
   struct part part;
 
+  if (!only_part (&c->export->pc, offset, len, &part))
+    return read_pieces (c, buf, len, offset);
+  if (!page_read (&c->export->pc, &part, buf))
+    return read_missing_part (c, buf, &part);
   /* Most requests are this. */
-  if (only_part (&c->export->pc, offset, len, &part) &&
-      page_read (&c->export->pc, &part, buf)) {
-    if (stats_request (&c->export->stats, COUNT_HITS, COUNT_HIT_BYTES, len))
-      request_time_next (c);
-    if (c->ahead)
-      readahead_note (c->ahead, offset, len, false);
-    return 0;
-  }
-  return read_pieces (c, buf, len, offset);
+  if (stats_request (&c->export->stats, COUNT_HITS, COUNT_HIT_BYTES, len))
+    request_time_next (c);
+  if (c->ahead)
+    readahead_note (c->ahead, offset, len, false);
+  return 0;
 }
 
 int

@@ -19,6 +19,7 @@
 #include <config.h>
 
 #include "pagecache/fill.h"
+#include "pagecache/page.h"
 #include "pagecache/states.h"
 #include "pagecache/waits.h"
 
@@ -67,30 +68,68 @@ mark_missing (struct pagecache *pc, struct page *p, struct span s)
                   EVENT_FILL_BEGINS);
 }
 
+/* Begins to fill the missing blocks of a span of a locked page. */
+static enum fill
+begin_locked (struct pagecache *pc, struct page *p, struct span s,
+              struct span *ours)
+{
+  const uint8_t *uptodate = page_map (pc, p, UPTODATE);
+
+  if (!bits_all (uptodate, s) &&
+      atomic_load_explicit (&pc->zeroes.nr_zeroed, memory_order_relaxed) > 0)
+    fill_with_zeroes (pc, p, s);
+  if (bits_all (uptodate, s))
+    return FILL_NOTHING;
+  if (p->flags & PAGE_FILLING)
+    return all_coming (pc, p, s) ? FILL_JOIN : FILL_ALONE;
+  *ours = bits_any (uptodate, s) ? bits_between (uptodate, s, false) : s;
+  mark_missing (pc, p, *ours);
+  p->flags |= PAGE_FILLING;
+  return FILL_OURS;
+}
+
 enum fill
 fill_begin (struct pagecache *pc, struct page *p, const struct part *part,
             struct span *ours)
 {
-  const struct span s = part_span (pc, part);
-  const uint8_t *uptodate = page_map (pc, p, UPTODATE);
-  enum fill fill = FILL_NOTHING;
+  enum fill fill;
 
   word_lock_take (&p->lock, RANK_PAGE);
-  if (!bits_all (uptodate, s) &&
-      atomic_load_explicit (&pc->zeroes.nr_zeroed, memory_order_relaxed) > 0)
-    fill_with_zeroes (pc, p, s);
-  if (!bits_all (uptodate, s)) {
-    if (p->flags & PAGE_FILLING)
-      fill = all_coming (pc, p, s) ? FILL_JOIN : FILL_ALONE;
-    else {
-      *ours = bits_between (uptodate, s, false);
-      mark_missing (pc, p, *ours);
-      p->flags |= PAGE_FILLING;
-      fill = FILL_OURS;
-    }
-  }
+  fill = begin_locked (pc, p, part_span (pc, part), ours);
   word_lock_drop (&p->lock);
   return fill;
+}
+
+/* Whether all that the caller needs of a locked page is there. */
+static bool
+is_there (const struct pagecache *pc, struct page *p, const struct part *need)
+{
+  return bits_all (page_map (pc, p, UPTODATE), part_span (pc, need));
+}
+
+enum fill
+fill_want (struct pagecache *pc, struct wanted *w, enum admission why)
+{
+  const struct part need = w->to ? wanted_asked (w) : w->part;
+  struct page *p = pools_lock_page (pc->pools, pc->pool,
+                                    pagecache_key (pc, w->part.index), why);
+
+  w->page = p;
+  if (p == NULL)
+    return w->fill = FILL_ALONE;
+  w->fill = is_there (pc, p, &need)
+                ? FILL_NOTHING
+                : begin_locked (pc, p, part_span (pc, &w->part), &w->ours);
+  if (w->fill != FILL_NOTHING) {
+    word_lock_drop (&p->lock);
+    return w->fill;
+  }
+  p->pins--;
+  if (w->to)
+    page_read_locked (pc, p, &need, w->to);
+  else
+    word_lock_drop (&p->lock);
+  return FILL_NOTHING;
 }
 
 /* Copies what was read for a span into the blocks that still have the mark, and
@@ -107,6 +146,12 @@ copy_filled (struct pagecache *pc, struct page *p, struct span span,
   struct change c = { 0 }; /* of no counted state */
   struct part part;
 
+  if (bits_all (page_map (pc, p, FILLING), span)) { /* nothing came between */
+    part = span_part (pc, index, span);
+    memcpy (frame + part.offset, bytes, part.len);
+    states_apply_span (pc, p, &c, span, EVENT_FILL_ENDS);
+    return;
+  }
   FOR_EACH_RUN (run, page_map (pc, p, UPTODATE), span)
   {
     part = span_part (pc, index, run);
@@ -122,18 +167,38 @@ copy_filled (struct pagecache *pc, struct page *p, struct span span,
                   EVENT_FILL_ENDS);
 }
 
-void
-fill_end (struct pagecache *pc, struct page *p, struct span span, void *bytes,
-          int error)
+static void
+end_locked (struct pagecache *pc, struct page *p, struct span span, void *bytes,
+            int error)
 {
-  word_lock_take (&p->lock, RANK_PAGE);
+  assert_held (&p->lock);
   if (error == 0)
     copy_filled (pc, p, span, bytes);
   else
     states_change (pc, p, span, EVENT_OVERTAKEN);
   p->flags &= ~PAGE_FILLING;
-  waits_wake (p);
+  if (p->flags & PAGE_WAITERS)
+    waits_wake (p);
+}
+
+void
+fill_end (struct pagecache *pc, struct page *p, struct span span, void *bytes,
+          int error)
+{
+  word_lock_take (&p->lock, RANK_PAGE);
+  end_locked (pc, p, span, bytes, error);
   word_lock_drop (&p->lock);
+}
+
+void
+fill_end_unpin (struct pagecache *pc, struct page *p, struct span span,
+                void *bytes, int error)
+{
+  word_lock_take (&p->lock, RANK_PAGE);
+  end_locked (pc, p, span, bytes, error);
+  assert (p->pins > 0);
+  p->pins--;
+  page_drop_unlock (pc, p);
 }
 
 void

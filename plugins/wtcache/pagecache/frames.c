@@ -186,7 +186,7 @@ memory_init (struct memory *m, uint64_t limit)
     memory_destroy (m);
     return err;
   }
-  m->used = shared_bytes (m);
+  atomic_init (&m->used, shared_bytes (m));
   return 0;
 }
 
@@ -247,14 +247,24 @@ memory_set_limit (struct memory *m, uint64_t limit)
   atomic_store_explicit (&m->limit, limit, memory_order_relaxed);
 }
 
+static bool
+budget_allows (struct memory *m, uint64_t bytes)
+{
+  return atomic_load_explicit (&m->used, memory_order_relaxed) + bytes <=
+         memory_limit (m);
+}
+
 bool
 memory_take (struct memory *m, uint64_t bytes)
 {
+  if (!budget_allows (m, bytes))
+    return false;
+
   LOCK_FOR_SCOPE (&m->lock);
 
-  if (m->used + bytes > memory_limit (m))
+  if (!budget_allows (m, bytes))
     return false;
-  m->used += bytes;
+  atomic_fetch_add_explicit (&m->used, bytes, memory_order_relaxed);
   return true;
 }
 
@@ -262,9 +272,11 @@ void
 memory_give (struct memory *m, uint64_t bytes)
 {
   LOCK_FOR_SCOPE (&m->lock);
+  const uint64_t used =
+      atomic_fetch_sub_explicit (&m->used, bytes, memory_order_relaxed);
 
-  assert (m->used >= bytes);
-  m->used -= bytes;
+  (void) used;
+  assert (used >= bytes);
 }
 
 uint64_t
@@ -272,7 +284,7 @@ memory_used (struct memory *m)
 {
   LOCK_FOR_SCOPE (&m->lock);
 
-  return m->used;
+  return atomic_load_explicit (&m->used, memory_order_relaxed);
 }
 
 static bool

@@ -51,10 +51,14 @@ struct memory {
    */
   _Atomic uint64_t limit;
 
+  /* Bytes taken from the budget.  The same: a miss in a full cache takes no
+   * lock to find that nothing is left.
+   */
+  _Atomic uint64_t used;
+
   /* Guarded by `lock`. */
   struct lock lock;
   uint64_t max;    /* bytes: the largest that limit may become */
-  uint64_t used;   /* bytes taken from the budget */
   uint64_t own;    /* bytes of the buffers that belong to one export each */
   uint64_t beside; /* bytes, see memory_pin_beside */
   struct condition buffer_returned;

@@ -86,6 +86,22 @@ ghost_sweep (struct ghost *g)
   }
 }
 
+static unsigned
+oldest_slot (const struct ghost *g, const struct bucket *b)
+{
+  unsigned where = 0;
+  size_t age, max = 0;
+
+  for (unsigned i = 0; i < SLOTS; ++i) {
+    age = ghost_age (g, b->slot[i]);
+    if (age >= max) {
+      max = age;
+      where = i;
+    }
+  }
+  return where;
+}
+
 /* In place of the oldest of its bucket if that is full. */
 void
 ghost_remember (struct ghost *g, uint64_t key, bool from_main)
@@ -93,19 +109,11 @@ ghost_remember (struct ghost *g, uint64_t key, bool from_main)
   const uint64_t h = ghost_hash (key);
   struct bucket *b = ghost_bucket (g, h);
   unsigned where = 0;
-  size_t age, max = 0;
 
-  for (unsigned i = 0; i < SLOTS; ++i) {
-    if (b->slot[i] == 0) {
-      where = i;
-      break;
-    }
-    age = ghost_age (g, b->slot[i]);
-    if (age >= max) {
-      max = age;
-      where = i;
-    }
-  }
+  while (where < SLOTS && b->slot[where] != 0)
+    where++;
+  if (where == SLOTS)
+    where = oldest_slot (g, b);
   b->slot[where] = print_of (h) << PRINT_SHIFT | (from_main ? FROM_MAIN : 0) |
                    (g->stamp & STAMP_MASK);
 
@@ -114,6 +122,17 @@ ghost_remember (struct ghost *g, uint64_t key, bool from_main)
     g->stamp++;
   }
   ghost_sweep (g);
+}
+
+/* Without a branch, so that compilers take several at once. */
+static bool
+has_print (const struct bucket *b, uint32_t print)
+{
+  uint32_t any = 0;
+
+  for (unsigned i = 0; i < SLOTS; ++i)
+    any |= b->slot[i] >> PRINT_SHIFT == print;
+  return any;
 }
 
 /* There may be several slots: readahead does not ask the ghost. */
@@ -125,6 +144,8 @@ ghost_recall (struct ghost *g, uint64_t key)
   struct bucket *b = ghost_bucket (g, h);
   uint32_t found = 0;
 
+  if (!has_print (b, print))
+    return 0;
   for (unsigned i = 0; i < SLOTS; ++i) {
     const uint32_t slot = b->slot[i];
 

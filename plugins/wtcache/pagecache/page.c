@@ -47,6 +47,27 @@ end_watched_read (struct pagecache *pc, struct page *p)
   return true;
 }
 
+/* Copies a part out and unlocks the page. */
+static inline __attribute__ ((always_inline)) bool
+read_locked (struct pagecache *pc, struct page *p, const struct part *part,
+             void *to)
+{
+  struct pool *pool = pc->pool;
+
+  memcpy (to, pool_frame (pool, p) + part->offset, part->len);
+  if (evict_hit (pool->evict, &p->evict))
+    return end_watched_read (pc, p);
+  word_lock_drop (&p->lock);
+  return true;
+}
+
+void
+page_read_locked (struct pagecache *pc, struct page *p, const struct part *part,
+                  void *to)
+{
+  read_locked (pc, p, part, to);
+}
+
 bool
 page_read (struct pagecache *pc, const struct part *part, void *to)
 {
@@ -62,11 +83,7 @@ page_read (struct pagecache *pc, const struct part *part, void *to)
     word_lock_drop (&p->lock);
     return false;
   }
-  memcpy (to, pool_frame (pool, p) + part->offset, part->len);
-  if (evict_hit (pool->evict, &p->evict))
-    return end_watched_read (pc, p);
-  word_lock_drop (&p->lock);
-  return true;
+  return read_locked (pc, p, part, to);
 }
 
 void

@@ -10,6 +10,10 @@
 /* Copies a part out if all of it is uptodate; else nothing, and false. */
 extern bool page_read (struct pagecache *pc, const struct part *part, void *to);
 
+/* Copies a part of a locked page, which is uptodate, and unlocks the page. */
+extern void page_read_locked (struct pagecache *pc, struct page *p,
+                              const struct part *part, void *to);
+
 /* Tells the miss-ratio estimator that a client missed this page. */
 extern void page_note_miss (struct pagecache *pc, uint64_t index);
 

@@ -306,8 +306,8 @@ pool_push_frame (struct pool *pool, page_number *list, page_number n)
  */
 #define MAX_ASKED 8
 
-/* Evicts one page; its number, or 0 if none may go. */
-static page_number
+/* Evicts one page and keeps it locked; NULL: none may go. */
+static struct page *
 evict_one (struct pool *pool)
 {
   struct evict_entry *entry = NULL;
@@ -320,7 +320,7 @@ evict_one (struct pool *pool)
   for (i = 0; entry == NULL && i < MAX_ASKED; ++i)
     entry = evict_victim (pool->evict, lock_if_idle, &wasted);
   if (entry == NULL)
-    return 0;
+    return NULL;
   p = container_of (entry, struct page, evict);
   counts = counts_of (pool, page_key (p));
   atomic_fetch_add_explicit (&counts->evicted, 1, memory_order_relaxed);
@@ -328,8 +328,7 @@ evict_one (struct pool *pool)
   PROBE3 (eviction, page_key (p) >> KEY_INDEX_BITS,
           page_key (p) & ((UINT64_C (1) << KEY_INDEX_BITS) - 1), wasted);
   unlink_page (pool, p);
-  word_lock_drop (&p->lock);
-  return pool_number (pool, p);
+  return p;
 }
 
 /* Counts frames with memory, and adapts the capacity of the policy. */
@@ -344,25 +343,36 @@ change_owned (struct pool *pool, int by)
     pool_set_capacity (pool, pool->owned);
 }
 
-/* A frame that belongs to no page, or 0.  MAY_EVICT: at the cost of a page of
- * this pool.
- */
+/* A frame that belongs to no page, or 0. */
 static page_number
-take_frame (struct pool *pool, bool may_evict)
+take_unused_frame (struct pool *pool)
 {
-  page_number n;
+  page_number n = pool_pop_frame (pool, &pool->free);
 
-  assert_held (&pool->evict_lock);
-  n = pool_pop_frame (pool, &pool->free);
-  if (n != 0)
-    return n;
-  if ((pool->empty != 0 || pool->fresh < pool->max) &&
+  if (n == 0 && (pool->empty != 0 || pool->fresh < pool->max) &&
       memory_take (pool->memory, pool_page_cost (pool))) {
     change_owned (pool, 1);
     n = pool_pop_frame (pool, &pool->empty);
-    return n != 0 ? n : ++pool->fresh;
+    if (n == 0)
+      n = ++pool->fresh;
   }
-  return may_evict ? evict_one (pool) : 0;
+  return n;
+}
+
+/* The descriptor of such a frame, locked; NULL: there is none.  MAY_EVICT: at
+ * the cost of a page of this pool.
+ */
+static struct page *
+take_frame (struct pool *pool, bool may_evict)
+{
+  const page_number n = take_unused_frame (pool);
+  struct page *p;
+
+  if (n == 0)
+    return may_evict ? evict_one (pool) : NULL;
+  p = pool_page (pool, n);
+  word_lock_take (&p->lock, RANK_PAGE);
+  return p;
 }
 
 bool
@@ -370,11 +380,15 @@ pool_shed (struct pool *pool)
 {
   LOCK_FOR_SCOPE (&pool->evict_lock);
   page_number n = pool_pop_frame (pool, &pool->free);
+  struct page *p;
 
-  if (n == 0)
-    n = evict_one (pool);
-  if (n == 0)
-    return false;
+  if (n == 0) {
+    p = evict_one (pool);
+    if (p == NULL)
+      return false;
+    word_lock_drop (&p->lock);
+    n = pool_number (pool, p);
+  }
   /* The kernel must not fill the huge page again round what is released. */
   if (!pool->scattered)
     madvise (pool->frames, (size_t) pool->max * pool->page_size,
@@ -388,24 +402,20 @@ pool_shed (struct pool *pool)
 }
 
 /* Gives a frame the identity KEY, pinned once, all states clear, and admits
- * it.  It is not in the index yet.
+ * it.  It is not in the index yet; it is locked.
  */
 static struct page *
 new_page (struct pool *pool, uint64_t key, enum admission why, bool may_evict)
 {
   LOCK_FOR_SCOPE (&pool->evict_lock);
-  const page_number n = take_frame (pool, may_evict);
-  struct page *p;
+  struct page *p = take_frame (pool, may_evict);
 
-  if (n == 0)
+  if (p == NULL)
     return NULL;
-  p = pool_page (pool, n);
-  word_lock_take (&p->lock, RANK_PAGE);
   __atomic_store_n (&p->evict.key, key, __ATOMIC_RELAXED);
   p->pins = 1; /* before it can be chosen as victim */
   p->flags = 0;
   memset (p->states, 0, BLOCK_MAPS * pool->map_bytes);
-  word_lock_drop (&p->lock);
   evict_watch (&p->evict, curve_samples (pool->curve, key));
   evict_admit (pool->evict, &p->evict, why);
   return p;
@@ -431,41 +441,49 @@ pool_discard (struct pool *pool, struct page *p)
   free_page (pool, p);
 }
 
-struct page *
-pool_pin_existing (struct pool *pool, uint64_t key)
+/* A locked page, pinned once more. */
+static struct page *
+pin_locked (struct page *p)
 {
-  struct page *p = pool_lock_page (pool, key);
-
   if (p) {
+    assert_held (&p->lock);
     p->pins++;
-    word_lock_drop (&p->lock);
   }
   return p;
+}
+
+struct page *
+pool_pin_found (struct pool *pool, uint64_t key)
+{
+  struct page *p = pool_find (pool, key);
+
+  if (p == NULL)
+    return NULL;
+  word_lock_take (&p->lock, RANK_PAGE);
+  if (page_key (p) == key && (p->flags & PAGE_INDEXED))
+    return pin_locked (p);
+  word_lock_drop (&p->lock);
+  return NULL;
 }
 
 struct page *
 pool_pin_new (struct pool *pool, uint64_t key, enum admission why,
               bool may_evict)
 {
-  struct page *p;
-  bool inserted;
+  struct page *p, *other;
 
-  do {
-    p = new_page (pool, key, why, may_evict);
-    if (p == NULL)
-      return NULL;
-
-    word_lock_take (&p->lock, RANK_PAGE);
-    inserted = insert (pool, p);
-    if (!inserted) /* another thread was faster */
-      __atomic_store_n (&p->evict.key, 0, __ATOMIC_RELAXED);
-    word_lock_drop (&p->lock);
-    if (inserted)
+  while ((p = new_page (pool, key, why, may_evict)) != NULL) {
+    if (insert (pool, p))
       return p;
+    /* The page is there: pool_find had missed it, or it is that new. */
+    __atomic_store_n (&p->evict.key, 0, __ATOMIC_RELAXED);
+    word_lock_drop (&p->lock);
     free_page (pool, p);
-    p = pool_pin_existing (pool, key);
-  } while (p == NULL);
-  return p;
+    other = pin_locked (pool_lock_page (pool, key));
+    if (other)
+      return other;
+  }
+  return pin_locked (pool_lock_page (pool, key));
 }
 
 static uint32_t

@@ -119,10 +119,11 @@ extern struct page *pool_find (struct pool *pool, uint64_t key);
 /* The page with this key, locked; NULL: certainly none at that moment. */
 extern struct page *pool_lock_page (struct pool *pool, uint64_t key);
 
-/* The page with this key, pinned, unlocked; NULL: there was none. */
-extern struct page *pool_pin_existing (struct pool *pool, uint64_t key);
-/* The same, made if there is none yet.  NULL: there is no frame, unless another
- * page of the pool is evicted for it, which MAY_EVICT allows.
+/* The page with this key that pool_find finds, pinned and locked, or NULL. */
+extern struct page *pool_pin_found (struct pool *pool, uint64_t key);
+/* The page with this key, pinned and locked, made if there is none yet: a frame
+ * is taken first.  NULL: there is neither a page nor a frame for it, unless
+ * another page of the pool is evicted, which MAY_EVICT allows.
  */
 extern struct page *pool_pin_new (struct pool *pool, uint64_t key,
                                   enum admission why, bool may_evict);

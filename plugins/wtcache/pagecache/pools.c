@@ -289,14 +289,25 @@ is_poor (const struct pools *ps, struct pool *pool)
 }
 
 struct page *
-pools_pin_page (struct pools *ps, struct pool *pool, uint64_t key,
-                enum admission why)
+pools_lock_page (struct pools *ps, struct pool *pool, uint64_t key,
+                 enum admission why)
 {
-  struct page *p = pool_pin_existing (pool, key);
+  struct page *p = pool_pin_found (pool, key);
 
   if (p == NULL)
     p = pool_pin_new (pool, key, why, !is_poor (ps, pool));
   while (p == NULL && shed_from_others (ps, pool))
     p = pool_pin_new (pool, key, why, false);
   return p ? p : pool_pin_new (pool, key, why, true);
+}
+
+struct page *
+pools_pin_page (struct pools *ps, struct pool *pool, uint64_t key,
+                enum admission why)
+{
+  struct page *p = pools_lock_page (ps, pool, key, why);
+
+  if (p)
+    word_lock_drop (&p->lock);
+  return p;
 }

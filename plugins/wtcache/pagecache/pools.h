@@ -48,9 +48,12 @@ struct memory_use {
 
 extern struct memory_use pools_memory_use (struct pools *ps);
 
-/* The page with this key, pinned, unlocked; made if there is none.  NULL: no
+/* The page with this key, pinned and locked; made if there is none.  NULL: no
  * frame can be had.
  */
+extern struct page *pools_lock_page (struct pools *ps, struct pool *pool,
+                                     uint64_t key, enum admission why);
+/* The same, unlocked. */
 extern struct page *pools_pin_page (struct pools *ps, struct pool *pool,
                                     uint64_t key, enum admission why);
 

@@ -112,16 +112,6 @@ fetch_past (struct export *e, struct backend *b, uint8_t *buf, uint64_t offset,
   return err;
 }
 
-/* A page of which something is missing. */
-struct miss {
-  struct page *page; /* pinned; NULL: no frame */
-  struct part part;  /* the part that is wanted */
-  bool asked;        /* by the client: else only to fill */
-  bool copied;       /* the blocks we read are in the client's buffer */
-  enum fill fill;
-  struct span ours; /* the blocks we read */
-};
-
 /* One piece of a read: the client's range, and the window around it that is
  * filled too.
  */
@@ -134,27 +124,21 @@ struct fetch {
   uint8_t *spare; /* instead of it, to read into */
   uint64_t offset, end;
   unsigned nr;
-  struct miss misses[PIECE_PAGES];
-  struct completion completion;
+  struct wanted misses[PIECE_PAGES]; /* pages of which something is missing */
+  struct completion completion;      /* where there are several runs */
 };
 
-/* The part of a range that the client asked for and that lies in one page. */
-static bool
-asked_part (const struct fetch *f, const struct part *part, struct part *asked)
+/* Sets what the client asked for of a page, and where it wants that. */
+static void
+set_asked (const struct fetch *f, struct wanted *w)
 {
-  const uint64_t at = piece_part_offset (&f->e->pc, part);
-  uint64_t from = max_u64 (at, f->offset);
-  uint64_t len = min_u64 (at + part->len, f->end) - from;
+  const uint64_t at = piece_part_offset (&f->e->pc, &w->part);
+  const uint64_t from = max_u64 (at, f->offset);
+  const uint64_t to = min_u64 (at + w->part.len, f->end);
 
-  if (from >= min_u64 (at + part->len, f->end))
-    return false;
-  return next_part (&f->e->pc, &from, &len, asked);
-}
-
-static uint8_t *
-asked_bytes (const struct fetch *f, const struct part *asked)
-{
-  return f->buf + (piece_part_offset (&f->e->pc, asked) - f->offset);
+  w->asked_offset = w->part.offset + (from - at);
+  w->asked_len = from < to ? to - from : 0;
+  w->to = f->buf && from < to ? f->buf + (from - f->offset) : NULL;
 }
 
 /* Copies what is there, pins the pages of which something is missing, and
@@ -164,50 +148,56 @@ static void
 find_misses (struct fetch *f, uint64_t offset, uint64_t len)
 {
   struct pagecache *pc = &f->e->pc;
-  struct part part, asked;
-  struct miss *m;
+  struct wanted *w;
+  struct part part;
 
   f->nr = 0;
   while (next_part (pc, &offset, &len, &part)) {
-    m = &f->misses[f->nr];
-    m->part = part;
-    m->copied = false;
-    m->asked = asked_part (f, &part, &asked);
-    if (m->asked && f->buf ? page_read (pc, &asked, asked_bytes (f, &asked))
-                           : page_is_uptodate (pc, &part))
+    w = &f->misses[f->nr];
+    w->part = part;
+    set_asked (f, w);
+    if (fill_want (pc, w, f->why) == FILL_NOTHING)
       continue;
-    if (m->asked && f->buf)
-      page_note_miss (pc, part.index);
-    m->page = page_pin (pc, part.index, f->why);
-    m->fill = m->page ? fill_begin (pc, m->page, &part, &m->ours) : FILL_ALONE;
+    if (w->to)
+      page_note_miss (pc, w->part.index);
     f->nr++;
   }
 }
 
 static struct part
-ours_part (const struct fetch *f, const struct miss *m)
+ours_part (const struct fetch *f, const struct wanted *w)
 {
-  return span_part (&f->e->pc, m->part.index, m->ours);
+  return span_part (&f->e->pc, w->part.index, w->ours);
+}
+
+static bool
+asked_lies_in (const struct wanted *w, const struct part *part)
+{
+  return w->asked_offset >= part->offset &&
+         w->asked_offset + w->asked_len <= part->offset + part->len;
 }
 
 /* Ends the fills of a run of misses with what was read. */
 static void
-end_run (struct fetch *f, struct miss *m, unsigned n, uint8_t *bytes, int err)
+end_run (struct fetch *f, struct wanted *m, unsigned n, uint8_t *bytes, int err)
 {
-  struct pagecache *pc = &f->e->pc;
+  struct part ours;
   unsigned i;
 
   for (i = 0; i < n; ++i) {
-    fill_end (pc, m[i].page, m[i].ours, bytes, err);
-    m[i].copied = bytes && err == 0;
+    ours = ours_part (f, &m[i]);
+    fill_end_unpin (&f->e->pc, m[i].page, m[i].ours, bytes, err);
+    m[i].page = NULL;
+    if (bytes && err == 0 && asked_lies_in (&m[i], &ours))
+      m[i].to = NULL; /* it is in the client's buffer */
     if (bytes)
-      bytes += ours_part (f, &m[i]).len;
+      bytes += ours.len;
   }
 }
 
 /* Reads a run of misses that follow each other without a gap, in one go. */
 static int
-read_run (struct fetch *f, struct miss *m, unsigned n)
+read_run (struct fetch *f, struct wanted *m, unsigned n)
 {
   struct pagecache *pc = &f->e->pc;
   const struct part first = ours_part (f, &m[0]);
@@ -243,7 +233,7 @@ read_run (struct fetch *f, struct miss *m, unsigned n)
 
 /* How many misses from this one on can be read in one go. */
 static unsigned
-run_length (const struct fetch *f, const struct miss *m, unsigned max)
+run_length (const struct fetch *f, const struct wanted *m, unsigned max)
 {
   const struct pagecache *pc = &f->e->pc;
   struct part part, next;
@@ -261,12 +251,12 @@ run_length (const struct fetch *f, const struct miss *m, unsigned max)
 
 /* Whether the client asked for any of a run. */
 static bool
-run_is_asked (const struct miss *m, unsigned n)
+run_is_asked (const struct wanted *m, unsigned n)
 {
   unsigned i;
 
   for (i = 0; i < n; ++i)
-    if (m[i].asked)
+    if (m[i].asked_len > 0)
       return true;
   return false;
 }
@@ -275,7 +265,7 @@ run_is_asked (const struct miss *m, unsigned n)
 struct run {
   struct task task;
   struct fetch *f;
-  struct miss *first;
+  struct wanted *first;
   unsigned nr;
 };
 
@@ -290,14 +280,32 @@ fetch_run_helper (struct task *t)
 /* The runs of one piece that helpers may read at once. */
 #define MAX_HELPERS 8
 
-/* Reads all runs of misses that are ours, several at once. */
+/* Has a helper read a run; false: no thread is free for it. */
+static bool
+hand_over (struct fetch *f, struct run *r, struct wanted *m, unsigned n)
+{
+  if (!shares_allow_helpers (f->e))
+    return false;
+  *r =
+      (struct run){ .task.run = fetch_run_helper, .f = f, .first = m, .nr = n };
+  completion_begin (&f->completion);
+  if (workers_try (f->e->number, &r->task, URGENCY_BESIDE))
+    return true;
+  completion_end (&f->completion, 0);
+  return false;
+}
+
+/* Reads all runs of misses that are ours, several at once.  Where there is one
+ * alone nothing is to be waited for.
+ */
 static int
 read_runs (struct fetch *f)
 {
-  struct run helped[MAX_HELPERS], *r;
+  struct run helped[MAX_HELPERS];
   unsigned i, n, nr_helped = 0;
+  bool several = false;
+  int err = 0;
 
-  completion_init (&f->completion);
   for (i = 0; i < f->nr; i += n) {
     n = 1;
     if (f->misses[i].fill != FILL_OURS)
@@ -310,52 +318,45 @@ read_runs (struct fetch *f)
     if (f->spread)
       spread_invite (f->spread);
     f->spread = NULL;
-    if (i + n < f->nr && nr_helped < MAX_HELPERS &&
-        shares_allow_helpers (f->e)) {
-      r = &helped[nr_helped];
-      *r = (struct run){
-        .task.run = fetch_run_helper, .f = f, .first = &f->misses[i], .nr = n
-      };
-      completion_begin (&f->completion);
-      if (workers_try (f->e->number, &r->task, URGENCY_BESIDE)) {
-        nr_helped++;
-        continue;
-      }
-      completion_end (&f->completion, 0);
+    if (i + n < f->nr && !several) {
+      several = true;
+      completion_init (&f->completion);
     }
-    completion_fail (&f->completion, read_run (f, &f->misses[i], n));
+    if (i + n < f->nr && nr_helped < MAX_HELPERS &&
+        hand_over (f, &helped[nr_helped], &f->misses[i], n)) {
+      nr_helped++;
+      continue;
+    }
+    err = read_run (f, &f->misses[i], n);
+    if (several)
+      completion_fail (&f->completion, err);
   }
-  i = completion_wait (&f->completion);
-  completion_destroy (&f->completion);
-  return i;
+  if (several) {
+    err = completion_wait (&f->completion);
+    completion_destroy (&f->completion);
+  }
+  return err;
 }
 
 /* Copies what the client asked for of one miss, after all fills of ours have
  * ended; waits for those of others.
  */
 static int
-finish_miss (struct fetch *f, struct miss *m)
+finish_miss (struct fetch *f, struct wanted *w)
 {
   struct pagecache *pc = &f->e->pc;
-  struct part asked, ours;
+  const struct part asked = wanted_asked (w);
 
-  asked_part (f, &m->part, &asked);
-  if (m->copied) {
-    ours = ours_part (f, m);
-    if (ours.offset <= asked.offset &&
-        ours.offset + ours.len >= asked.offset + asked.len)
-      return 0;
-  }
-  if (m->fill == FILL_JOIN)
-    fill_wait (pc, m->page);
-  if (page_read (pc, &asked, asked_bytes (f, &asked)))
+  if (w->fill == FILL_JOIN)
+    fill_wait (pc, w->page);
+  if (page_read (pc, &asked, w->to))
     return 0;
-  if (m->page) {
-    page_unpin (pc, m->page); /* fetch_past may wait for memory */
-    m->page = NULL;
+  if (w->page) {
+    page_unpin (pc, w->page); /* fetch_past may wait for memory */
+    w->page = NULL;
   }
-  return fetch_past (f->e, f->b, asked_bytes (f, &asked),
-                     piece_part_offset (pc, &asked), asked.len);
+  return fetch_past (f->e, f->b, w->to, piece_part_offset (pc, &asked),
+                     asked.len);
 }
 
 /* Whether the page at an offset is cached, as far as it is in the export. */
@@ -397,7 +398,7 @@ fetch_window (struct fetch *f, uint64_t offset, uint64_t len)
   find_misses (f, offset, len);
   err = read_runs (f);
   for (i = 0; i < f->nr; ++i) {
-    if (err == 0 && f->buf && f->misses[i].asked)
+    if (err == 0 && f->misses[i].to)
       err = finish_miss (f, &f->misses[i]);
     if (f->misses[i].page)
       page_unpin (&f->e->pc, f->misses[i].page);

@@ -135,9 +135,3 @@ piece_is_aligned (const struct export *e, uint64_t offset, uint64_t len)
   return offset % block == 0 &&
          ((offset + len) % block == 0 || offset + len == e->pc.size);
 }
-
-uint64_t
-piece_part_offset (const struct pagecache *pc, const struct part *part)
-{
-  return (part->index << pc->page_shift) + part->offset;
-}

@@ -59,7 +59,10 @@ extern uint64_t piece_block_end (const struct export *e, uint64_t offset);
 extern bool piece_is_aligned (const struct export *e, uint64_t offset,
                               uint64_t len);
 /* The first byte of a part in the export. */
-extern uint64_t piece_part_offset (const struct pagecache *pc,
-                                   const struct part *part);
+static inline uint64_t
+piece_part_offset (const struct pagecache *pc, const struct part *part)
+{
+  return (part->index << pc->page_shift) + part->offset;
+}
 
 #endif /* WTCACHE_PIECE_H */

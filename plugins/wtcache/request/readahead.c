@@ -48,7 +48,7 @@
 
 #define MIN_STREAMS  8
 #define MAX_STREAMS  256
-#define CHAINS       64
+#define CHAINS       256
 #define TASKS        16
 #define MAX_FIRST    4 /* requests in the first window, at most */
 #define CHUNK        (256 * KiB)
