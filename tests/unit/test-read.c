@@ -25,6 +25,24 @@ test_read_again_is_a_hit (void **state)
   stack_free (s);
 }
 
+/* Four times the memory is read: no miss keeps its page from leaving. */
+static void
+test_pages_leave_for_new_ones (void **state)
+{
+  const uint64_t size = 16 * MiB;
+  struct stack *s = stack_sized (size);
+  unsigned calls;
+  uint64_t at;
+
+  stack_set_backend (s, 0, size, 5);
+  for (at = 0; at < size; at += 4096)
+    assert_int_equal (stack_read (s, at, 4096), 5);
+  calls = stack_calls (s, ARRAY_READ);
+  assert_int_equal (stack_read (s, size - 4096, 4096), 5);
+  assert_int_equal (stack_calls (s, ARRAY_READ), calls);
+  stack_free (s);
+}
+
 static void
 test_fill_is_at_least_the_option (void **state)
 {
@@ -292,6 +310,7 @@ main (void)
 {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (test_read_again_is_a_hit),
+    cmocka_unit_test (test_pages_leave_for_new_ones),
     cmocka_unit_test (test_fill_is_at_least_the_option),
     cmocka_unit_test (test_fill_ends_at_what_is_cached),
     cmocka_unit_test (test_read_asks_only_for_what_is_missing),
