@@ -300,7 +300,9 @@ prepare (struct connection *c, unsigned index)
    */
   nbd_set_request_structured_replies (c->nbd, false);
   nbd_set_pread_initialize (c->nbd, false);
-  if (nbd_connect_uri (c->nbd, options.uri) == -1)
+  /* The key of TLS is in a file that the URI names. */
+  if (nbd_set_uri_allow_local_file (c->nbd, true) == -1 ||
+      nbd_connect_uri (c->nbd, options.uri) == -1)
     load_die (1, "%s", nbd_get_error ());
   size = nbd_get_size (c->nbd);
   if (size == -1)

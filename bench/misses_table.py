@@ -87,11 +87,14 @@ def measure_made(program):
     return measure_each(program, ["@" + name for name in MADE], MADE_SIZES)
 
 
+def made_change(ours, lru):
+    """The change against LRU but for a capacity each change of load."""
+    return change(ours["misses"] - ours["changes"] * ours["pages"],
+                  lru["misses"])
+
+
 def worst_of_made(measured):
-    """The worst change against LRU but for a capacity each change of load."""
-    return max(change(ours["misses"] - ours["changes"] * ours["pages"],
-                      lru["misses"])
-               for results in measured for ours, lru in results)
+    return max(made_change(*cell) for results in measured for cell in results)
 
 
 def changes_of(traces, measured):

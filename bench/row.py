@@ -16,9 +16,11 @@ from side import load
 MI = 1 << 20
 GI = 1 << 30
 
-# stack: of side.STACKS; parameters: of wtcache; warm: done once, after start.
+# stack: of side.STACKS; parameters: of wtcache; warm: done once, after start;
+# transport: unix, tcp or tls, both on loopback.
 Server = collections.namedtuple(
-    "Server", "stack backend parameters warm", defaults=[(), None])
+    "Server", "stack backend parameters warm transport",
+    defaults=[(), None, "unix"])
 Side = collections.namedtuple("Side", "label server measure")
 # better: "more" or "less"; against: a side, or None for a bound;
 # by: "ratio" or "difference" of the two.

@@ -9,7 +9,9 @@ import time
 
 import instructions
 import misses_table
+import parallel
 import side
+import streams
 from row import (GI, MI, QEMU, Row, Server, Side, known, least, most, peers,
                  plain, read_once, span, timed, to_disk)
 from side import (Disk, Failed, File, Missing, fio, load, load_beside,
@@ -35,16 +37,18 @@ def hits_row(name, group, connections, floor, cpu, cache):
                f"{connections} connection(s)", servers, sides, checks)
 
 
-def big_hits_row():
+def big_hits_row(depth):
     length = 256 * MI
     servers, sides = peers(
         File(length), ["wtcache-size=512M"],
-        plain("--block", "1M", "--depth", "4", "--pattern", "sequential"),
+        plain("--block", "1M", "--depth", str(depth), "--pattern",
+              "sequential"),
         "no filter", "cache", *QEMU, warm=read_once(length))
-    return Row("sequential-hits", "goal", "1M sequential read hits, depth 4, "
-               "file on tmpfs", servers, sides,
-               [least("rate, of no filter", "iops", 1.0, "no filter"),
-                *known("iops", ["cache", *QEMU])])
+    return Row(f"sequential-hits-{depth}", "goal", "1M sequential read hits, "
+               f"depth {depth}, file on tmpfs", servers, sides,
+               [least("rate, of no filter", "iops", 1.1, "no filter"),
+                least("rate, of cache", "iops", 1.0, "cache"),
+                *known("iops", QEMU)])
 
 
 def hits_beside_misses_row(name, group, floor):
@@ -435,9 +439,6 @@ def misses_row():
         means, worst = misses_table.changes_of(traces, measured)
         result = dict(zip(misses_table.SIZES, means))
         result["worst"] = worst
-        result["made"] = misses_table.worst_of_made(
-            misses_table.measure_made(
-                side.find("WTCACHE_MISSES", "bench/misses")))
         return {key: round(value, 1) for key, value in result.items()}
 
     checks = [most(f"mean change against LRU at {size}", size, goal,
@@ -445,12 +446,32 @@ def misses_row():
               for size, goal in zip(misses_table.SIZES, misses_table.GOALS)]
     checks.append(most("worst change against LRU", "worst",
                        misses_table.WORST, unit="%"))
-    checks.append(most("worst change against LRU, made loads, but for a "
-                       "capacity each change", "made",
-                       misses_table.MADE_WORST, unit="%"))
     return Row("miss-ratio", "goal", "miss ratio of the policy on the traces "
                "of a folder", {}, [Side("wtcache", None, measure)], checks,
                rounds=1)
+
+
+def made_misses_row():
+    """Loads that mislead policies.  A change of the load may cost a capacity of
+    misses, which is taken off.
+    """
+    def key(name, size):
+        return f"{name} at {size}"
+
+    def measure(_server, _run):
+        measured = misses_table.measure_made(
+            side.find("WTCACHE_MISSES", "bench/misses"))
+        return {key(name, size): round(misses_table.made_change(*cell), 1)
+                for name, results in zip(misses_table.MADE, measured)
+                for size, cell in zip(misses_table.MADE_SIZES, results)}
+
+    return Row("made-miss-ratio", "goal", "misses of the policy on made loads "
+               "that mislead policies, but for a capacity each change, against "
+               "LRU", {}, [Side("wtcache", None, measure)],
+               [most(f"{name}, room for {size}", key(name, size),
+                     misses_table.MADE_WORST, unit="%")
+                for name in misses_table.MADE
+                for size in misses_table.MADE_SIZES], rounds=1)
 
 
 # ------------------------------------------------------------- settling
@@ -616,7 +637,8 @@ ROWS = [
     hits_row("hits-1", "goal", 1, 1.0, 0.95, 2.2),
     hits_row("hits-4", "goal", 4, 1.0, 0.95, 2.2),
     *instructions.ROWS,
-    big_hits_row(),
+    big_hits_row(2),
+    big_hits_row(16),
     random_writes_row(),
     cold_row("cold-reads-goal", "goal", 0.98, 14),
     fua_row("fua-parallel", "goal", "4K random FUA writes, native, depth 16, "
@@ -645,6 +667,9 @@ ROWS = [
     huge_cache_row(),
     metadata_row(),
     misses_row(),
+    made_misses_row(),
+    *parallel.ROWS,
+    *streams.ROWS,
     settling_depth_row(),
     settling_choice_row(),
     fio_hits_row(),

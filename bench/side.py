@@ -112,11 +112,12 @@ class Server:
     """One nbdkit.  `parameters` are those of wtcache and go to no other."""
 
     def __init__(self, folder, stack, backend, parameters=(), threads=None,
-                 wrapper=()):
+                 wrapper=(), transport="unix"):
         self.folder = folder
         self.stack = stack
         self.backend = backend
         os.mkdir(folder)
+        self.uri, listens = self.listen_by(transport)
         if stack == "qemu-nbd":
             # Its backend is a file's name, never a plugin.
             command = [stack, "-f", "raw", "-t", "-e", "99", "-k",
@@ -125,7 +126,7 @@ class Server:
         else:
             filters, own = STACKS[stack]
             command = [*wrapper, "nbdkit", "-f", "--exit-with-parent",
-                       "-U", self.path("nbd")]
+                       *listens]
             if threads:
                 command += ["-t", str(threads)]
             for name in filters:
@@ -135,7 +136,6 @@ class Server:
             if "wtcache" in filters:
                 command += [text.replace("{folder}", folder)
                             for text in parameters]
-        self.uri = "nbd+unix:///?socket=" + self.path("nbd")
         with open(self.path("log"), "wb") as log:
             # The cache and cow filters keep their data in TMPDIR.
             self.process = subprocess.Popen(
@@ -151,6 +151,23 @@ class Server:
     def path(self, name):
         return os.path.join(self.folder, name)
 
+    def listen_by(self, transport):
+        """The URI of the server, and nbdkit's options for it."""
+        if transport == "unix":
+            return ("nbd+unix:///?socket=" + self.path("nbd"),
+                    ["-U", self.path("nbd")])
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        listens = ["-i", "127.0.0.1", "-p", str(port)]
+        if transport == "tcp":
+            return f"nbd://127.0.0.1:{port}/", listens
+        keys = self.path("psk")
+        with open(keys, "w") as file:
+            file.write("bench:" + os.urandom(32).hex() + "\n")
+        return (f"nbds://bench@127.0.0.1:{port}/?tls-psk-file={keys}",
+                [*listens, "--tls=require", "--tls-psk=" + keys])
+
     def log(self):
         with open(self.path("log"), errors="replace") as log:
             return log.read().strip().splitlines()
@@ -161,6 +178,7 @@ class Server:
             if self.process.poll() is not None:
                 raise Failed("nbdkit: " + "; ".join(self.log()[-2:]))
             handle = nbd.NBD()
+            handle.set_uri_allow_local_file(True)
             try:
                 handle.connect_uri(self.uri)
                 return handle
