@@ -380,6 +380,35 @@ test_nothing_read (void **state)
   curve_free (c);
 }
 
+/* The caches are simulated from samples, by which a larger one may miss more;
+ * the estimate never says so.
+ */
+static void
+test_larger_is_no_worse (void **state)
+{
+  struct load l = { .page = uniform_load };
+  struct curve *c = curve_of (PAGES);
+  struct curve_counts counts;
+  struct curve_estimate e;
+  unsigned i, by_chance = 0;
+  uint64_t n;
+
+  random_seed (&l.random, 7);
+  for (n = 0; n < ACCESSES / 4; ++n) {
+    use (c, l.page (&l, n), CURVE_MISS);
+    if (n % 100 != 0)
+      continue;
+    curve_get (c, &counts);
+    curve_estimate (c, n + 1, 1, &e);
+    for (i = 1; i < CURVE_SIZES; ++i) {
+      by_chance += counts.misses[i] > counts.misses[i - 1];
+      assert_true (e.miss_ratio[i] <= e.miss_ratio[i - 1]);
+    }
+  }
+  assert_true (by_chance > 0);
+  curve_free (c);
+}
+
 /* Written pages are cached, but a write's miss is none that counts. */
 static void
 test_writes (void **state)
@@ -565,6 +594,7 @@ main (void)
     cmocka_unit_test (test_guide_comes_back),
     cmocka_unit_test (test_guide_does_no_harm),
     cmocka_unit_test (test_nothing_read),
+    cmocka_unit_test (test_larger_is_no_worse),
     cmocka_unit_test (test_writes),
     cmocka_unit_test (test_work_is_bounded),
     cmocka_unit_test (test_resize),
