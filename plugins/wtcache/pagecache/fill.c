@@ -23,10 +23,13 @@
 #include "pagecache/states.h"
 #include "pagecache/waits.h"
 
+/* Not inline, so that the usual miss needs no registers for it. */
+#define RARE __attribute__ ((noinline))
+
 /* Blocks of the span that are missing but are remembered to be zero become
  * uptodate without asking the backend.
  */
-static void
+static RARE void
 fill_with_zeroes (struct pagecache *pc, struct page *p, struct span s)
 {
   const uint8_t *uptodate = page_map (pc, p, UPTODATE);
@@ -46,7 +49,7 @@ fill_with_zeroes (struct pagecache *pc, struct page *p, struct span s)
 }
 
 /* Whether the fill in progress reads every missing block of the span. */
-static bool
+static RARE bool
 all_coming (const struct pagecache *pc, struct page *p, struct span s)
 {
   const uint8_t *uptodate = page_map (pc, p, UPTODATE);
@@ -82,7 +85,9 @@ begin_locked (struct pagecache *pc, struct page *p, struct span s,
     return FILL_NOTHING;
   if (p->flags & PAGE_FILLING)
     return all_coming (pc, p, s) ? FILL_JOIN : FILL_ALONE;
-  *ours = bits_any (uptodate, s) ? bits_between (uptodate, s, false) : s;
+  *ours = s;
+  if (bits_any (uptodate, s))
+    *ours = bits_between (uptodate, s, false);
   mark_missing (pc, p, *ours);
   p->flags |= PAGE_FILLING;
   return FILL_OURS;
@@ -117,7 +122,7 @@ fill_want (struct pagecache *pc, struct wanted *w, enum admission why)
   w->page = p;
   if (p == NULL)
     return w->fill = FILL_ALONE;
-  w->fill = is_there (pc, p, &need)
+  w->fill = need.len < w->part.len && is_there (pc, p, &need)
                 ? FILL_NOTHING
                 : begin_locked (pc, p, part_span (pc, &w->part), &w->ours);
   if (w->fill != FILL_NOTHING) {
@@ -136,7 +141,7 @@ fill_want (struct pagecache *pc, struct wanted *w, enum admission why)
  * out of the page what others wrote there meanwhile.  No block is both filling
  * and uptodate.
  */
-static void
+static RARE void
 copy_filled (struct pagecache *pc, struct page *p, struct span span,
              uint8_t *bytes)
 {
@@ -146,12 +151,6 @@ copy_filled (struct pagecache *pc, struct page *p, struct span span,
   struct change c = { 0 }; /* of no counted state */
   struct part part;
 
-  if (bits_all (page_map (pc, p, FILLING), span)) { /* nothing came between */
-    part = span_part (pc, index, span);
-    memcpy (frame + part.offset, bytes, part.len);
-    states_apply_span (pc, p, &c, span, EVENT_FILL_ENDS);
-    return;
-  }
   FOR_EACH_RUN (run, page_map (pc, p, UPTODATE), span)
   {
     part = span_part (pc, index, run);
@@ -167,12 +166,25 @@ copy_filled (struct pagecache *pc, struct page *p, struct span span,
                   EVENT_FILL_ENDS);
 }
 
+/* The same where nothing touched the blocks. */
+static void
+copy_untouched (struct pagecache *pc, struct page *p, struct span span,
+                const uint8_t *bytes)
+{
+  const struct part part = span_part (pc, page_index (pc, p), span);
+
+  memcpy (pool_frame (pc->pool, p) + part.offset, bytes, part.len);
+  states_change (pc, p, span, EVENT_FILL_ENDS);
+}
+
 static void
 end_locked (struct pagecache *pc, struct page *p, struct span span, void *bytes,
             int error)
 {
   assert_held (&p->lock);
-  if (error == 0)
+  if (error == 0 && bits_all (page_map (pc, p, FILLING), span))
+    copy_untouched (pc, p, span, bytes);
+  else if (error == 0)
     copy_filled (pc, p, span, bytes);
   else
     states_change (pc, p, span, EVENT_OVERTAKEN);
