@@ -247,6 +247,29 @@ test_flush_ends_the_age (void **state)
   stack_free (s);
 }
 
+/* Clients write all the time: at no moment is nothing dirty.  Here a block is
+ * dirtied during the flush, as if an older one had been dirty until then.
+ */
+static void
+test_flush_ends_the_age_beside_writes (void **state)
+{
+  struct stack *s = stack_sized (SIZE);
+  struct request f = { .s = s, .what = DO_FLUSH };
+  const uint64_t before = now_ns ();
+
+  stack_write (s, 0, 4096, 1, false);
+  array_shut (s->array, ARRAY_FLUSH, GATE_BEFORE);
+  request_start (&f);
+  array_wait_gate (s->array, ARRAY_FLUSH, 1);
+  stack_write (s, 4096, 4096, 2, false);
+  atomic_store (&s->export->pc.dirty_since, before);
+  array_open (s->array, ARRAY_FLUSH);
+  assert_int_equal (request_join (&f), 0);
+  assert_true (stack_amounts (s).dirty > 0);
+  assert_true (dirty_since (s) > before);
+  stack_free (s);
+}
+
 /* A pass over all old data has passed a page, in which another block becomes
  * dirty while one is still waiting for its write: that one has an age, too.
  */
@@ -409,6 +432,7 @@ main (void)
     cmocka_unit_test (test_old_data_is_written),
     cmocka_unit_test (test_young_data_stays),
     cmocka_unit_test (test_flush_ends_the_age),
+    cmocka_unit_test (test_flush_ends_the_age_beside_writes),
     cmocka_unit_test (test_block_behind_a_pass_has_an_age),
     cmocka_unit_test (test_old_data_is_written_at_the_next_request),
     cmocka_unit_test (test_drain),

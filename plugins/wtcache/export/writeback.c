@@ -422,10 +422,28 @@ flush_once (struct export *e, struct backend *own, uint64_t deadline)
   return err == 0 && unmade_total (&e->pc) != unmade ? EAGAIN : err;
 }
 
+/* All that was dirty before this moment is durable: what is dirty now has no
+ * earlier age.  Clients that write all the time never let the amount fall to 0,
+ * where the age begins anew by itself.
+ */
+static void
+raise_age (struct export *e, uint64_t began)
+{
+  uint64_t since =
+      atomic_load_explicit (&e->pc.dirty_since, memory_order_relaxed);
+
+  while (since != 0 && since < began &&
+         !atomic_compare_exchange_weak_explicit (&e->pc.dirty_since, &since,
+                                                 began, memory_order_relaxed,
+                                                 memory_order_relaxed))
+    ;
+}
+
 static int
 flush_by (struct export *e, struct backend *own, uint64_t deadline)
 {
   const uint32_t inherited = heirs_begin_flush (e);
+  const uint64_t began = now_ns ();
   struct repeats repeats = { 0 };
   int err;
 
@@ -435,8 +453,10 @@ flush_by (struct export *e, struct backend *own, uint64_t deadline)
   while (err == EAGAIN && durable_again (&e->submit, &repeats, false));
   durable_end_repeats (&e->submit, &repeats);
   atomic_fetch_sub_explicit (&e->writeback.passes, 1, memory_order_relaxed);
-  if (err == 0)
+  if (err == 0) {
     heirs_settle (e, inherited);
+    raise_age (e, began);
+  }
   return err == EAGAIN ? EIO : err;
 }
 
