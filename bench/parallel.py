@@ -128,7 +128,7 @@ def clear_row(name, call):
 # ----------------------------------------------------------- transports
 
 def transport_rows(transport):
-    """What clients over TCP, and TLS, have of a hit, of a durable write and of
+    """Over TCP, and TLS: the figures of a hit, of a durable write and of
     large requests."""
     hits = 128 * MI
     loads = [

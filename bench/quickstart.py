@@ -126,8 +126,8 @@ def parts_of(offsets):
 
 
 def in_turn(servers, ask):
-    """What ask (server, round) returns for each server, a list for each.  The
-    servers take turns, so that other work of the machine slows all alike."""
+    """The results of ask (server, round), a list for each server.  The servers
+    take turns, so that other work of the machine slows all alike."""
     found = {server: [] for server in servers}
     for i in range(ROUNDS):
         for server in servers if i % 2 == 0 else reversed(servers):

@@ -139,7 +139,7 @@ test_reader_does_not_inherit (void **state)
   stack_free (s);
 }
 
-/* What the heir holds itself stays. */
+/* Data that the heir holds itself stays. */
 static void
 test_own_bytes_of_the_heir_stay (void **state)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What the backend refused of caches whose connections have gone.
+/* Data that the backend refused, of caches whose connections have gone.
  *
  * Connections that do not share have a cache each.  If the last drain of one
  * fails, its data waits.  Another cache over that disk would read older bytes

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What the backend refused of caches whose connections have gone.  See heirs.c.
+/* Data that the backend refused, of caches whose connections have gone.  See
+ * heirs.c.
  */
 
 #ifndef WTCACHE_HEIRS_H
