@@ -256,6 +256,29 @@ test_old_connection_hangs (void **state)
   stack_free (s);
 }
 
+/* Law 12: the client's own has failed before, and is asked all the same: its
+ * flush did not fail.
+ */
+static void
+test_old_connection_hangs_after_own_failed (void **state)
+{
+  struct stack *s = stack_of_a_remote (1);
+  struct guest g;
+
+  guest_join (&g, s, &s->backends[0].traits);
+  assert_int_equal (guest_put (&g.client, 0, 4096, 1, false), 0);
+  array_fail (s->array, ARRAY_FLUSH, 0, 1, EIO);
+  assert_int_equal (request_flush (&g.client), 0); /* by the other */
+  assert_int_equal (guest_put (&g.client, 0, 4096, 2, false), 0);
+  s->backends[0].flush = hung_flush;
+  hangs = true;
+  assert_int_equal (request_flush (&g.client), 0);
+  assert_true (stack_keeps (s, 0, 4096, 2));
+  hangs = false;
+  guest_leave (&g);
+  stack_free (s);
+}
+
 /* ---- a flush that fails by one connection ---- */
 
 /* Law 22: the newer one writes all again. */
@@ -309,6 +332,7 @@ main (void)
     cmocka_unit_test (test_connection_to_a_clean_cache),
     cmocka_unit_test (test_one_of_two_old_connections_leaves),
     cmocka_unit_test (test_old_connection_hangs),
+    cmocka_unit_test (test_old_connection_hangs_after_own_failed),
     cmocka_unit_test (test_old_connection_fails_once),
     cmocka_unit_test (test_both_connections_fail),
   };

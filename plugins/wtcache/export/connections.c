@@ -49,6 +49,7 @@
  */
 #define LATE_TIMES  8
 #define MIN_LATE_NS UINT64_C (1000000000)
+#define LATE        (-1) /* no errno: no call has returned one */
 
 void
 connections_init (struct export *e, bool multi_conn)
@@ -387,7 +388,7 @@ wait_flushed (const struct flush_all *f, const struct connection *c,
 }
 
 /* Flushes by another client's connection, which may be dead or hang: a helper
- * calls it.  EAGAIN: there is none.
+ * calls it.  EAGAIN: there is none.  LATE: it is late.
  */
 static int
 flush_by_helper (const struct flush_all *f, struct connection *c)
@@ -397,7 +398,7 @@ flush_by_helper (const struct flush_all *f, struct connection *c)
   LOCK_FOR_SCOPE (&e->connections_lock);
 
   if (!wait_flushed (f, c, 0)) /* it has been late before */
-    return EIO;
+    return LATE;
   c->flush.task.run = run_flush_for_another;
   c->flush.runs = true;
   c->borrowers++;
@@ -406,7 +407,7 @@ flush_by_helper (const struct flush_all *f, struct connection *c)
     c->borrowers--;
     return EAGAIN;
   }
-  return wait_flushed (f, c, deadline) ? c->flush.error : EIO;
+  return wait_flushed (f, c, deadline) ? c->flush.error : LATE;
 }
 
 /* Flushes by a connection that is the caller's own or borrowed.  If only that
@@ -472,7 +473,7 @@ is_another (const struct flush_all *f)
 
 /* The error of a flush that failed.  EAGAIN, if another connection may do
  * better when all that was unstable is written again: those that failed are
- * suspect.
+ * suspect.  One that is late leaves another free: see wait_flushed.
  */
 static int
 blame (const struct flush_all *f, int err)
@@ -480,7 +481,7 @@ blame (const struct flush_all *f, int err)
   LOCK_FOR_SCOPE (&f->e->connections_lock);
   struct connection *c;
 
-  if (err == EAGAIN || !is_another (f))
+  if (err == EAGAIN || (err != LATE && !is_another (f)))
     return err;
   for (c = f->e->connections; c; c = c->next)
     if (c->failed_flush == f->number)
@@ -523,9 +524,9 @@ connections_flush (void *opaque, struct backend *own)
     return err;
   err = f.each ? flush_each (&f, by) : flush_connection (&f, by);
   loans_give_back (by);
-  /* No helper is free to ask a better one. */
-  if (err == EAGAIN && !f.each && f.mine->number <= f.covering &&
-      loans_fit (f.mine, NEED_FLUSH))
+  /* No helper is free to ask a better one, or that is late. */
+  if ((err == EAGAIN || err == LATE) && !f.each &&
+      f.mine->number <= f.covering && loans_fit (f.mine, NEED_FLUSH))
     err = flush_connection (&f, f.mine);
   return err == 0 ? 0 : blame (&f, err);
 }

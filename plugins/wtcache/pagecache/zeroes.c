@@ -253,6 +253,37 @@ replace (struct zeroes *z, unsigned i, unsigned j, struct zeroed by)
   atomic_store_explicit (&z->nr_zeroed, n - (j - i) + 1, memory_order_relaxed);
 }
 
+static bool
+is_lost (const struct zeroed *r)
+{
+  return r->lost < r->lost_end;
+}
+
+/* What of OFFSET … END - 1 is in R must be done again.  True: that is more. */
+static bool
+lose (struct zeroed *r, uint64_t offset, uint64_t end)
+{
+  const struct zeroed before = *r;
+
+  offset = max_u64 (offset, r->offset);
+  end = min_u64 (end, r->end);
+  r->lost = is_lost (&before) ? min_u64 (before.lost, offset) : offset;
+  r->lost_end = is_lost (&before) ? max_u64 (before.lost_end, end) : end;
+  return !is_lost (&before) || r->lost < before.lost ||
+         r->lost_end > before.lost_end;
+}
+
+/* The part of R in OFFSET … END - 1. */
+static struct zeroed
+cut (struct zeroed r, uint64_t offset, uint64_t end)
+{
+  r.offset = max_u64 (r.offset, offset);
+  r.end = min_u64 (r.end, end);
+  r.lost = max_u64 (r.lost, r.offset);
+  r.lost_end = min_u64 (r.lost_end, r.end);
+  return r;
+}
+
 /* Adds a range.  False: there is no slot. */
 static bool
 add_zeroed (struct zeroes *z, struct zeroed by)
@@ -275,7 +306,8 @@ add_zeroed (struct zeroes *z, struct zeroed by)
        ++j) {
     by.offset = min_u64 (by.offset, z->zeroed[j].offset);
     by.end = max_u64 (by.end, z->zeroed[j].end);
-    by.lost |= z->zeroed[j].lost;
+    if (is_lost (&z->zeroed[j]))
+      lose (&by, z->zeroed[j].lost, z->zeroed[j].lost_end);
   }
   if (i == j && (n + z->reserved >= ZEROES_MAX || z->wanted > 0))
     return false;
@@ -288,12 +320,13 @@ zeroes_remember (struct zeroes *z, uint64_t offset, uint64_t len,
                  uint16_t generation, uint32_t epoch)
 {
   LOCK_FOR_SCOPE (&z->lock);
+  struct zeroed by = { .offset = offset,
+                       .end = offset + len,
+                       .generation = generation };
 
-  return add_zeroed (z,
-                     (struct zeroed){ .offset = offset,
-                                      .end = offset + len,
-                                      .generation = generation,
-                                      .lost = before_u32 (epoch, z->epoch) });
+  if (before_u32 (epoch, z->epoch))
+    lose (&by, offset, offset + len);
+  return add_zeroed (z, by);
 }
 
 bool
@@ -304,8 +337,9 @@ zeroes_adopt (struct zeroes *z, uint64_t offset, uint64_t len,
 
   return add_zeroed (z, (struct zeroed){ .offset = offset,
                                          .end = offset + len,
-                                         .generation = generation,
-                                         .lost = true });
+                                         .lost = offset,
+                                         .lost_end = offset + len,
+                                         .generation = generation });
 }
 
 uint64_t
@@ -352,14 +386,10 @@ zeroes_forget (struct zeroes *z, uint64_t offset, uint64_t len)
     ;
   if (i == j)
     return;
-  if (z->zeroed[i].offset < offset) {
-    ends[kept] = z->zeroed[i];
-    ends[kept++].end = offset;
-  }
-  if (z->zeroed[j - 1].end > end) {
-    ends[kept] = z->zeroed[j - 1];
-    ends[kept++].offset = end;
-  }
+  if (z->zeroed[i].offset < offset)
+    ends[kept++] = cut (z->zeroed[i], 0, offset);
+  if (z->zeroed[j - 1].end > end)
+    ends[kept++] = cut (z->zeroed[j - 1], end, UINT64_MAX);
   assert (n - (j - i) + kept <= ZEROES_MAX);
   memmove (&z->zeroed[i + kept], &z->zeroed[j], (n - j) * sizeof z->zeroed[0]);
   memcpy (&z->zeroed[i], ends, kept * sizeof ends[0]);
@@ -375,7 +405,7 @@ zeroes_settle (struct zeroes *z, uint16_t flush)
   unsigned i, kept = 0;
 
   for (i = 0; i < n; ++i)
-    if (z->zeroed[i].lost || !before_u16 (z->zeroed[i].generation, flush))
+    if (is_lost (&z->zeroed[i]) || !before_u16 (z->zeroed[i].generation, flush))
       z->zeroed[kept++] = z->zeroed[i];
   atomic_store_explicit (&z->nr_zeroed, kept, memory_order_relaxed);
 }
@@ -388,7 +418,7 @@ zeroes_lose (struct zeroes *z, uint32_t epoch)
 
   z->epoch = epoch;
   for (i = 0; i < nr_zeroed (z); ++i)
-    z->zeroed[i].lost = true;
+    lose (&z->zeroed[i], 0, UINT64_MAX);
 }
 
 bool
@@ -402,10 +432,8 @@ zeroes_lose_range (struct zeroes *z, uint64_t offset, uint64_t len)
 
   LOCK_FOR_SCOPE (&z->lock);
   for (i = find_zeroed (z, offset);
-       i < nr_zeroed (z) && z->zeroed[i].offset < offset + len; ++i) {
-    any |= !z->zeroed[i].lost;
-    z->zeroed[i].lost = true;
-  }
+       i < nr_zeroed (z) && z->zeroed[i].offset < offset + len; ++i)
+    any |= lose (&z->zeroed[i], offset, offset + len);
   return any;
 }
 
@@ -419,29 +447,35 @@ zeroes_next_lost (struct zeroes *z, uint64_t *offset, uint64_t *len)
 
   LOCK_FOR_SCOPE (&z->lock);
   for (i = find_zeroed (z, *offset); i < nr_zeroed (z); ++i)
-    if (z->zeroed[i].lost) {
-      *offset = z->zeroed[i].offset;
-      *len = z->zeroed[i].end - z->zeroed[i].offset;
+    if (is_lost (&z->zeroed[i]) && z->zeroed[i].lost_end > *offset) {
+      *offset = max_u64 (*offset, z->zeroed[i].lost);
+      *len = z->zeroed[i].lost_end - *offset;
       return true;
     }
   return false;
 }
 
-bool
+/* What is lost is one run of a range, so only its beginning can be taken from
+ * it.  Where some was lost again before OFFSET all of it stays lost.
+ */
+void
 zeroes_redone (struct zeroes *z, uint64_t offset, uint64_t len,
                uint16_t generation, uint32_t epoch)
 {
   LOCK_FOR_SCOPE (&z->lock);
-  const unsigned i = find_zeroed (z, offset);
-  struct zeroed *zeroed = &z->zeroed[i];
+  const uint64_t end = offset + len;
+  struct zeroed *r;
+  unsigned i;
 
-  /* A range that grew meanwhile is lost in part, and done again whole. */
-  if (i == nr_zeroed (z) || zeroed->offset != offset ||
-      zeroed->end != offset + len)
-    return false;
-  zeroed->lost = before_u32 (epoch, z->epoch);
-  zeroed->generation = generation;
-  return true;
+  if (before_u32 (epoch, z->epoch))
+    return;
+  for (i = find_zeroed (z, offset);
+       i < nr_zeroed (z) && z->zeroed[i].offset < end; ++i) {
+    r = &z->zeroed[i];
+    r->generation = generation;
+    if (r->lost >= offset)
+      r->lost = max_u64 (r->lost, end);
+  }
 }
 
 uint64_t

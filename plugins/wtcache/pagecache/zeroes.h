@@ -25,9 +25,10 @@ struct exclusive {
 };
 
 struct zeroed {
-  uint64_t offset, end; /* bytes */
-  uint16_t generation;  /* flushes begun when it ended */
-  bool lost;            /* a flush failed since: it must be done again */
+  uint64_t offset, end;    /* bytes */
+  uint64_t lost, lost_end; /* all that must be done again, as a flush failed
+                              since, lies here; empty: nothing */
+  uint16_t generation;     /* flushes begun when it ended */
 };
 
 struct zeroes {
@@ -107,8 +108,8 @@ extern void zeroes_settle (struct zeroes *z, uint16_t flush);
  * remembered is lost.
  */
 extern void zeroes_lose (struct zeroes *z, uint32_t epoch);
-/* An operation over a range failed: every remembered range that overlaps it is
- * lost.  True: one of them was not lost before.
+/* An operation over a range failed: what of it is remembered is lost.  True:
+ * some of that was not lost before.
  */
 extern bool zeroes_lose_range (struct zeroes *z, uint64_t offset, uint64_t len);
 /* A range was trimmed, or written without staying cached: it is no longer
@@ -116,14 +117,17 @@ extern bool zeroes_lose_range (struct zeroes *z, uint64_t offset, uint64_t len);
  * the range reaches past the end of all that is remembered.
  */
 extern void zeroes_forget (struct zeroes *z, uint64_t offset, uint64_t len);
-/* The first lost range that ends after *OFFSET; false: none. */
+/* The first lost bytes from *OFFSET on, which moves to them, and perhaps others
+ * of the same remembered range among them; false: none.
+ */
 extern bool zeroes_next_lost (struct zeroes *z, uint64_t *offset,
                               uint64_t *len);
-/* A lost range was zeroed again, after GENERATION flushes had begun, in calls
- * that began when the epoch was EPOCH.  It stays lost if a failure came since.
- * False, and nothing changes: it is no longer remembered with these bounds.
+/* Of what zeroes_next_lost has found, LEN bytes from its beginning on were
+ * zeroed again, after GENERATION flushes had begun, in calls that began when
+ * the epoch was EPOCH.  They stay lost if a failure came since.  The caller has
+ * them exclusively.
  */
-extern bool zeroes_redone (struct zeroes *z, uint64_t offset, uint64_t len,
+extern void zeroes_redone (struct zeroes *z, uint64_t offset, uint64_t len,
                            uint16_t generation, uint32_t epoch);
 /* The bytes remembered. */
 extern uint64_t zeroes_bytes (struct zeroes *z);

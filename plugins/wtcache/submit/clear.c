@@ -304,57 +304,76 @@ next_gap (struct pagecache *pc, uint64_t *offset, uint64_t end)
 }
 
 /* Zeroes what of a range is still remembered and not held; the caller has the
- * range exclusively, so that none becomes held meanwhile.  *STABLE: that is on
- * stable storage.
+ * range exclusively, so that none becomes held meanwhile.
  */
 static int
-zero_gaps (struct submit *s, struct backend *b, uint64_t offset, uint64_t end,
-           bool *stable)
+zero_gaps (struct submit *s, struct backend *b, uint64_t offset, uint64_t end)
 {
   struct operation op = { .call = b->traits.can_zero ? zero_once : write_zeroes,
                           .flags = ZERO_MAY_TRIM };
   uint32_t epoch;
-  bool this_is;
+  bool stable;
   int err = 0;
 
-  *stable = true;
   while (err == 0 && (op.len = next_gap (s->pc, &offset, end)) > 0) {
     op.offset = offset;
-    err = durable_perform (s, b, &op, &epoch, &this_is);
-    *stable = *stable && this_is;
+    err = durable_perform (s, b, &op, &epoch, &stable);
     offset += op.len;
   }
   return err;
 }
 
-/* Goes over the ranges once, by offset: one that is lost again meanwhile is
- * seen by a flush, as any failure that overlaps it.  A range is zeroed a second
- * time only if it grew, which a disk bounds.
+/* How much from OFFSET on is held, or is not; at most LEN bytes, and as much as
+ * one call zeroes.
+ */
+static uint64_t
+alike (struct pagecache *pc, uint64_t offset, uint64_t len)
+{
+  uint64_t held_len, n;
+  const uint64_t held = find_held_run (pc, offset, &held_len);
+
+  n = held <= offset ? held + held_len - offset : held - offset;
+  return min_u64 (min_u64 (n, len), CLEAR_PART);
+}
+
+/* Zeroes the beginning of what was lost again, a part that is alike. */
+static int
+redo_part (struct submit *s, struct backend *b, uint64_t offset, uint64_t len)
+{
+  struct zeroes *z = &s->pc->zeroes;
+  struct exclusive x;
+  uint32_t epoch;
+  int err = clear_begin (s, b, &x, offset, len, false);
+
+  if (err != 0)
+    return err;
+  epoch = held_epoch (&s->pc->held);
+  err = zero_gaps (s, b, offset, offset + len);
+  /* By a connection that cannot flush: no flush will settle it. */
+  if (err == 0 && !b->traits.can_flush && exclusive_reserve (z, &x))
+    zeroes_forget (z, offset, len);
+  else if (err == 0)
+    zeroes_redone (z, offset, len, held_flushes (&s->pc->held), epoch);
+  clear_end (s, &x);
+  return err;
+}
+
+/* Goes over what was lost once, by offset, in parts: a call that hangs keeps
+ * writes from its own blocks alone.  For example, of 0 … 64 KiB - 1 the page at
+ * 4096 was written since: the parts are 4096 bytes before it, that page, and
+ * the rest.  What is lost again meanwhile is seen by a flush, as any failure
+ * that overlaps it.
  */
 int
 clear_redo_zeroes (struct submit *s, struct backend *b)
 {
-  struct exclusive x;
   uint64_t offset = 0, len;
-  uint32_t epoch;
-  bool stable;
   int err = 0;
 
   while (err == 0 && zeroes_next_lost (&s->pc->zeroes, &offset, &len)) {
-    err = clear_begin (s, b, &x, offset, len, false);
-    if (err != 0)
-      break;
-    epoch = held_epoch (&s->pc->held);
-    err = zero_gaps (s, b, offset, offset + len, &stable);
-    /* By a connection that cannot flush: no flush will settle it. */
-    if (err == 0 && stable && exclusive_reserve (&s->pc->zeroes, &x)) {
-      zeroes_forget (&s->pc->zeroes, offset, len);
-      offset += len;
-    }
-    else if (err == 0 && zeroes_redone (&s->pc->zeroes, offset, len,
-                                        held_flushes (&s->pc->held), epoch))
-      offset += len;
-    clear_end (s, &x);
+    len = alike (s->pc, offset, len);
+    err = redo_part (s, b, offset, len);
+    offset += len;
   }
   return err;
 }
