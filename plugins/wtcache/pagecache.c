@@ -26,6 +26,7 @@
 #include "base/probes.h"
 #include "pagecache.h"
 #include "pagecache/ledger.h"
+#include "pagecache/open.h"
 #include "pagecache/states.h"
 #include "pagecache/waits.h"
 
@@ -49,11 +50,13 @@ pagecache_init (struct pagecache *pc, struct pools *ps, struct pool *pool,
   zeroes_init (&pc->zeroes);
   doubts_init (&pc->doubts);
   lock_init (&pc->settle_lock, RANK_SETTLE);
+  open_init (pc);
 }
 
 void
 pagecache_destroy (struct pagecache *pc)
 {
+  open_destroy (pc);
   held_destroy (&pc->held);
   zeroes_destroy (&pc->zeroes);
   doubts_destroy (&pc->doubts);
@@ -111,9 +114,10 @@ end_write (struct pagecache *pc, struct page *p, const struct part *part,
   if (outcome == OUTCOME_FAILED)
     fail_blocks (pc, p, s, &c);
   else if (outcome == OUTCOME_UNSTABLE ||
-           zeroes_any (&pc->zeroes,
-                       (part->index << pc->page_shift) + part->offset,
-                       part->len))
+           (!zeroes_none (&pc->zeroes) &&
+            zeroes_any (&pc->zeroes,
+                        (part->index << pc->page_shift) + part->offset,
+                        part->len)))
     become_unstable (pc, p, s, epoch, &c);
   else {
     states_apply_span (pc, p, &c, s, EVENT_ENDED_STABLE);

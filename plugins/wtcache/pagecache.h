@@ -8,6 +8,7 @@
 #include "pagecache/fill.h"
 #include "pagecache/ledger.h"
 #include "pagecache/move.h"
+#include "pagecache/open.h"
 #include "pagecache/page.h"
 #include "pagecache/types.h"
 #include "pagecache/unmade.h"

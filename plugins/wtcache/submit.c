@@ -31,7 +31,7 @@ submit_init (struct submit *s, struct pagecache *pc, struct memory *memory,
   s->pc = pc;
   s->memory = memory;
   lock_init (&s->lock, RANK_SUBMIT);
-  condition_init (&s->closed);
+  condition_init (&s->fua_ended);
   condition_init (&s->flushed);
   condition_init (&s->written);
   condition_init (&s->alone_ended);
@@ -46,7 +46,7 @@ submit_destroy (struct submit *s)
   condition_destroy (&s->alone_ended);
   condition_destroy (&s->written);
   condition_destroy (&s->flushed);
-  condition_destroy (&s->closed);
+  condition_destroy (&s->fua_ended);
   lock_destroy (&s->lock);
 }
 
@@ -97,7 +97,7 @@ struct batch {
   uint8_t *buffer;  /* borrowed, if there may be more than one write */
   uint64_t room;    /* the size of the buffer, bytes */
   uint64_t latency; /* of the last call, ns; 0: it failed */
-  struct open_op open;
+  struct fua_op fua;
   struct operation op;
 };
 
@@ -142,7 +142,7 @@ take_batch (struct submit *s, struct batch *batch, struct write *w,
   policy_take (&s->policy, &batch->policy, &w->policy, batch->buffer ? room : 0,
                pagecache_is_beyond_bound (s->pc), now);
   if (batch->policy.flag)
-    durable_begin_fua (s, &batch->open, now);
+    durable_begin_fua (s, &batch->fua, now);
   batch->bytes = write_of (batch->policy.writes)->bytes;
 }
 
@@ -238,13 +238,13 @@ end_batch (struct submit *s, struct batch *batch, int err, bool again,
   note_written (s, batch, false, now);
   policy_end (&s->policy, &batch->policy, now);
   if (batch->policy.flag)
-    durable_end_fua (s, &batch->open);
+    durable_end_fua (s, &batch->fua);
   wake_writers (s, mine);
   for (w = batch->policy.writes; w; w = next) {
     next = w->in_batch;
     ended = write_of (w);
     if (!again)
-      completion_fail (ended->completion, err);
+      ended->error = err;
     ended->ended = !again;
     ended->again = again;
     if (ended != mine)
@@ -290,7 +290,7 @@ run_batch (struct submit *s, struct backend *b, struct batch *batch,
   batch->op = (struct operation){
     .call = call_batch,
     .before_flush = note_before_flush,
-    .open = p->flag ? &batch->open : NULL,
+    .fua = p->flag ? &batch->fua : NULL,
     .offset = p->offset,
     .len = p->len,
     .bytes = batch->bytes,
@@ -367,7 +367,7 @@ submit_once (struct submit *s, struct backend *b, struct write *w)
   return !w->again;
 }
 
-void
+int
 submit_write (struct submit *s, struct backend *b, struct write *w)
 {
   lock_check_none_held ();
@@ -380,4 +380,5 @@ submit_write (struct submit *s, struct backend *b, struct write *w)
   set_kind (w, &b->traits);
   while (!submit_once (s, b, w))
     w->policy.alone = true;
+  return w->error;
 }

@@ -9,6 +9,7 @@
 #define WTCACHE_SUBMIT_H
 
 #include "submit/clear.h"
+#include "submit/completion.h"
 #include "submit/durable.h"
 #include "submit/series.h"
 #include "submit/spread.h"
@@ -28,9 +29,9 @@ extern int submit_read (struct submit *s, struct backend *b, void *buf,
 extern uint64_t submit_turn (struct submit *s);
 
 /* Writes claimed or gathered blocks and ends them in the pages: batches with
- * others that wait, and serves those meanwhile.  Returns when it has ended;
- * the error is in its completion.
+ * others that wait, and serves those meanwhile.  Returns its error when it has
+ * ended.
  */
-extern void submit_write (struct submit *s, struct backend *b, struct write *w);
+extern int submit_write (struct submit *s, struct backend *b, struct write *w);
 
 #endif /* WTCACHE_SUBMIT_H */

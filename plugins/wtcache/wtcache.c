@@ -484,7 +484,7 @@ write_slowly (struct handle *h, const void *buf, uint32_t count,
     began = begin_slowly (h, fua ? KIND_FUA_WRITE : KIND_WRITE, count, offset,
                           flags);
   if (fua) {
-    began = now_ns ();
+    began = began != 0 ? began : now_ns ();
     stats_request (s, COUNT_FUA, COUNT_FUA_BYTES, count);
   }
   error = request_write (&h->client, buf, count, offset, fua);
@@ -508,7 +508,8 @@ wtcache_pwrite (nbdkit_next *next, void *handle, const void *buf,
   (void) next;
   PROBE5 (request__begin, kind, h->name, offset, count, flags);
   if (stats_request (&h->client.export->stats, COUNT_WRITES, COUNT_WRITE_BYTES,
-                     count))
+                     count) &&
+      !fua)
     request_time_next (&h->client);
   return end_request (
       h, kind, count, offset,

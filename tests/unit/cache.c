@@ -93,13 +93,14 @@ cache_write_claimed (struct cache *c, uint64_t offset, uint64_t len, int value)
   const struct part part = part_of (c, offset, len);
   struct page *p = cache_pin (c, offset);
   uint8_t *bytes = same_bytes (len, value);
-  _Atomic bool acknowledged = false;
+  struct open_write open = { 0 };
 
   must (page_claim (&c->pc, p, &part) == 0);
-  page_write_claimed (&c->pc, p, &part, bytes, &acknowledged);
+  page_write_claimed (&c->pc, p, &part, bytes, &open);
   page_unpin (&c->pc, p);
   free (bytes);
-  return acknowledged;
+  open_end (&c->pc, &open);
+  return open.is_open;
 }
 
 void

@@ -45,7 +45,7 @@ claim (struct writer *w)
 {
   struct pagecache *pc = &w->s->cache->pc;
   uint64_t offset = w->offset, len = w->len;
-  _Atomic bool acknowledged = false;
+  struct open_write open = { 0 };
   struct part part;
   struct page *p;
 
@@ -56,30 +56,26 @@ claim (struct writer *w)
     p = page_pin (pc, part.index, ADMIT_WRITE);
     must (p != NULL);
     must (page_claim (pc, p, &part) == 0);
-    page_write_claimed (pc, p, &part, w->bytes, &acknowledged);
+    page_write_claimed (pc, p, &part, w->bytes, &open);
     page_unpin (pc, p);
   }
+  open_end (pc, &open);
 }
 
 static void
 run_writer (void *arg)
 {
   struct writer *w = arg;
-  struct completion completion;
   struct write write;
 
   claim (w);
-  completion_init (&completion);
   memset (&write, 0xa5, sizeof write); /* nothing has to be set before */
   write.offset = w->offset;
   write.len = w->len;
   write.bytes = w->bytes;
   write.durable = w->durable;
   write.by_flush = write.keeps = false;
-  write.completion = &completion;
-  submit_write (&w->s->submit, &w->s->array->backend, &write);
-  w->error = completion_error (&completion);
-  completion_destroy (&completion);
+  w->error = submit_write (&w->s->submit, &w->s->array->backend, &write);
   must (++w->ended == 1);
   free (w->bytes);
 }

@@ -240,9 +240,9 @@ stack_flush_waits (struct stack *s)
 bool
 stack_waits_for_open (struct stack *s)
 {
-  LOCK_FOR_SCOPE (&s->export->submit.lock);
+  LOCK_FOR_SCOPE (&s->export->pc.open_lock);
 
-  return s->export->submit.closing_waiters > 0;
+  return s->export->pc.open_waiters > 0;
 }
 
 unsigned

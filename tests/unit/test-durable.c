@@ -261,7 +261,7 @@ test_one_flush_for_all_under_way (void **state)
   setup_free (s);
 }
 
-/* ---- completions and open operations ---- */
+/* ---- completions and open writes ---- */
 
 static void
 test_first_error_wins (void **state)
@@ -312,39 +312,38 @@ wait_acknowledged (void *arg)
 {
   struct open_waiter *w = arg;
 
-  durable_wait_acknowledged (&w->s->submit);
+  open_wait (&w->s->cache->pc);
   w->ended = true;
 }
 
 static bool
 waits_for_open (struct setup *s)
 {
-  LOCK_FOR_SCOPE (&s->submit.lock);
+  LOCK_FOR_SCOPE (&s->cache->pc.open_lock);
 
-  return s->submit.closing_waiters > 0;
+  return s->cache->pc.open_waiters > 0;
 }
 
 static void
-test_flush_waits_for_open_operations_before_it (void **state)
+test_flush_waits_for_open_writes_before_it (void **state)
 {
   struct setup *s = setup_new (4);
+  struct pagecache *pc = &s->cache->pc;
   struct open_waiter w = { s, false };
-  struct open_op plain, before, after;
+  struct open_write none = { 0 }, before = { 0 }, after = { 0 };
   struct thread t;
 
-  durable_open (&s->submit, &plain);
-  durable_wait_acknowledged (&s->submit); /* that one took nothing */
-  durable_open (&s->submit, &before);
-  before.acknowledged = true;
+  open_wait (pc); /* none is open */
+  open_begin (pc, &before);
+  open_begin (pc, &before); /* as for its second page */
   thread_start (&t, wait_acknowledged, &w);
   wait_until (waits_for_open (s));
-  durable_open (&s->submit, &after);
-  after.acknowledged = true;
+  open_begin (pc, &after);
   assert_false (w.ended);
-  durable_close (&s->submit, &before);
+  open_end (pc, &before);
   thread_join (&t); /* though another is open, that came later */
-  durable_close (&s->submit, &after);
-  durable_close (&s->submit, &plain);
+  open_end (pc, &after);
+  open_end (pc, &none); /* it took nothing */
   setup_free (s);
 }
 
@@ -364,7 +363,7 @@ main (void)
     cmocka_unit_test (test_one_flush_for_all_under_way),
     cmocka_unit_test (test_first_error_wins),
     cmocka_unit_test (test_completion_waits_for_all),
-    cmocka_unit_test (test_flush_waits_for_open_operations_before_it),
+    cmocka_unit_test (test_flush_waits_for_open_writes_before_it),
   };
 
   return cmocka_run_group_tests_name ("durable", tests, NULL, NULL);

@@ -187,7 +187,7 @@ ended_or_waits (struct setup *s, const struct writer *w)
 {
   LOCK_FOR_SCOPE (&s->submit.lock);
 
-  return w->ended > 0 || s->submit.closing_waiters > 0;
+  return w->ended > 0 || s->submit.fua_waiters > 0;
 }
 
 /* Bytes that are cached nowhere cannot be written again later: so it is

@@ -267,6 +267,52 @@ test_piece_waits_for_a_block (void **state)
   stack_free (s);
 }
 
+/* A piece over acknowledged bytes is open until it is settled. */
+static void
+put_over_dirty (struct stack *s, struct series *r)
+{
+  struct pagecache *pc = &s->export->pc;
+  const struct part part = { .len = 4096 };
+  uint8_t bytes[4096];
+  struct series_write *w;
+  struct page *p;
+
+  assert_int_equal (stack_write (s, 0, part.len, 6, false), 0);
+  memset (bytes, 7, sizeof bytes);
+  p = page_pin (pc, 0, ADMIT_WRITE);
+  assert_int_equal (page_claim (pc, p, &part), 0);
+  w = series_take (r);
+  page_write_claimed (pc, p, &part, bytes, &w->open);
+  page_unpin (pc, p);
+  assert_ptr_equal (pc->oldest_open, &w->open);
+  w->w.offset = 0;
+  w->w.len = part.len;
+  w->w.bytes = bytes;
+  w->w.turn = 0;
+  assert_int_equal (submit_write (r->s, r->b, &w->w), 0);
+  assert_int_equal (series_put (r, w, 0), 0);
+  assert_int_equal (series_part (r), 0);
+  assert_null (pc->oldest_open);
+}
+
+/* Law 2: the second piece has the place that the first had. */
+static void
+test_place_used_again (void **state)
+{
+  struct stack *s = stack_of_pieces ();
+  struct completion request;
+  struct series r;
+
+  completion_init (&request);
+  series_init (&r, &s->export->submit, s->client->own, &request);
+  put_over_dirty (s, &r);
+  put_over_dirty (s, &r);
+  series_destroy (&r);
+  completion_destroy (&request);
+  assert_int_equal (stack_amounts (s).held, 0);
+  stack_free (s);
+}
+
 int
 main (void)
 {
@@ -280,6 +326,7 @@ main (void)
     cmocka_unit_test (test_meets_one_that_failed_before_its_end),
     cmocka_unit_test (test_one_piece_fails),
     cmocka_unit_test (test_piece_waits_for_a_block),
+    cmocka_unit_test (test_place_used_again),
   };
 
   return cmocka_run_group_tests_name ("series", tests, NULL, NULL);

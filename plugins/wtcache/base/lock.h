@@ -35,6 +35,7 @@ enum lock_rank {
   RANK_PAGE,     /* a page: identity, states, bytes (pagecache.c) */
   RANK_BUCKET,   /* chains of the index (pool.c) */
   RANK_HELD,     /* which pages are held, unstable, the epoch (held.c) */
+  RANK_OPEN,     /* writes that took marks of acknowledged bytes (open.c) */
   RANK_CLEARS,   /* ranges being cleared or remembered zero (zeroes.c) */
   RANK_DOUBTS,   /* ranges in doubt (doubts.c) */
   RANK_SUBMIT,   /* writes waiting and in flight, flushes (submit.c) */

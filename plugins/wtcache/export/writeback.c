@@ -220,25 +220,19 @@ write_batch (struct pass *p, struct backend *b)
   size_t size = buffer_size (p, b);
   uint8_t *buffer =
       batch_buffer_get (e->memory, &e->pc.borrower, block_size (&e->pc), &size);
-  struct write w = { .bytes = buffer,
-                     .turn = p->turn,
-                     .completion = &p->completion };
-  struct open_op open;
+  struct write w = { .bytes = buffer, .turn = p->turn };
+  struct open_write open = { 0 };
   uint64_t len;
 
-  /* Open before a mark goes, so that a flush which no longer finds the mark
-   * finds this.
-   */
-  durable_open (&e->submit, &open);
-  atomic_store_explicit (&open.acknowledged, true, memory_order_release);
+  open_begin (&e->pc, &open);
   len = gather_batch (p, buffer, size, &w.offset);
   if (len > 0) {
     if (is_more (p))
       begin_helper (p);
     w.len = len;
-    submit_write (&e->submit, b, &w);
+    completion_fail (&p->completion, submit_write (&e->submit, b, &w));
   }
-  durable_close (&e->submit, &open);
+  open_end (&e->pc, &open);
   batch_buffer_put (e->memory, &e->pc.borrower, buffer, size);
   return len > 0;
 }
@@ -415,7 +409,7 @@ flush_once (struct export *e, struct backend *own, uint64_t deadline)
   err = redo_zeroes (e, own);
   pass_err = pass_over_all (e, own, deadline);
   err = err ? err : pass_err;
-  durable_wait_acknowledged (&e->submit);
+  open_wait (&e->pc);
   note_result (e, err);
   flush_err = flush_backend (e, own);
   err = err ? err : flush_err;

@@ -18,6 +18,7 @@
 
 #include <config.h>
 
+#include "pagecache/open.h"
 #include "pagecache/page.h"
 #include "pagecache/states.h"
 #include "pagecache/waits.h"
@@ -163,11 +164,14 @@ edge_is_missing (const struct pagecache *pc, struct page *p,
          !bit_get (uptodate, s.first + s.count - 1);
 }
 
-static bool
+static inline bool
 is_excluded (struct pagecache *pc, const struct part *part)
 {
-  const struct part blocks = span_part (pc, part->index, part_span (pc, part));
+  struct part blocks;
 
+  if (exclusive_none (&pc->zeroes))
+    return false;
+  blocks = span_part (pc, part->index, part_span (pc, part));
   return exclusive_conflict (&pc->zeroes,
                              (blocks.index << pc->page_shift) + blocks.offset,
                              blocks.len);
@@ -224,7 +228,9 @@ write_locked (struct pagecache *pc, struct page *p, const struct part *part,
   if (edge_is_missing (pc, p, part))
     return WRITE_EDGE;
   copy_in (pc, p, part, from);
-  states_change (pc, p, part_span (pc, part), EVENT_WRITTEN);
+  /* A block that is dirty is uptodate and not filling: it stays as it is. */
+  if (!bits_all (page_map (pc, p, DIRTY), part_span (pc, part)))
+    states_change (pc, p, part_span (pc, part), EVENT_WRITTEN);
   return 0;
 }
 
@@ -290,40 +296,59 @@ page_unclaim (struct pagecache *pc, struct page *p, const struct part *part)
   word_lock_drop (&p->lock);
 }
 
-/* Whether a block's latest acknowledged bytes may not be durable. */
-static bool
-page_block_is_acknowledged (struct pagecache *pc, struct page *p, uint32_t b)
+/* Which blocks of byte I of the maps are remembered as zero, in whole or in
+ * part.
+ */
+static uint8_t
+zeroed_blocks (struct pagecache *pc, struct page *p, uint32_t i, uint8_t mask)
 {
-  const struct part part = span_part (pc, page_index (pc, p), block_span (b));
+  struct part part;
+  uint8_t zeroed = 0;
+  uint32_t b;
 
-  return bit_get (page_map (pc, p, DIRTY), b) ||
-         bit_get (page_map (pc, p, UNSTABLE), b) ||
-         zeroes_any (&pc->zeroes, (part.index << pc->page_shift) + part.offset,
-                     part.len);
+  if (zeroes_none (&pc->zeroes))
+    return 0;
+  for (b = 0; b < 8; ++b) {
+    if (!(mask >> b & 1))
+      continue;
+    part = span_part (pc, page_index (pc, p), block_span (i * 8 + b));
+    if (zeroes_any (&pc->zeroes, (part.index << pc->page_shift) + part.offset,
+                    part.len))
+      zeroed |= 1 << b;
+  }
+  return zeroed;
+}
+
+/* The blocks of byte I whose latest acknowledged bytes may not be durable. */
+static uint8_t
+acknowledged_blocks (struct pagecache *pc, struct page *p, uint32_t i,
+                     uint8_t mask)
+{
+  const uint8_t marked =
+      page_map (pc, p, DIRTY)[i] | page_map (pc, p, UNSTABLE)[i];
+
+  return (mask & marked) | zeroed_blocks (pc, p, i, mask & ~marked);
 }
 
 void
 page_write_claimed (struct pagecache *pc, struct page *p,
                     const struct part *part, const void *from,
-                    _Atomic bool *acknowledged)
+                    struct open_write *open)
 {
-  const struct span s = part_span (pc, part);
   struct change c = { 0 };
-  uint32_t b;
+  uint8_t promised;
 
   word_lock_take (&p->lock, RANK_PAGE);
   copy_in (pc, p, part, from);
-  for (b = s.first; b < s.first + s.count; ++b)
-    if (page_block_is_acknowledged (pc, p, b)) {
-      /* Release pairs with acquire in durable.c: a thread that no longer finds
-       * the mark under this page's lock finds this.
-       */
-      atomic_store_explicit (acknowledged, true, memory_order_release);
-      states_apply_span (pc, p, &c, block_span (b),
-                         EVENT_COPIED_OVER_ACKNOWLEDGED);
+  FOR_EACH_BYTE (i, mask, part_span (pc, part)) {
+    promised = acknowledged_blocks (pc, p, i, mask);
+    if (promised) {
+      open_begin (pc, open);
+      states_apply (pc, p, &c, i, promised, EVENT_COPIED_OVER_ACKNOWLEDGED);
     }
-    else
-      states_apply_span (pc, p, &c, block_span (b), EVENT_COPIED_OVER_OTHERS);
+    if (mask & ~promised)
+      states_apply (pc, p, &c, i, mask & ~promised, EVENT_COPIED_OVER_OTHERS);
+  }
   states_end (pc, p, &c);
   word_lock_drop (&p->lock);
 }

@@ -67,12 +67,12 @@ extern int page_claim (struct pagecache *pc, struct page *p,
 extern void page_unclaim (struct pagecache *pc, struct page *p,
                           const struct part *part);
 
-/* Copies a part into claimed blocks.  *ACKNOWLEDGED becomes true, before any
- * mark goes, if any of them held acknowledged bytes that may not be durable.
+/* Copies a part into claimed blocks.  The write is opened, before any mark
+ * goes, if any of them held acknowledged bytes that may not be durable.
  */
 extern void page_write_claimed (struct pagecache *pc, struct page *p,
                                 const struct part *part, const void *from,
-                                _Atomic bool *acknowledged);
+                                struct open_write *open);
 
 /* Copies whole claimed blocks out, as they are to be written. */
 extern void page_copy_claimed (struct pagecache *pc, struct page *p,

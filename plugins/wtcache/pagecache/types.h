@@ -22,6 +22,15 @@ struct amounts {
   int64_t dirty, writeback, unstable, held;
 };
 
+/* A write that may take marks from blocks which hold acknowledged bytes; on the
+ * stack of its thread.  Zeroed at first; see open_begin.
+ */
+struct open_write {
+  struct open_write *prev, *next; /* guarded by open_lock */
+  uint64_t ticket;
+  bool is_open;
+};
+
 struct pagecache {
   /* Constant while the export is in use. */
   struct pools *pools;
@@ -53,6 +62,14 @@ struct pagecache {
   struct zeroes zeroes;
   struct doubts doubts;
   struct lock settle_lock; /* RANK_SETTLE: one settling at a time */
+
+  struct lock open_lock; /* RANK_OPEN */
+  /* Guarded by open_lock. */
+  struct open_write *oldest_open, *newest_open;
+  uint64_t open_tickets;
+  unsigned open_waiters;
+  struct condition open_closed;
+
   struct borrower borrower;
 };
 

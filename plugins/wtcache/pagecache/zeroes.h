@@ -55,6 +55,12 @@ exclusive_none (struct zeroes *z)
   return atomic_load_explicit (&z->nr_exclusive, memory_order_relaxed) == 0;
 }
 
+static inline bool
+zeroes_none (struct zeroes *z)
+{
+  return atomic_load_explicit (&z->nr_zeroed, memory_order_relaxed) == 0;
+}
+
 extern void zeroes_init (struct zeroes *z);
 extern void zeroes_destroy (struct zeroes *z);
 

@@ -227,7 +227,7 @@ claim (struct piece *p)
  * blocks, those out again as they are to be written.
  */
 static void
-copy_claimed (struct piece *p, struct open_op *open)
+copy_claimed (struct piece *p, struct open_write *open)
 {
   struct pagecache *pc = &p->e->pc;
   uint64_t offset = p->offset, len = p->len;
@@ -237,8 +237,7 @@ copy_claimed (struct piece *p, struct open_op *open)
   unsigned i;
 
   for (i = 0; next_part (pc, &offset, &len, &part); ++i) {
-    page_write_claimed (pc, p->pages[i], &part, part_bytes (p, &part),
-                        &open->acknowledged);
+    page_write_claimed (pc, p->pages[i], &part, part_bytes (p, &part), open);
     if (to) {
       s = part_span (pc, &part);
       page_copy_claimed (pc, p->pages[i], s, to);
@@ -271,7 +270,6 @@ write_through (struct piece *p, bool durable)
 {
   const uint64_t start = round_down (p->offset, block_size (&p->e->pc));
   const uint64_t len = piece_block_end (p->e, p->offset + p->len) - start;
-  struct completion completion;
   struct series_write alone, *in_series, *sw = &alone;
   int err;
 
@@ -286,9 +284,8 @@ write_through (struct piece *p, bool durable)
     sw->w.durable = durable;
     sw->w.by_flush = p->of->series != NULL; /* other pieces overlap it */
     sw->w.keeps = false;
+    sw->open.is_open = false;
   }
-  completion_init (&completion);
-  durable_open (&p->e->submit, &sw->open);
   copy_claimed (p, &sw->open);
   sw->w.offset = start;
   sw->w.len = len;
@@ -297,15 +294,12 @@ write_through (struct piece *p, bool durable)
   else
     sw->w.bytes = p->gather.bytes ? p->gather.bytes : p->buf;
   sw->w.turn = 0;
-  sw->w.completion = &completion;
   if (p->of->spread)
     spread_invite (p->of->spread);
-  submit_write (&p->e->submit, p->b, &sw->w);
-  err = completion_error (&completion);
-  completion_destroy (&completion);
+  err = submit_write (&p->e->submit, p->b, &sw->w);
   if (in_series)
     return series_put (p->of->series, in_series, err);
-  durable_close (&p->e->submit, &sw->open);
+  open_end (&p->e->pc, &sw->open);
   return err;
 }
 

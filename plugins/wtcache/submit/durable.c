@@ -45,46 +45,6 @@
 #define COMPANY_WAIT        4
 #define MAX_COMPANY_WAIT_NS UINT64_C (1000000000)
 
-static void
-link_op (struct submit *s, struct open_op *op, bool fua)
-{
-  assert_held (&s->lock);
-  atomic_init (&op->acknowledged, false);
-  op->fua = fua;
-  op->hung = false;
-  op->ticket = s->tickets++;
-  op->next = NULL;
-  op->prev = s->newest;
-  *(s->newest ? &s->newest->next : &s->oldest) = op;
-  s->newest = op;
-}
-
-static void
-unlink_op (struct submit *s, struct open_op *op)
-{
-  assert_held (&s->lock);
-  *(op->prev ? &op->prev->next : &s->oldest) = op->next;
-  *(op->next ? &op->next->prev : &s->newest) = op->prev;
-  if (s->closing_waiters > 0)
-    condition_wake_all (&s->closed);
-}
-
-void
-durable_open (struct submit *s, struct open_op *op)
-{
-  LOCK_FOR_SCOPE (&s->lock);
-
-  link_op (s, op, false);
-}
-
-void
-durable_close (struct submit *s, struct open_op *op)
-{
-  LOCK_FOR_SCOPE (&s->lock);
-
-  unlink_op (s, op);
-}
-
 /* A flush or a FUA operation begins, which may undo others. */
 static void
 begin_undoing (struct submit *s)
@@ -101,89 +61,72 @@ end_undoing (struct submit *s)
 }
 
 void
-durable_begin_fua (struct submit *s, struct open_op *op, uint64_t now)
+durable_begin_fua (struct submit *s, struct fua_op *op, uint64_t now)
 {
-  link_op (s, op, true);
+  assert_held (&s->lock);
+  op->hung = false;
   op->began = now;
+  op->ticket = s->tickets++;
+  op->next = NULL;
+  op->prev = s->newest;
+  *(op->prev ? &op->prev->next : &s->oldest) = op;
+  s->newest = op;
   begin_undoing (s);
 }
 
 void
-durable_end_fua (struct submit *s, struct open_op *op)
+durable_end_fua (struct submit *s, struct fua_op *op)
 {
+  assert_held (&s->lock);
   if (op->hung) /* the next flush makes stable what was kept because of it */
     atomic_store_explicit (&s->kept, 0, memory_order_relaxed);
-  unlink_op (s, op);
+  *(op->prev ? &op->prev->next : &s->oldest) = op->next;
+  *(op->next ? &op->next->prev : &s->newest) = op->prev;
+  if (s->fua_waiters > 0)
+    condition_wake_all (&s->fua_ended);
   end_undoing (s);
 }
 
-/* The first open operation with a smaller ticket that is of a kind, or NULL. */
-static struct open_op *
-find_open (struct submit *s, uint64_t before, bool (*kind) (struct open_op *))
+/* The first FUA operation with a smaller ticket that does not hang; *HUNG:
+ * whether one before it does.
+ */
+static struct fua_op *
+find_awaited (struct submit *s, uint64_t before, bool *hung)
 {
-  struct open_op *op;
+  struct fua_op *op;
 
   assert_held (&s->lock);
-  for (op = s->oldest; op && op->ticket < before; op = op->next)
-    if (kind (op))
+  *hung = false;
+  for (op = s->oldest; op && op->ticket < before; op = op->next) {
+    if (!op->hung)
       return op;
+    *hung = true;
+  }
   return NULL;
 }
 
-static bool
-took_acknowledged (struct open_op *op)
-{
-  return atomic_load_explicit (&op->acknowledged, memory_order_acquire);
-}
-
-static bool
-is_fua (struct open_op *op)
-{
-  return op->fua;
-}
-
-static bool
-is_awaited_fua (struct open_op *op)
-{
-  return op->fua && !op->hung;
-}
-
-/* Waits for the FUA operations that are open now, for each until it is seen to
- * hang.  Returns whether one hangs.
+/* Waits for the FUA operations that are in progress now, for each until it is
+ * seen to hang.  Returns whether one hangs.
  */
 static bool
 wait_fua (struct submit *s)
 {
   const uint64_t before = s->tickets;
-  struct open_op *op;
+  struct fua_op *op;
   uint64_t deadline;
+  bool hung;
 
   assert_held (&s->lock);
-  s->closing_waiters++;
-  while ((op = find_open (s, before, is_awaited_fua)) != NULL) {
+  s->fua_waiters++;
+  while ((op = find_awaited (s, before, &hung)) != NULL) {
     deadline = op->began + policy_hang_age (&s->policy);
     if (now_ns () >= deadline)
       op->hung = true;
     else
-      condition_wait_until (&s->closed, &s->lock, deadline);
+      condition_wait_until (&s->fua_ended, &s->lock, deadline);
   }
-  s->closing_waiters--;
-  return find_open (s, before, is_fua) != NULL;
-}
-
-void
-durable_wait_acknowledged (struct submit *s)
-{
-  lock_check_none_held ();
-  LOCK_FOR_SCOPE (&s->lock);
-  const uint64_t before = s->tickets;
-
-  PROBE2 (wait__begin, export_number (s->pc), WAIT_ACKNOWLEDGED);
-  s->closing_waiters++;
-  while (find_open (s, before, took_acknowledged) != NULL)
-    condition_wait (&s->closed, &s->lock);
-  s->closing_waiters--;
-  PROBE2 (wait__end, export_number (s->pc), WAIT_ACKNOWLEDGED);
+  s->fua_waiters--;
+  return hung;
 }
 
 static bool
@@ -489,21 +432,21 @@ static int
 call_with_fua (struct submit *s, struct backend *b, const struct operation *op,
                uint32_t epoch, bool *overlapped)
 {
-  struct open_op open;
+  struct fua_op fua_op;
   int err;
 
-  if (op->open == NULL) {
+  if (op->fua == NULL) {
     LOCK_FOR_SCOPE (&s->lock);
-    durable_begin_fua (s, &open, now_ns ());
+    durable_begin_fua (s, &fua_op, now_ns ());
   }
   err = op->call (s, b, op, true);
   /* After ENOTSUP of a fast zero nothing was tried. */
   if (err != 0 && !((op->flags & ZERO_FAST) && err == ENOTSUP))
     ledger_fail (s->pc, epoch);
   *overlapped = atomic_load_explicit (&s->undoing, memory_order_acquire) > 1;
-  if (op->open == NULL) {
+  if (op->fua == NULL) {
     LOCK_FOR_SCOPE (&s->lock);
-    durable_end_fua (s, &open);
+    durable_end_fua (s, &fua_op);
   }
   return err;
 }

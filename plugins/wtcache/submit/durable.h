@@ -16,7 +16,7 @@ struct operation {
    */
   void (*before_flush) (struct submit *s, const struct operation *op);
   /* The caller's, between durable_begin_fua and durable_end_fua, or NULL. */
-  struct open_op *open;
+  struct fua_op *fua;
   uint64_t offset, len;
   const uint8_t *bytes;
   unsigned flags;
@@ -65,14 +65,9 @@ extern int durable_write (struct submit *s, struct backend *b,
  */
 extern int durable_flush (struct submit *s, struct backend *b);
 
-/* Registers an operation that is about to take marks from blocks. */
-extern void durable_open (struct submit *s, struct open_op *op);
-extern void durable_close (struct submit *s, struct open_op *op);
 /* An operation makes calls with the FUA flag; under the lock.  NOW: ns. */
-extern void durable_begin_fua (struct submit *s, struct open_op *op,
+extern void durable_begin_fua (struct submit *s, struct fua_op *op,
                                uint64_t now);
-extern void durable_end_fua (struct submit *s, struct open_op *op);
-/* Waits for the operations open now that took acknowledged bytes. */
-extern void durable_wait_acknowledged (struct submit *s);
+extern void durable_end_fua (struct submit *s, struct fua_op *op);
 
 #endif /* WTCACHE_DURABLE_H */

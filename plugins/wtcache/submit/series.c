@@ -150,7 +150,7 @@ settle_writes (struct series *r, struct series_write *writes, enum way way,
   for (w = writes; w; w = next) {
     next = w->next;
     pagecache_end_write (r->s->pc, w->w.offset, w->w.len, outcome, epoch);
-    durable_close (r->s, &w->open);
+    open_end (r->s->pc, &w->open);
     LOCK_FOR_SCOPE (&r->lock);
     w->next = r->unused;
     r->unused = w;
@@ -225,6 +225,7 @@ series_take (struct series *r)
     w->w.durable = r->way == BY_FLAG;
     w->w.keeps = true;
     w->w.by_flush = false;
+    w->open.is_open = false;
   }
   return w;
 }

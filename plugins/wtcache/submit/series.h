@@ -15,7 +15,7 @@ struct series_write {
    * series_end.
    */
   struct write w;
-  struct open_op open;
+  struct open_write open;
   struct series_write *next; /* in one of the lists below */
 };
 

@@ -12,23 +12,15 @@
 #include "base/histogram.h"
 #include "pagecache.h"
 #include "submit/backend.h"
-#include "submit/completion.h"
 #include "submit/meter.h"
 #include "submit/policy.h"
 
-/* An operation in progress; oldest first. */
-struct open_op {
-  struct open_op *prev, *next; /* guarded by submit.lock */
+/* An operation in progress that has to make durable; oldest first. */
+struct fua_op {
+  struct fua_op *prev, *next; /* guarded by submit.lock */
   uint64_t ticket;
-  bool fua;       /* a call to the backend that has to make durable */
-  uint64_t began; /* of such a call, ns */
-  bool hung;      /* of such a call: flushes no longer wait for it */
-
-  /* It took marks from blocks that held acknowledged bytes: a flush waits for
-   * it.  Release in page_write_claimed pairs with acquire in
-   * took_acknowledged.
-   */
-  _Atomic bool acknowledged;
+  uint64_t began; /* ns */
+  bool hung;      /* flushes no longer wait for it */
 };
 
 /* One range of whole blocks to be written; on its request's stack. */
@@ -41,7 +33,7 @@ struct write {
   bool keeps;    /* the caller ends its blocks; EPOCH: when the write began */
   uint32_t epoch;
   uint64_t turn; /* from submit_turn; 0: after all that came before it */
-  struct completion *completion;
+  int error;     /* set by submit_write: an errno, 0 if it succeeded */
   const struct backend *backend; /* of the thread that submits it */
 
   /* Guarded by submit.lock. */
@@ -75,10 +67,10 @@ struct submit {
   struct policy policy;
   struct condition written;
   uint64_t flush_latency; /* ns, a moving mean */
-  struct open_op *oldest, *newest;
+  struct fua_op *oldest, *newest;
   uint64_t tickets;
-  unsigned closing_waiters;
-  struct condition closed;
+  unsigned fua_waiters;
+  struct condition fua_ended;
   struct flush_waiter *waiters; /* for the next flush */
   bool hurried;        /* one of them is not for a durable write: no company */
   uint64_t nr_flushes; /* that have ended */
