@@ -117,7 +117,7 @@ wake_writers (struct submit *s, const struct write *mine)
   while ((w = policy_wake (&s->policy)) != NULL)
     if (mine == NULL || w != &mine->policy)
       event_set (&write_of (w)->wake);
-  if (s->policy.unwritten == 0)
+  if (s->policy.unwritten == 0 && s->flushing) /* else none waits */
     condition_wake_all (&s->written);
 }
 

@@ -251,6 +251,46 @@ test_write_waits_for_zero_in_flight (void **state)
   stack_free (s);
 }
 
+static bool
+is_pinned (struct stack *s, uint64_t index)
+{
+  struct pagecache *pc = &s->export->pc;
+  struct page *p = pool_lock_page (pc->pool, pagecache_key (pc, index));
+  bool pinned;
+
+  if (p == NULL)
+    return false;
+  pinned = p->pins > 0;
+  word_lock_drop (&p->lock);
+  return pinned;
+}
+
+/* Law 10: also one that finds all its blocks in one cached page. */
+static void
+test_fua_waits_for_zero_in_flight (void **state)
+{
+  struct stack *s = stack_sized (SIZE);
+  struct request zero = { .s = s, .what = DO_ZERO, .offset = 0, .len = 4096 };
+  struct request write = {
+    .s = s, .what = DO_FUA, .offset = 512, .len = 512, .value = 7
+  };
+
+  stack_set_backend (s, 0, 4096, 5);
+  assert_int_equal (stack_read (s, 0, 4096), 5);
+  array_shut (s->array, ARRAY_ZERO, GATE_BEFORE);
+  request_start (&zero);
+  array_wait_gate (s->array, ARRAY_ZERO, 1);
+  request_start (&write);
+  wait_until (write.ended || is_pinned (s, 0));
+  assert_false (write.ended); /* it holds its page, and waits */
+  array_open (s->array, ARRAY_ZERO);
+  assert_int_equal (request_join (&zero), 0);
+  assert_int_equal (request_join (&write), 0);
+  assert_int_equal (stack_read (s, 0, 512), 0);
+  assert_true (stack_keeps (s, 512, 512, 7));
+  stack_free (s);
+}
+
 /* ---- discard ---- */
 
 struct discard {
@@ -392,6 +432,7 @@ main (void)
     cmocka_unit_test (test_trim_in_zeroes_that_stay_lost),
     cmocka_unit_test (test_fill_that_is_read_past),
     cmocka_unit_test (test_write_waits_for_zero_in_flight),
+    cmocka_unit_test (test_fua_waits_for_zero_in_flight),
     cmocka_unit_test (test_discard),
     cmocka_unit_test (test_discard_waits_for_writes_in_flight),
     cmocka_unit_test (test_discard_of_zeroes),

@@ -296,6 +296,21 @@ page_unclaim (struct pagecache *pc, struct page *p, const struct part *part)
   word_lock_drop (&p->lock);
 }
 
+bool
+page_write_new (struct pagecache *pc, const struct part *part, const void *from)
+{
+  struct page *p = pools_lock_page (
+      pc->pools, pc->pool, pagecache_key (pc, part->index), ADMIT_WRITE);
+  int why;
+
+  if (p == NULL)
+    return false;
+  why = write_locked (pc, p, part, from);
+  p->pins--;
+  page_drop_unlock (pc, p); /* it leaves if it got nothing */
+  return why == 0;
+}
+
 /* Which blocks of byte I of the maps are remembered as zero, in whole or in
  * part.
  */
@@ -330,27 +345,61 @@ acknowledged_blocks (struct pagecache *pc, struct page *p, uint32_t i,
   return (mask & marked) | zeroed_blocks (pc, p, i, mask & ~marked);
 }
 
+/* Blocks of byte I, which are claimed and copied in. */
+static inline __attribute__ ((always_inline)) void
+change_copied (struct pagecache *pc, struct page *p, struct change *c,
+               uint32_t i, uint8_t mask, struct open_write *open)
+{
+  const uint8_t promised = acknowledged_blocks (pc, p, i, mask);
+
+  if (promised) {
+    open_begin (pc, open);
+    states_apply (pc, p, c, i, promised, EVENT_COPIED_OVER_ACKNOWLEDGED);
+  }
+  if (mask & ~promised)
+    states_apply (pc, p, c, i, mask & ~promised, EVENT_COPIED_OVER_OTHERS);
+}
+
 void
 page_write_claimed (struct pagecache *pc, struct page *p,
                     const struct part *part, const void *from,
                     struct open_write *open)
 {
   struct change c = { 0 };
-  uint8_t promised;
 
   word_lock_take (&p->lock, RANK_PAGE);
   copy_in (pc, p, part, from);
-  FOR_EACH_BYTE (i, mask, part_span (pc, part)) {
-    promised = acknowledged_blocks (pc, p, i, mask);
-    if (promised) {
-      open_begin (pc, open);
-      states_apply (pc, p, &c, i, promised, EVENT_COPIED_OVER_ACKNOWLEDGED);
-    }
-    if (mask & ~promised)
-      states_apply (pc, p, &c, i, mask & ~promised, EVENT_COPIED_OVER_OTHERS);
-  }
+  FOR_EACH_BYTE (i, mask, part_span (pc, part))
+    change_copied (pc, p, &c, i, mask, open);
   states_end (pc, p, &c);
   word_lock_drop (&p->lock);
+}
+
+bool
+page_write_through (struct pagecache *pc, const struct part *part,
+                    const void *from, struct open_write *open)
+{
+  const uint64_t key = pagecache_key (pc, part->index);
+  const struct span s = part_span (pc, part);
+  struct page *p = pool_find (pc->pool, key);
+  struct change c = { 0 };
+  bool may;
+
+  if (p == NULL)
+    return false;
+  word_lock_take (&p->lock, RANK_PAGE);
+  may = page_key (p) == key && (p->flags & PAGE_INDEXED) &&
+        !is_excluded (pc, part) && !bits_any (page_map (pc, p, WRITEBACK), s);
+  if (may) {
+    copy_in (pc, p, part, from);
+    FOR_EACH_BYTE (i, mask, s) {
+      states_apply (pc, p, &c, i, mask, EVENT_CLAIMED);
+      change_copied (pc, p, &c, i, mask, open);
+    }
+    states_end (pc, p, &c);
+  }
+  word_lock_drop (&p->lock);
+  return may;
 }
 
 void

@@ -57,6 +57,12 @@ enum rewrite {
 extern enum rewrite page_rewrite (struct pagecache *pc, const struct part *part,
                                   const void *from);
 
+/* The same, and makes the page if it is not there; false: nothing has changed,
+ * for whatever reason.
+ */
+extern bool page_write_new (struct pagecache *pc, const struct part *part,
+                            const void *from);
+
 /* Puts the blocks of a part in writeback before a writethrough.  0, or why
  * not.  The page is pinned.
  */
@@ -73,6 +79,13 @@ extern void page_unclaim (struct pagecache *pc, struct page *p,
 extern void page_write_claimed (struct pagecache *pc, struct page *p,
                                 const struct part *part, const void *from,
                                 struct open_write *open);
+
+/* Does what page_claim and page_write_claimed do, to whole blocks of a page
+ * that is there, without a pin; false: nothing has changed, for whatever
+ * reason.
+ */
+extern bool page_write_through (struct pagecache *pc, const struct part *part,
+                                const void *from, struct open_write *open);
 
 /* Copies whole claimed blocks out, as they are to be written. */
 extern void page_copy_claimed (struct pagecache *pc, struct page *p,

@@ -203,17 +203,33 @@ states_apply_bit (struct map_byte m, uint8_t blocks, struct transition t,
     *map &= ~blocks;
 }
 
-/* Adds the blocks of a byte that came into a state, or left it. */
-static inline void
-states_add (struct change *c, uint32_t before, uint32_t now)
+/* By how many blocks one of these states grew, if the event sets one, or
+ * shrank.
+ */
+static inline int32_t
+states_growth (struct transition t, uint32_t states, uint32_t blocks)
 {
-  const uint32_t came = count_bits (now & ~before);
-  const uint32_t left = count_bits (before & ~now);
+  return t.sets & states ? (int32_t) blocks : -(int32_t) blocks;
+}
 
-  c->dirty += (int32_t) (came & 0xff) - (int32_t) (left & 0xff);
-  c->writeback += (int32_t) (came >> 8 & 0xff) - (int32_t) (left >> 8 & 0xff);
-  c->unstable += (int32_t) (came >> 16 & 0xff) - (int32_t) (left >> 16 & 0xff);
-  c->held += (int32_t) (came >> 24) - (int32_t) (left >> 24);
+/* Adds the blocks of a byte that came into a state, or left it, as states_held
+ * has them.  One event does either of both for each state.  It does so for all
+ * held states together, too: after one that sets such a state each block is
+ * held, and after one that only clears them no block is that was not.
+ */
+static inline __attribute__ ((always_inline)) void
+states_add (struct change *c, struct transition t, uint32_t changed)
+{
+  const uint32_t touched = t.sets | t.clears;
+  const uint32_t n = count_bits (changed);
+
+  if (touched & STATE_BIT (DIRTY))
+    c->dirty += states_growth (t, STATE_BIT (DIRTY), n & 0xff);
+  if (touched & STATE_BIT (WRITEBACK))
+    c->writeback += states_growth (t, STATE_BIT (WRITEBACK), n >> 8 & 0xff);
+  if (touched & STATE_BIT (UNSTABLE))
+    c->unstable += states_growth (t, STATE_BIT (UNSTABLE), n >> 16 & 0xff);
+  c->held += states_growth (t, STATES_HELD, n >> 24);
 }
 
 /* One event for some blocks of byte I of a locked page's maps, as a part of a
@@ -227,7 +243,7 @@ states_apply (struct pagecache *pc, struct page *p, struct change *c,
   const bool counted = ((t.sets | t.clears) & STATES_HELD) != 0;
   const struct map_byte m = map_byte (pc, p, i);
   const uint32_t before = counted ? states_held (m, blocks) : 0;
-  uint32_t now;
+  uint32_t changed;
 
   if (t.sets & STATE_BIT (DIRTY))
     states_note_dirtied (pc, p, m, blocks);
@@ -239,8 +255,8 @@ states_apply (struct pagecache *pc, struct page *p, struct change *c,
   states_apply_bit (m, blocks, t, UNSTABLE);
   states_apply_bit (m, blocks, t, PENDING);
   states_apply_bit (m, blocks, t, FILLING);
-  if (counted && (now = states_held (m, blocks)) != before)
-    states_add (c, before, now);
+  if (counted && (changed = states_held (m, blocks) ^ before) != 0)
+    states_add (c, t, changed);
 }
 
 /* The same for all blocks of a span. */

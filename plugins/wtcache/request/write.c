@@ -367,9 +367,9 @@ choose_path (struct export *e, uint64_t len, enum mode mode, bool durable)
   return PATH_DURABLE;
 }
 
-/* Most ordinary writes that may stay dirty find their one page: that is all
- * they need.  One that makes nothing more dirty leaves the amounts to the write
- * that did, and the age to the clock.
+/* Most ordinary writes that may stay dirty find their one page, or get a new
+ * one for whole blocks: that is all they need.  One that makes nothing more
+ * dirty leaves the amounts to the write that did, and the age to the clock.
  */
 static bool
 rewrite (struct client *c, const void *buf, uint64_t offset, uint64_t len)
@@ -381,6 +381,9 @@ rewrite (struct client *c, const void *buf, uint64_t offset, uint64_t len)
   if (!only_part (&e->pc, offset, len, &part) || !dirty_reserve (e, len))
     return false;
   done = page_rewrite (&e->pc, &part, buf);
+  if (done == REWRITE_NOT && piece_is_aligned (e, offset, len) &&
+      page_write_new (&e->pc, &part, buf))
+    done = REWRITE_MORE;
   dirty_release (e, len);
   if (done == REWRITE_MORE ||
       (done == REWRITE_SAME && !shares_allow_helpers (e)))
@@ -592,11 +595,56 @@ write_at_length (struct client *c, const void *buf, uint32_t len,
   return err;
 }
 
+/* Most durable writes are of whole blocks of one page that is cached, and meet
+ * no other: that is all they need.  False: nothing was done.
+ */
+static bool
+write_through_one (struct client *c, const void *buf, uint64_t offset,
+                   uint64_t len, int *err)
+{
+  struct export *e = c->export;
+  struct open_write open;
+  struct part part;
+  struct write w;
+
+  if (buf == NULL || !only_part (&e->pc, offset, len, &part) ||
+      !piece_is_aligned (e, offset, len))
+    return false;
+  durable_enter (&e->submit);
+  open.is_open = false;
+  if (!page_write_through (&e->pc, &part, buf, &open))
+    return false;
+  w.offset = offset;
+  w.len = len;
+  w.bytes = buf;
+  w.durable = true;
+  w.by_flush = w.keeps = false;
+  w.turn = 0;
+  *err = submit_write (&e->submit, c->own, &w);
+  open_end (&e->pc, &open);
+  if (held_bytes (&e->pc) > 0) /* else there is nothing to begin */
+    writeback_poke (e, c->own);
+  return true;
+}
+
+static __attribute__ ((noinline)) int
+write_durable (struct client *c, const void *buf, uint32_t len, uint64_t offset,
+               enum mode mode)
+{
+  int err;
+
+  if (write_through_one (c, buf, offset, len, &err))
+    return err;
+  return write_at_length (c, buf, len, offset, mode, true);
+}
+
 int
 write_in_mode (struct client *c, const void *buf, uint32_t len, uint64_t offset,
                enum mode mode, bool durable)
 {
-  if (!durable && mode == MODE_WRITEBACK && rewrite (c, buf, offset, len))
+  if (durable)
+    return write_durable (c, buf, len, offset, mode);
+  if (mode == MODE_WRITEBACK && rewrite (c, buf, offset, len))
     return 0;
-  return write_at_length (c, buf, len, offset, mode, durable);
+  return write_at_length (c, buf, len, offset, mode, false);
 }

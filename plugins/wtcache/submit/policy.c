@@ -200,9 +200,8 @@ is_place_free (const struct policy *p, unsigned waiting, uint64_t now)
          !is_gathering (p, waiting, now);
 }
 
-/* Gives free places to the writes that wait longest. */
 static void
-pass_places (struct policy *p, uint64_t now)
+pass_to_waiting (struct policy *p, uint64_t now)
 {
   struct policy_write *w;
 
@@ -212,6 +211,14 @@ pass_places (struct policy *p, uint64_t now)
     p->in_flight++;
     wake (p, w);
   }
+}
+
+/* Gives free places to the writes that wait longest; mostly none waits. */
+static inline void
+pass_places (struct policy *p, uint64_t now)
+{
+  if (p->earliest)
+    pass_to_waiting (p, now);
 }
 
 static void
@@ -344,23 +351,28 @@ note_hung (struct policy *p, struct policy_batch *b, uint64_t now)
   drop_place (p, b, now);
 }
 
-void
-policy_look (struct policy *p, uint64_t now)
+static void
+look_at_batches (struct policy *p, uint64_t now)
 {
   struct policy_batch *b, *next;
   uint64_t hangs;
 
-  if (now >= p->looks) {
-    p->looks = UINT64_MAX;
-    for (b = p->oldest; b; b = next) {
-      next = b->next;
-      hangs = b->began + batch_hang_age (p, b);
-      if (now >= hangs)
-        note_hung (p, b, now);
-      else
-        p->looks = min_u64 (p->looks, hangs);
-    }
+  p->looks = UINT64_MAX;
+  for (b = p->oldest; b; b = next) {
+    next = b->next;
+    hangs = b->began + batch_hang_age (p, b);
+    if (now >= hangs)
+      note_hung (p, b, now);
+    else
+      p->looks = min_u64 (p->looks, hangs);
   }
+}
+
+void
+policy_look (struct policy *p, uint64_t now)
+{
+  if (now >= p->looks)
+    look_at_batches (p, now);
   pass_places (p, now);
 }
 
