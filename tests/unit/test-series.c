@@ -38,8 +38,8 @@ stack_of_pieces (void)
   return stack_of_blocks (512);
 }
 
-/* However busy the machine is, no write is so old that it hangs: that would part
- * the series.
+/* However busy the machine is, no write is so old that it hangs: that would
+ * part the series.
  */
 static void
 call_none_hung (struct stack *s)
