@@ -71,6 +71,15 @@ recover (struct stack *s)
   array_forget (s->array);
 }
 
+/* A connection leaves what the backend refused, and the backend recovers. */
+static void
+leave_refused (struct stack *s, struct guest *g)
+{
+  refuse (s);
+  guest_leave (g);
+  recover (s);
+}
+
 /* Law 10: each of two connections leaves data that was refused. */
 static void
 test_next_connection_has_the_data_of_two (void **state)
@@ -107,9 +116,7 @@ test_writer_that_stays_inherits (void **state)
   come (&a, s, true);
   come (&b, s, true);
   assert_int_equal (guest_put (&a.client, 0, BYTES, 1, false), 0);
-  refuse (s);
-  guest_leave (&a);
-  recover (s);
+  leave_refused (s, &a);
   assert_int_equal (writeback_flush (b.client.export, b.client.own), 0);
   assert_true (stack_keeps (s, 0, BYTES, 1));
   guest_leave (&b);
@@ -126,9 +133,7 @@ test_reader_does_not_inherit (void **state)
   come (&a, s, true);
   come (&b, s, false);
   assert_int_equal (guest_put (&a.client, 0, BYTES, 1, false), 0);
-  refuse (s);
-  guest_leave (&a);
-  recover (s);
+  leave_refused (s, &a);
   assert_int_equal (held (&b), 0);
   come (&c, s, true);
   assert_false (is_one_cache (&b, &c));
@@ -150,9 +155,7 @@ test_own_bytes_of_the_heir_stay (void **state)
   come (&b, s, true);
   assert_int_equal (guest_put (&a.client, 0, 4 * BYTES, 1, false), 0);
   assert_int_equal (guest_put (&b.client, BYTES, 512, 2, false), 0);
-  refuse (s);
-  guest_leave (&a);
-  recover (s);
+  leave_refused (s, &a);
   assert_int_equal (held (&b), 4 * BYTES);
   assert_int_equal (guest_get (&b.client, 0), 1);
   assert_int_equal (guest_get (&b.client, BYTES), 2);
@@ -178,9 +181,7 @@ test_zeroes_are_inherited (void **state)
   assert_int_equal (guest_get (&b.client, BYTES), 9); /* is cached */
   assert_int_equal (request_zero (&a.client, 64 * KiB, 0, 0), 0);
   assert_int_equal (guest_put (&a.client, 8 * BYTES, BYTES, 1, false), 0);
-  refuse (s);
-  guest_leave (&a);
-  recover (s);
+  leave_refused (s, &a);
   assert_int_equal (guest_get (&b.client, 0), 0);
   assert_int_equal (guest_get (&b.client, BYTES), 0);
   assert_int_equal (guest_get (&b.client, 8 * BYTES), 1);
@@ -232,9 +233,7 @@ test_all_join_the_heir_until_it_is_durable (void **state)
   come (&a, s, true);
   come (&b, s, true);
   assert_int_equal (guest_put (&a.client, 0, BYTES, 1, false), 0);
-  refuse (s);
-  guest_leave (&a);
-  recover (s);
+  leave_refused (s, &a);
   come (&c, s, true);
   assert_true (is_one_cache (&b, &c));
   assert_int_equal (guest_put (&b.client, BYTES, BYTES, 2, false), 0);
@@ -262,9 +261,7 @@ test_heir_drops_what_it_read (void **state)
   assert_int_equal (guest_get (&b.client, BYTES), 9);
   assert_int_equal (guest_put (&a.client, BYTES, BYTES, 1, true), 0);
   assert_int_equal (guest_put (&a.client, 0, BYTES, 1, false), 0);
-  refuse (s);
-  guest_leave (&a);
-  recover (s);
+  leave_refused (s, &a);
   come (&c, s, true);
   assert_int_equal (guest_get (&c.client, BYTES), 1);
   guest_leave (&c);
@@ -283,9 +280,7 @@ test_heir_drops_what_another_overwrote (void **state)
   come (&b, s, true);
   come (&d, s, true);
   assert_int_equal (guest_put (&a.client, 0, BYTES, 1, false), 0);
-  refuse (s);
-  guest_leave (&a);
-  recover (s);
+  leave_refused (s, &a);
   come (&c, s, true);
   assert_int_equal (guest_get (&c.client, BYTES), 9);
   if (is_one_cache (&b, &c))
@@ -324,9 +319,7 @@ test_flush_of_several_over_a_serial_stack (void **state)
   flush_b = b.backend.flush;
   b.backend.flush = count_flush;
   assert_int_equal (guest_put (&a.client, 0, BYTES, 1, false), 0);
-  refuse (s);
-  guest_leave (&a);
-  recover (s);
+  leave_refused (s, &a);
   come (&c, s, true);
   assert_true (is_one_cache (&b, &c));
   assert_int_equal (guest_put (&b.client, BYTES, BYTES, 2, false), 0);

@@ -78,8 +78,7 @@ begin_locked (struct pagecache *pc, struct page *p, struct span s,
 {
   const uint8_t *uptodate = page_map (pc, p, UPTODATE);
 
-  if (!bits_all (uptodate, s) &&
-      atomic_load_explicit (&pc->zeroes.nr_zeroed, memory_order_relaxed) > 0)
+  if (!bits_all (uptodate, s) && !zeroes_none (&pc->zeroes))
     fill_with_zeroes (pc, p, s);
   if (bits_all (uptodate, s))
     return FILL_NOTHING;

@@ -206,8 +206,7 @@ copy_in (struct pagecache *pc, struct page *p, const struct part *part,
     note_watched_write (pc, p);
 }
 
-/* Dirty blocks have what EVENT_WRITTEN sets, and have not what it clears.
- */
+/* Dirty blocks have what EVENT_WRITTEN sets, and have not what it clears. */
 static bool
 changes_bytes_alone (struct pagecache *pc, struct page *p,
                      const struct part *part)
@@ -256,7 +255,7 @@ page_rewrite (struct pagecache *pc, const struct part *part, const void *from)
   if (p == NULL)
     return REWRITE_NOT;
   word_lock_take (&p->lock, RANK_PAGE);
-  if (page_key (p) == key && (p->flags & PAGE_INDEXED)) {
+  if (pool_page_has_key (p, key)) {
     if (changes_bytes_alone (pc, p, part)) {
       copy_in (pc, p, part, from);
       done = REWRITE_SAME;
@@ -388,8 +387,8 @@ page_write_through (struct pagecache *pc, const struct part *part,
   if (p == NULL)
     return false;
   word_lock_take (&p->lock, RANK_PAGE);
-  may = page_key (p) == key && (p->flags & PAGE_INDEXED) &&
-        !is_excluded (pc, part) && !bits_any (page_map (pc, p, WRITEBACK), s);
+  may = pool_page_has_key (p, key) && !is_excluded (pc, part) &&
+        !bits_any (page_map (pc, p, WRITEBACK), s);
   if (may) {
     copy_in (pc, p, part, from);
     FOR_EACH_BYTE (i, mask, s) {

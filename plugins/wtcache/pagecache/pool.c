@@ -187,7 +187,7 @@ pool_lock_page (struct pool *pool, uint64_t key)
   for (;;) {
     if (p) {
       word_lock_take (&p->lock, RANK_PAGE);
-      if (page_key (p) == key && (p->flags & PAGE_INDEXED))
+      if (pool_page_has_key (p, key))
         return p;
       word_lock_drop (&p->lock); /* it is leaving, or not yet there */
     }
@@ -460,7 +460,7 @@ pool_pin_found (struct pool *pool, uint64_t key)
   if (p == NULL)
     return NULL;
   word_lock_take (&p->lock, RANK_PAGE);
-  if (page_key (p) == key && (p->flags & PAGE_INDEXED))
+  if (pool_page_has_key (p, key))
     return pin_locked (p);
   word_lock_drop (&p->lock);
   return NULL;

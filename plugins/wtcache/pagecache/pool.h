@@ -116,6 +116,13 @@ pool_map (const struct pool *pool, struct page *p, enum block_state state)
  */
 extern struct page *pool_find (struct pool *pool, uint64_t key);
 
+/* Whether a locked page, found without a lock, is the one with this key. */
+static inline bool
+pool_page_has_key (const struct page *p, uint64_t key)
+{
+  return page_key (p) == key && (p->flags & PAGE_INDEXED);
+}
+
 /* The page with this key, locked; NULL: certainly none at that moment. */
 extern struct page *pool_lock_page (struct pool *pool, uint64_t key);
 
